@@ -1,0 +1,108 @@
+"""The operations on L1, under one contract. Two twins implement it: ``cuda.host`` (Numba) and, on a GPU, PyCUDA.
+
+L1 is one pool of slots shared by all tables. A slot holds one packed row (``rows.layout``) and its version. The backend owns the
+pool and the map from (table, id) to slot; which slot a row gets is decided above, by the store. No method may be called on the
+event loop's thread: each raises RuntimeError there. Bad shapes are our own bugs and fail an assertion.
+
+Threads: ``locate``, ``admit`` and ``forget`` are called under the store's residency lock. ``read_rows`` may run beside everything;
+a row that is written at that moment may come out torn, and the snapshot protocol of the store takes care of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from cuda.plan import BatchIds, Float32s, Int32s, Int64s, Matrix, SlotPlan, UniqueIds
+from pipeline.rows.spec import TableSpec
+
+RowBytes = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateRule:
+    """One table's optimizer as a kernel sees it. ``hyper`` is float32, its meaning fixed by the rule's spec in ``optim``."""
+
+    rule: str
+    hyper: tuple[float, ...]
+
+
+class Backend(Protocol):
+    """See the module docstring. ``U``, ``N`` and the rest are those of ``cuda.plan``."""
+
+    name: str
+    num_slots: int
+    row_bytes: int
+    """Length of a slot's row: the longest row of all tables."""
+
+    def open(self, specs: Sequence[TableSpec], num_slots: int) -> None:
+        """Allocate the pool. Raises MemoryError that says how many rows would fit."""
+
+    def close(self) -> None:
+        """Free the pool. May be called twice."""
+
+    def deduplicate(self, batch: BatchIds) -> UniqueIds:
+        """Find the distinct (table, id) pairs of a batch. Needs no pool; may run beside everything."""
+
+    def locate(self, tables_u: Int32s, ids_u: Int64s) -> Int32s:
+        """The slot of each pair, or -1. Shapes [U]."""
+
+    def admit(self, slots_m: Int32s, tables_m: Int32s, ids_m: Int64s) -> None:
+        """Bind each slot to a pair that is not resident; a slot that held another pair forgets it. Shapes [M]; slots distinct."""
+
+    def forget(self, slots_m: Int32s) -> None:
+        """Unbind slots."""
+
+    def pairs(self, slots_m: Int32s) -> tuple[Int32s, Int64s]:
+        """(tables, ids) of bound slots; table -1 where a slot is unbound."""
+
+    def read_rows(self, slots_m: Int32s) -> tuple[RowBytes, Int64s]:
+        """Copy out packed rows uint8 [M, row_bytes of the pool] and their versions [M]."""
+
+    def read_versions(self, slots_m: Int32s) -> Int64s:
+        """Versions [M] alone."""
+
+    def write_rows(self, slots_m: Int32s, rows_mb: RowBytes, versions_m: Int64s) -> None:
+        """Copy packed rows into slots; ``rows_mb`` may be narrower than the pool's rows."""
+
+    def gather_pool(self, plan: SlotPlan, outs_f: Sequence[Matrix]) -> None:
+        """Pool each feature's rows into ``outs_f[f]``: [B, dim] for sum and mean, [ids of the feature, dim] for none.
+
+        sum: y_b = sum over the bag, in position order, of w_n * row_n, each product and sum rounded to float32, the first product
+        copied rather than added to zero; mean: that divided by the number of ids in the bag (weights or not); an empty bag is zeros.
+        none: w_n * row_n.
+        """
+
+    def sum_gradients(self, plan: SlotPlan, grads_f: Sequence[Matrix | None]) -> Float32s:
+        """The gradient of each distinct row [U, largest dim]: sum of its occurrences in (feature, position) order.
+
+        ``grads_f[f]`` is dL/d out of feature f; None where the feature took no part (its occurrences count as zero).
+        An occurrence n in bag b gives c * grad[b], c = w_n for sum and none, w_n / (ids in the bag), rounded to float32, for mean.
+        """
+
+    def weight_gradients(self, plan: SlotPlan, grads_f: Sequence[Matrix | None]) -> Float32s:
+        """dL/dw_n [N] with the rows as they stand: grad[b] . row, divided by the ids in the bag for mean."""
+
+    def update(
+        self, plan: SlotPlan, grads_f: Sequence[Matrix | None], rules_t: Sequence[UpdateRule], version: int
+    ) -> None:
+        """Sum gradients and apply each table's rule to each distinct row, once, in place; set its version.
+
+        Fused: equals ``sum_gradients`` followed by the rule, bit for bit.
+        """
+
+    def encode_rows(self, slots_m: Int32s, codec: str, dim: int) -> RowBytes:
+        """The weights of slots, encoded by a codec of ``rows.codec``: uint8 [M, codec.row_bytes(dim)]."""
+
+
+def forbid_event_loop(what: str) -> None:
+    """Raise RuntimeError when called on a thread that runs an event loop: work on rows belongs on a lane."""
+    import asyncio
+
+    running: Any = asyncio._get_running_loop()
+    if running is not None:
+        raise RuntimeError(f"{what} was called on the event loop's thread; run it on a lane")

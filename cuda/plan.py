@@ -1,0 +1,108 @@
+"""The arrays that describe one batch to a backend.
+
+Legend: N ids of the batch, features one behind the other; F features; B samples; U distinct (table, id) pairs; T tables.
+All arrays are C-contiguous numpy arrays on the host, owned by the batch and not written after they were made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+SUM: Final = 0
+MEAN: Final = 1
+NONE: Final = 2
+POOLINGS: Final = {"sum": SUM, "mean": MEAN, "none": NONE}
+
+Int32s = npt.NDArray[np.int32]
+Int64s = npt.NDArray[np.int64]
+Float32s = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSet:
+    """What does not change from batch to batch: for each feature its table, dim and pooling. Shapes [F]."""
+
+    names: tuple[str, ...]
+    tables_f: Int32s
+    dims_f: Int32s
+    poolings_f: Int32s
+    num_tables: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchIds:
+    """The raw ids of one batch."""
+
+    features: FeatureSet
+    num_samples: int
+    ids_n: Int64s
+    """[N] every int64 is an ordinary id."""
+    feature_start_f: Int64s
+    """[F + 1] feature f owns positions feature_start_f[f] .. feature_start_f[f + 1]."""
+    offsets_fb: Int64s
+    """[F, B + 1] absolute positions: bag b of feature f is offsets_fb[f, b] .. offsets_fb[f, b + 1]."""
+    weights_n: Float32s | None
+    """[N] per-sample weights, or None for all ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class UniqueIds:
+    """The distinct (table, id) pairs of a batch, grouped by table, inside a table in order of first occurrence."""
+
+    ids_u: Int64s
+    tables_u: Int32s
+    table_start_t: Int64s
+    """[T + 1]"""
+    inverse_n: Int32s
+    """[N] position in ids_u of each occurrence."""
+    occurrence_start_u: Int64s
+    """[U + 1]"""
+    occurrences_n: Int32s
+    """[N] the positions n of each unique pair, in (feature, position) order."""
+
+    @property
+    def count(self) -> int:
+        return int(self.ids_u.shape[0])
+
+
+@dataclass(frozen=True, slots=True)
+class SlotPlan:
+    """A batch whose rows are all resident."""
+
+    batch: BatchIds
+    unique: UniqueIds
+    slots_u: Int32s
+    """[U] the slot of each distinct pair."""
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """A float32 matrix somewhere in memory, rows contiguous: what a backend reads and writes without knowing who owns it.
+
+    Whoever makes one keeps ``owner`` alive.
+    """
+
+    address: int
+    rows: int
+    dim: int
+    row_stride: int
+    """In floats."""
+    owner: Any
+
+    @staticmethod
+    def of(array_bd: Any) -> Matrix:
+        """Describe a 2-D float32 numpy array or CPU torch tensor with contiguous rows. Raises ValueError for anything else."""
+        if array_bd.ndim != 2 or str(array_bd.dtype).removeprefix("torch.") != "float32":
+            raise ValueError(f"need a 2-D float32 array, got {tuple(array_bd.shape)} of {array_bd.dtype}")
+        rows, dim = (int(size) for size in array_bd.shape)
+        if hasattr(array_bd, "data_ptr"):
+            address, strides = int(array_bd.data_ptr()), [int(stride) for stride in array_bd.stride()]
+        else:
+            address, strides = int(array_bd.ctypes.data), [int(stride) // 4 for stride in array_bd.strides]
+        if rows > 0 and dim > 1 and strides[1] != 1:
+            raise ValueError(f"the rows of the matrix are not contiguous: strides {strides}")
+        return Matrix(address, rows, dim, strides[0], array_bd)

@@ -1,0 +1,56 @@
+"""The Tier interface: a place below L1 where rows live.
+
+A tier holds packed rows with their versions, by table name and id. Methods block and may be called from any thread but the event
+loop's, several at once. What ``put`` has taken is visible to every ``get`` that starts after it returned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.rows.spec import TableSpec
+
+RowBytes = npt.NDArray[np.uint8]
+Int64s = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class TierRows:
+    """Answer of ``Tier.get``, in the order asked. Where ``found_n`` is False the row is absent and its bytes are zeros."""
+
+    rows_nb: RowBytes
+    versions_n: Int64s
+    found_n: npt.NDArray[np.bool_]
+
+
+class Tier(Protocol):
+    name: str
+
+    def open(self, specs: Sequence[TableSpec]) -> None:
+        """Make ready for these tables."""
+
+    def get(self, table: str, ids_n: Int64s) -> TierRows:
+        """Read rows; duplicates allowed."""
+
+    def put(self, table: str, ids_n: Int64s, rows_nb: RowBytes, versions_n: Int64s) -> None:
+        """Write or replace rows; ids distinct. ``rows_nb`` [n, at least the table's row_bytes]."""
+
+    def delete(self, table: str, ids_n: Int64s) -> None:
+        """Forget rows; absent ids are ignored."""
+
+    def ids(self, table: str) -> Int64s:
+        """All ids held, in any order: a copy."""
+
+    def count(self, table: str) -> int:
+        """Number of rows held."""
+
+    def flush(self) -> None:
+        """Make what was put durable, where the tier is."""
+
+    def close(self) -> None:
+        """Free everything. May be called twice."""
