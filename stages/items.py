@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from cuda.plan import Matrix
+    from pipeline.models.features import PooledFeatures
+    from pipeline.store import Reservation
 
 Int64s = npt.NDArray[np.int64]
 Float32s = npt.NDArray[np.float32]
@@ -44,3 +50,51 @@ class RawBatch:
     @property
     def nbytes(self) -> int:
         return sum(f.nbytes for f in self.features.values()) + int(self.dense_bd.nbytes + self.labels_b.nbytes)
+
+
+@dataclass(frozen=True, slots=True)
+class SlotBatch:
+    """A batch whose distinct rows own slots. Its rows may be read once ``loaded`` is set, and those of all earlier batches are."""
+
+    step: int
+    raw: RawBatch
+    reservation: Reservation | None
+    """None for a batch without samples: it is a step that changes nothing."""
+    loaded: asyncio.Event
+
+    @property
+    def nbytes(self) -> int:
+        return self.raw.nbytes
+
+
+@dataclass(frozen=True, slots=True)
+class LookedUp:
+    """A batch with its pooled rows as autograd leaves."""
+
+    step: int
+    raw: RawBatch
+    reservation: Reservation | None
+    features: PooledFeatures | None
+
+    @property
+    def nbytes(self) -> int:
+        return self.raw.nbytes
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A batch after backward: dL/d out of each feature, and the dense gradients in the model."""
+
+    step: int
+    num_samples: int
+    reservation: Reservation | None
+    grads_f: Sequence[Matrix | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """A step that has ended: rows and dense weights are those of ``step`` or later."""
+
+    step: int
+    num_samples: int
+    reservation: Reservation | None

@@ -1,0 +1,130 @@
+"""What the command line does. Each function returns an exit code; errors are raised and printed above.
+
+torch loads here, so the environment is pinned first.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.session import environment
+
+if TYPE_CHECKING:
+    from pipeline.config import Loaded
+    from pipeline.session.plan import Plan
+    from pipeline.session.settings import Settings
+
+DONE, FAILED, INTERRUPTED = 0, 1, 130
+
+
+def _load(sources: Sequence[str], overrides: Sequence[str]) -> tuple[Loaded[Settings], Plan]:
+    environment.pin()
+    from pipeline.config import load
+    from pipeline.session.plan import make_plan
+    from pipeline.session.settings import Settings
+
+    loaded = load(sources, overrides, Settings)
+    return loaded, make_plan(loaded)
+
+
+def run(sources: Sequence[str], overrides: Sequence[str], *, overwrite: bool) -> int:
+    """Train. The summary goes to RUN_DIR/summary.json and, in short, to the terminal."""
+    _, plan = _load(sources, overrides)
+    environment.keep_freed_memory()
+    from pipeline.session.rundir import claim
+    from pipeline.session.trainer import Trainer
+
+    settings = plan.settings
+    described = {"environment": environment.record(settings.run.threads), "config": plan.tree}
+    info, lock = claim(settings.run.dir, seed=settings.run.seed, record=described, overwrite=overwrite)
+    with lock:
+        report, summary = Trainer(plan, info).train()
+    print(short_report(summary, info.dir))
+    if summary["lost"]:
+        return FAILED
+    return INTERRUPTED if report.outcome == "interrupt" else DONE
+
+
+def short_report(summary: dict[str, Any], run_dir: Path) -> str:
+    """A few lines for people."""
+
+    def figure(name: str, form: str = ".4f") -> str:
+        value = summary.get(name)
+        return "-" if value is None else format(value, form)
+
+    freshness = summary["freshness_ms"]
+    fresh = "-" if not freshness else f"p50 {freshness['p50']:.1f} ms, p99 {freshness['p99']:.1f} ms"
+    l1 = summary["l1"]
+    looked = max(l1["hits"] + l1["misses"], 1)
+    saved = summary["bytes_if_raw"] / summary["bytes_streamed"] if summary["bytes_streamed"] else 0.0
+    return "\n".join(
+        [
+            f"{summary['outcome']}: {summary['steps']} steps, {summary['samples']} samples in {summary['seconds']:.1f} s "
+            f"({summary['samples_per_s']:,.0f} samples/s), bottleneck {summary['bottleneck']}",
+            f"train: log loss {figure('train_log_loss')}, AUC {figure('train_auc')}   "
+            f"held out: log loss {figure('eval_log_loss')}, AUC {figure('eval_auc')}",
+            f"L1: {l1['hits'] / looked:.1%} hits, {l1['evictions']} evictions   rows updated {summary['rows_updated']}",
+            f"stream: {summary['cuts']} cuts, {summary['rows_streamed']} rows, {summary['bytes_streamed']} bytes "
+            f"({saved:.1f}x fewer than raw), freshness {fresh}",
+            f"in {run_dir}: summary.json, checkpoints/" + (", stream/" if summary["cuts"] else ""),
+        ]
+    )
+
+
+def check(sources: Sequence[str], overrides: Sequence[str]) -> int:
+    """Compose, validate, plan; run nothing."""
+    _, plan = _load(sources, overrides)
+    print(plan.graph.describe())
+    print(f"{len(plan.specs)} tables, {len(plan.features.names)} features, L1 {plan.settings.store.l1_rows} rows: this can run")
+    return DONE
+
+
+def show(sources: Sequence[str], overrides: Sequence[str]) -> int:
+    """Print the effective config with the origin of each key, and the graph."""
+    loaded, plan = _load(sources, overrides)
+    print(loaded.describe())
+    print()
+    print(plan.graph.describe())
+    return DONE
+
+
+def schema() -> int:
+    """Print the JSON Schema of a config."""
+    environment.pin()
+    from pipeline.config import schema as schema_of
+    from pipeline.session.settings import Settings
+
+    print(json.dumps(schema_of(Settings), indent=1))
+    return DONE
+
+
+def rows(run_dir: Path, table: str, ids: Sequence[int], as_json: bool) -> int:
+    """Print weights, states and versions of some rows of a run's newest checkpoint."""
+    from pipeline.session.inspect_rows import describe_rows, print_rows
+
+    found = describe_rows(run_dir, table, ids)
+    if as_json:
+        json.dump(found, sys.stdout)
+        print()
+    else:
+        print_rows(found)
+    return DONE
+
+
+def export(run_dir: Path, table: str | None, dense: bool, out: Path) -> int:
+    """Write a table, or the dense weights, of a run's newest checkpoint to an npz."""
+    from pipeline.rowlog import export_dense, export_table
+    from pipeline.session.inspect_rows import newest_checkpoint
+
+    reader = newest_checkpoint(run_dir)
+    if dense:
+        export_dense(reader, str(out))
+    else:
+        assert table is not None
+        export_table(reader, table, str(out))
+    print(f"step {reader.manifest.step}: wrote {out}")
+    return DONE

@@ -1,0 +1,46 @@
+"""What can go wrong around a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class SessionError(Exception):
+    """Base. ``exit_code`` is what the command line returns."""
+
+    exit_code = 1
+
+
+class RunDirTaken(SessionError):
+    exit_code = 2
+
+    def __init__(self, path: Path, holds: str, hint: str) -> None:
+        super().__init__(f"run.dir {path} already holds {holds}; {hint}")
+
+
+class NoRun(SessionError):
+    exit_code = 2
+
+    def __init__(self, path: Path, missing: str) -> None:
+        super().__init__(f"{path} holds no {missing}; give the run.dir of a run that ended or was interrupted cleanly")
+
+
+class NotYet(SessionError):
+    exit_code = 2
+
+    def __init__(self, what: str, instead: str) -> None:
+        super().__init__(f"{what} cannot be had in this version; {instead}")
+
+
+class L1SmallerThanBatch(SessionError):
+    exit_code = 2
+
+    def __init__(self, l1_rows: int, max_ids: int) -> None:
+        super().__init__(
+            f"store.l1_rows is {l1_rows}, and stages.prefetch.max_ids says that one batch may hold {max_ids} distinct ids: "
+            f"set store.l1_rows to at least {max_ids}"
+        )
+
+
+class UnknownRow(SessionError):
+    exit_code = 2

@@ -1,0 +1,90 @@
+"""From a validated config to everything that is known before a run: a pure step that refuses what cannot run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cuda.backend import UpdateRule
+from cuda.plan import POOLINGS, FeatureSet
+from pipeline.config import Loaded
+from pipeline.flow import Graph, StageNode, plan
+from pipeline.optim import layout_of, rule_of
+from pipeline.rows.spec import Initializer, TableSpec
+from pipeline.session.errors import L1SmallerThanBatch
+from pipeline.session.settings import Settings
+
+RESOURCES = (
+    "backend",
+    "store",
+    "features",
+    "table_names",
+    "model",
+    "dense_optimizer",
+    "metrics",
+    "eval_results",
+    "checkpoints",
+    "row_source",
+    "stream_report",
+    "run",
+)
+"""What a stage may name in ``needs``."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a config says, worked out. ``specs`` and ``rules`` are in the order of ``settings.tables``."""
+
+    settings: Settings
+    graph: Graph
+    specs: tuple[TableSpec, ...]
+    rules: tuple[UpdateRule, ...]
+    features: FeatureSet
+    tree: dict[str, Any]
+
+
+def make_plan(loaded: Loaded[Settings]) -> Plan:
+    """Raises GraphError, ConfigError or SessionError: nothing was started."""
+    settings = loaded.settings
+    nodes = [StageNode.of(name, dict(options or {})) for name, options in settings.stages.items()]
+    graph = plan(nodes, resources=RESOURCES)
+    _check_l1(settings, graph)
+    return Plan(
+        settings=settings,
+        graph=graph,
+        specs=tuple(_spec(name, settings) for name in settings.tables),
+        rules=tuple(rule_of(table.optimizer) for table in settings.tables.values()),
+        features=_features(settings),
+        tree=loaded.tree,
+    )
+
+
+def _spec(name: str, settings: Settings) -> TableSpec:
+    table = settings.tables[name]
+    return TableSpec(
+        name=name,
+        layout=layout_of(table.optimizer, table.dim),
+        initializer=Initializer(**table.init.model_dump()),
+        seed=settings.run.seed,
+    )
+
+
+def _features(settings: Settings) -> FeatureSet:
+    tables = list(settings.tables)
+    names = tuple(settings.features)
+    return FeatureSet(
+        names=names,
+        tables_f=np.array([tables.index(settings.table_of(name)) for name in names], dtype=np.int32),
+        dims_f=np.array([settings.tables[settings.table_of(name)].dim for name in names], dtype=np.int32),
+        poolings_f=np.array([POOLINGS[settings.features[name].pooling] for name in names], dtype=np.int32),
+        num_tables=len(tables),
+    )
+
+
+def _check_l1(settings: Settings, graph: Graph) -> None:
+    for stage in graph.stages:
+        max_ids = getattr(stage.options, "max_ids", None)
+        if max_ids is not None and settings.store.l1_rows < max_ids:
+            raise L1SmallerThanBatch(settings.store.l1_rows, max_ids)

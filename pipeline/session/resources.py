@@ -1,0 +1,102 @@
+"""The composition root: makes the resources a plan names, in order, and gives them back in reverse."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+
+from cuda.choose import choose_backend
+from cuda.host import warm_up
+from pipeline.flow.run_info import RunInfo
+from pipeline.models.factory import ModelInputs, build_model
+from pipeline.models.metrics import BinaryMetrics
+from pipeline.models.optimizer import build_optimizer
+from pipeline.session.checkpoints import Checkpoints
+from pipeline.session.plan import Plan
+from pipeline.session.row_source import StoreRowSource
+from pipeline.session.totals import Totals
+from pipeline.store import DramTier, Store
+
+
+class Resources:
+    """Everything that is open during a run. A context manager; ``by_name`` is what stages are given."""
+
+    def __init__(self, plan: Plan, run: RunInfo, say: Any) -> None:
+        self.plan, self.run, self._say = plan, run, say
+        self._stack = ExitStack()
+        self.by_name: dict[str, Any] = {}
+
+    def __enter__(self) -> Resources:
+        try:
+            self._open()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def _open(self) -> None:
+        settings, plan = self.plan.settings, self.plan
+        torch.set_num_threads(settings.run.threads)
+        backend = choose_backend(settings.device, settings.run.threads)
+        warm_up(self._say)
+        self.store = self._open_store(backend)
+        self.model = self._build_model()
+        self.optimizer = build_optimizer(self.model, settings.dense_optimizer)
+        self.metrics = BinaryMetrics()
+        self.totals = Totals([spec.dim for spec in plan.specs])
+        self.store.on_step(self.totals.at_fence)
+        self.checkpoints = Checkpoints(
+            self.run, self.store, plan.specs, self.model, self.optimizer, settings.checkpoint.keep
+        )
+        self.stream_report: dict[str, Any] = {}
+        self.eval_results: list[dict[str, Any]] = []
+        self.by_name = {
+            "backend": backend,
+            "store": self.store,
+            "features": plan.features,
+            "table_names": tuple(spec.name for spec in plan.specs),
+            "model": self.model,
+            "dense_optimizer": self.optimizer,
+            "metrics": self.metrics,
+            "eval_results": self.eval_results,
+            "checkpoints": self.checkpoints,
+            "row_source": StoreRowSource(self.store, plan.specs, self.model),
+            "stream_report": self.stream_report,
+            "run": self.run,
+        }
+
+    def _open_store(self, backend: Any) -> Store:
+        plan = self.plan
+        spill = self.run.dir / "spill"
+        spill.mkdir(exist_ok=True)
+        tier = DramTier()
+        store = Store(
+            plan.specs,
+            plan.rules,
+            plan.features,
+            backend,
+            tier,
+            plan.settings.store,
+            generation=self.run.generation,
+            spill_path=str(spill),
+        )
+        self._stack.callback(store.close)
+        store.open()
+        return store
+
+    def _build_model(self) -> torch.nn.Module:
+        plan, settings = self.plan, self.plan.settings
+        pooled = [name for name in plan.features.names if settings.features[name].pooling != "none"]
+        dims = [settings.tables[settings.table_of(name)].dim for name in pooled]
+        inputs = ModelInputs(
+            names=tuple(pooled),
+            dims=tuple(dims),
+            sequence_names=tuple(name for name in plan.features.names if name not in pooled),
+            num_dense=plan.num_dense,
+        )
+        return build_model(settings.model.use, settings.model.options, inputs, settings.run.seed)

@@ -1,0 +1,78 @@
+"""The directory of a run: claimed by one process at a time, described by ``run.json``.
+
+    run.json        id, generation, seed, environment, effective config
+    checkpoints/    written at a clean end and on interrupt
+    stream/         segments of frames (while the stream stage is on)
+    spill/          overflow of snapshots; empty between runs
+    summary.json    final figures
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from pipeline.files import DirectoryLock, RealFiles, write_atomically
+from pipeline.flow.run_info import RunInfo
+from pipeline.session.errors import NoRun, RunDirTaken
+
+FORMAT_VERSION = 1
+OURS = ("run.json", "summary.json", "checkpoints", "stream", "spill", "dead_letters", "lock", ".lock")
+
+
+def claim(path: Path, *, seed: int, record: dict[str, Any], overwrite: bool) -> tuple[RunInfo, DirectoryLock]:
+    """Make ``path`` the directory of a new run and lock it. Raises RunDirTaken; with ``overwrite`` an old run is removed first.
+
+    Only what a run wrote is removed: a directory that holds anything else is refused.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    lock = DirectoryLock(str(path))
+    lock.__enter__()
+    try:
+        _clear(path, overwrite)
+        info = RunInfo(uuid.uuid4().hex[:16], path, seed, generation=1)
+        described = {
+            "format": FORMAT_VERSION,
+            "run_id": info.run_id,
+            "generation": info.generation,
+            "seed": seed,
+            "started": time.time(),
+            **record,
+        }
+        write_atomically(RealFiles(), str(path / "run.json"), (json.dumps(described, indent=1) + "\n").encode())
+    except BaseException:
+        lock.__exit__(None, None, None)
+        raise
+    return info, lock
+
+
+def _clear(path: Path, overwrite: bool) -> None:
+    found = [entry.name for entry in path.iterdir() if not entry.name.endswith("lock")]
+    foreign = [name for name in found if name not in OURS]
+    if foreign:
+        raise RunDirTaken(path, f"files that no run wrote ({', '.join(sorted(foreign)[:5])})", "choose an empty directory")
+    if not found:
+        return
+    if not overwrite:
+        raise RunDirTaken(path, "a run", "choose another run.dir, or give --overwrite to remove that run")
+    for name in found:
+        entry = path / name
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Read ``run.json``. Raises NoRun."""
+    try:
+        described: dict[str, Any] = json.loads((path / "run.json").read_text())
+    except FileNotFoundError:
+        raise NoRun(path, "run.json, so no run") from None
+    if described.get("format") != FORMAT_VERSION:
+        raise NoRun(path, f"run of format {FORMAT_VERSION} (found {described.get('format')})")
+    return described

@@ -1,0 +1,118 @@
+"""The root of a config: every key outside ``stages`` and where it is described. Stages bring their own options."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from pipeline.models.options import DenseOptimizerOptions
+from pipeline.optim import OptimizerOptions, RowwiseAdagradOptions
+from pipeline.rows.spec import NAME_PATTERN
+from pipeline.store.options import StoreOptions
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RunSettings(Part):
+    dir: Path = Field(Path("runs/rowstream"), description="where the run writes: summary, checkpoints, stream")
+    steps: int | None = Field(None, ge=1, description="stop after so many batches; not set: at the end of the source")
+    seed: int = Field(0, ge=0, le=2**63 - 1, description="of initial rows, dense weights, shuffles and negatives")
+    threads: int = Field(
+        default_factory=lambda: min(os.cpu_count() or 1, 8), ge=1, description="threads of the compute lane; recorded"
+    )
+    progress_s: float = Field(1.0, gt=0, description="seconds between two progress reports")
+
+
+class InitSettings(Part):
+    kind: Literal["uniform", "normal", "zeros"] = Field("uniform", description="distribution of initial weights")
+    low: float = Field(-0.01, description="uniform: lower bound")
+    high: float = Field(0.01, description="uniform: upper bound")
+    mean: float = Field(0.0, description="normal: mean")
+    std: float = Field(0.01, ge=0, description="normal: standard deviation")
+
+    @model_validator(mode="after")
+    def bounds_in_order(self) -> InitSettings:
+        if not self.low <= self.high:
+            raise ValueError(f"low {self.low} is above high {self.high}")
+        return self
+
+
+class TableSettings(Part):
+    dim: int = Field(64, ge=4, le=1024, multiple_of=4, description="weights per row, a multiple of 4")
+    init: InitSettings = Field(default_factory=InitSettings, description="how rows begin")
+    optimizer: OptimizerOptions = Field(default_factory=RowwiseAdagradOptions, description="how rows are updated")
+
+
+class FeatureSettings(Part):
+    table: str | None = Field(None, description="the table of its rows; not set: the table of the same name")
+    pooling: Literal["sum", "mean", "none"] = Field("sum", description="how the rows of a bag combine")
+
+
+class ModelSettings(BaseModel):
+    """``use`` names the model; all other keys are its own options."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    use: str = Field("dlrm", description="dlrm, or package.module:Class")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class CheckpointSettings(Part):
+    every: int | str | None = Field(None, description='"1000 steps" or "60s"; not set: at the end and on interrupt only')
+    keep: int = Field(2, ge=1, description="how many checkpoints stay")
+
+
+class ReplicaSettings(Part):
+    embedded: bool = Field(
+        True, description="follow the stream in this process too, to measure freshness; off saves its share of a core"
+    )
+
+
+class Settings(Part):
+    """One training job."""
+
+    run: RunSettings = Field(default_factory=RunSettings, description="where, how long, which seed")
+    device: Literal["auto", "host", "cuda"] = Field("auto", description="where L1 and the kernels live")
+    tables: dict[str, TableSettings] = Field(description="embedding tables, by name")
+    features: dict[str, FeatureSettings] = Field(description="features of a sample, in order")
+    model: ModelSettings = Field(default_factory=ModelSettings, description="the dense side")
+    dense_optimizer: DenseOptimizerOptions = Field(
+        default_factory=DenseOptimizerOptions, description="optimizer of the dense weights"
+    )
+    store: StoreOptions = Field(default_factory=StoreOptions, description="L1 and the tiers below")
+    checkpoint: CheckpointSettings = Field(default_factory=CheckpointSettings, description="when state is saved")
+    replica: ReplicaSettings = Field(default_factory=ReplicaSettings, description="the replica inside the run")
+    stages: dict[str, dict[str, Any] | None] = Field(description="the stages, in order; see `python -m pipeline stages`")
+
+    @field_validator("tables")
+    @classmethod
+    def table_names(cls, tables: dict[str, TableSettings]) -> dict[str, TableSettings]:
+        import re
+
+        for name in tables:
+            if not re.fullmatch(NAME_PATTERN, name):
+                raise ValueError(f"table name {name!r} does not match {NAME_PATTERN}")
+        if not tables:
+            raise ValueError("no table is named")
+        return tables
+
+    @model_validator(mode="after")
+    def features_have_tables(self) -> Settings:
+        if not self.features:
+            raise ValueError("no feature is named")
+        for name, feature in self.features.items():
+            if (feature.table or name) not in self.tables:
+                raise ValueError(
+                    f"feature {name!r} reads table {feature.table or name!r}, which is not among the tables {list(self.tables)}"
+                )
+        return self
+
+    def table_of(self, feature: str) -> str:
+        return self.features[feature].table or feature

@@ -1,0 +1,35 @@
+"""What a run adds up at each fence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from cuda.plan import SlotPlan
+
+FLOAT_BYTES = 4
+
+
+@dataclass
+class Totals:
+    """Counts steps, samples and updated rows; ``dims`` are the tables' dims in order."""
+
+    dims: Sequence[int]
+    steps: int = 0
+    samples: int = 0
+    rows_updated: int = 0
+    bytes_if_raw: int = 0
+    """Bytes if the distinct rows of each step were sent as fp32."""
+    rows_by_table: list[int] = field(default_factory=list)
+
+    def at_fence(self, _step: int, plan: SlotPlan | None) -> None:
+        """A step listener of the store: counts only."""
+        self.steps += 1
+        if plan is None:
+            return
+        self.samples += plan.batch.num_samples
+        self.rows_updated += plan.unique.count
+        counts_t = np.diff(plan.unique.table_start_t)
+        self.bytes_if_raw += int(counts_t @ np.asarray(self.dims, dtype=np.int64)) * FLOAT_BYTES

@@ -1,0 +1,94 @@
+"""One training run: opens the resources, runs the graph, writes the checkpoint and the summary."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pipeline.flow import Lanes, Marker, Runner, RunReport, run_loop
+from pipeline.flow.run_info import RunInfo
+from pipeline.session.follower import Follower
+from pipeline.session.plan import Plan
+from pipeline.session.progress import Progress
+from pipeline.session.resources import Resources
+from pipeline.session.summary import summarize, write_summary
+
+FINAL_REASONS = ("end", "limit", "interrupt")
+READ_THREADS = 2
+
+
+class Trainer:
+    """Runs a plan in a claimed directory. ``perturb`` is for tests: delays that must change nothing."""
+
+    def __init__(self, plan: Plan, run: RunInfo, *, perturb: Any = None, handle_signals: bool = True) -> None:
+        self.plan, self.run = plan, run
+        self._perturb, self._handle_signals = perturb, handle_signals
+        self.checkpoint: Path | None = None
+        self.resources: Resources | None = None
+
+    def train(self) -> tuple[RunReport, dict[str, Any]]:
+        """Run to the end, the step limit or an interrupt. Returns the report and the summary; raises StageError and others."""
+        progress = Progress(self._figures, self.plan.settings.run.steps)
+        with Resources(self.plan, self.run, progress.say) as resources:
+            self.resources = resources
+            follower = self._follower()
+            try:
+                started = time.monotonic()
+                with progress:
+                    report = run_loop(lambda: self._run(resources, progress.show))
+                seconds = time.monotonic() - started
+                followed = None if follower is None else follower.finish()
+            finally:
+                if follower is not None:
+                    follower.close()
+            summary = summarize(self.plan, self.run, resources, report, seconds, followed)
+            write_summary(self.run.dir, summary)
+        return report, summary
+
+    def _follower(self) -> Follower | None:
+        streams = any(stage.name == "stream" for stage in self.plan.graph.stages)
+        if not (streams and self.plan.settings.replica.embedded):
+            return None
+        follower = Follower(self.run.dir / "stream")
+        follower.start()
+        return follower
+
+    async def _run(self, resources: Resources, show: Callable[[], None]) -> RunReport:
+        settings = self.plan.settings
+        lanes = Lanes({"read": READ_THREADS})
+        checkpoint_lane = lanes.get("checkpoint")
+
+        async def on_marker(marker: Marker) -> None:
+            self.checkpoint = await checkpoint_lane.run(resources.checkpoints.write, marker)
+
+        runner = Runner(
+            self.plan.graph,
+            resources.by_name,
+            lanes,
+            max_items=settings.run.steps,
+            marker_every=settings.checkpoint.every,
+            on_marker=on_marker,
+            on_progress=show,
+            perturb=self._perturb,
+            handle_signals=self._handle_signals,
+        )
+        self._runner = runner
+        return await runner.run()
+
+    def _figures(self) -> dict[str, Any]:
+        resources = self.resources
+        assert resources is not None
+        totals, store, metrics = resources.totals, resources.store, resources.metrics
+        looked = max(store.counters.hits + store.counters.misses, 1)
+        figures = {
+            "step": totals.steps,
+            "samples": totals.samples,
+            "loss": f"{metrics.log_loss:.4f}" if metrics.count else "-",
+            "hit rate": f"{store.counters.hits / looked:.1%}",
+        }
+        for name, stage in self._runner.progress().channels.items():
+            figures[f"depth {name}"] = stage.depth
+        figures |= {key: value for key, value in resources.stream_report.items() if key in ("lag_steps", "cuts")}
+        return figures

@@ -1,0 +1,35 @@
+"""What can go wrong between the built-in stages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+class StageInputError(ValueError):
+    """Base: a batch that a stage cannot take."""
+
+
+class MissingFeature(StageInputError):
+    def __init__(self, missing: Sequence[str], found: Sequence[str], cursor: Mapping[str, Any]) -> None:
+        super().__init__(
+            f"a batch lacks the features {list(missing)} (behind {dict(cursor)}); it holds {list(found)}. "
+            "Name their columns in the source, or take them out of `features`."
+        )
+
+
+class BatchDoesNotFit(StageInputError):
+    def __init__(self, step: int, need: int, l1_rows: int, cursor: Mapping[str, Any]) -> None:
+        super().__init__(
+            f"step {step} needs {need} distinct rows at once and store.l1_rows is {l1_rows} (source behind {dict(cursor)}): "
+            f"set store.l1_rows to at least {need}, or make batches smaller"
+        )
+        self.need, self.l1_rows = need, l1_rows
+
+
+class NotFiniteLoss(StageInputError):
+    def __init__(self, step: int, loss: float, cursor: Mapping[str, Any]) -> None:
+        super().__init__(
+            f"the loss of step {step} is {loss} (source behind {dict(cursor)}): nothing of that step was applied. "
+            "A lower learning rate or scaled dense columns usually help."
+        )

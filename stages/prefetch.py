@@ -1,0 +1,124 @@
+"""prefetch: find the distinct ids of a batch, reserve their slots in step order, and have missing rows read ahead.
+
+A batch passes on as soon as its slots are decided; its rows are read behind it, on the read lane, and ``SlotBatch.loaded`` says
+when they are there. ``lookahead`` is an upper bound: where L1 has no room, the stage waits until a step gives some back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from cuda.plan import BatchIds, FeatureSet, UniqueIds
+from pipeline.flow import Stage, StageContext, StageOptions
+from pipeline.store import L1TooSmall, Reservation, Store
+from stages.errors import BatchDoesNotFit, MissingFeature
+from stages.items import RawBatch, SlotBatch
+
+
+class PrefetchOptions(StageOptions):
+    lookahead: int = Field(4, ge=1, le=1024, description="how many batches ahead of their lookup rows are made resident, at most")
+    max_ids: int | None = Field(
+        None, ge=1, description="the most distinct ids one batch holds, if known: `check` then refuses a smaller L1"
+    )
+
+
+def batch_ids(raw: RawBatch, features: FeatureSet) -> BatchIds:
+    """Put a batch's features one behind the other, in the order of ``features``. Raises MissingFeature."""
+    missing = [name for name in features.names if name not in raw.features]
+    if missing:
+        raise MissingFeature(missing, list(raw.features), raw.cursor)
+    parts = [raw.features[name] for name in features.names]
+    counts = np.array([part.ids_n.shape[0] for part in parts], dtype=np.int64)
+    starts = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts)])
+    weights = None
+    if any(part.weights_n is not None for part in parts):
+        ones = [np.ones(part.ids_n.shape[0], np.float32) if part.weights_n is None else part.weights_n for part in parts]
+        weights = np.ascontiguousarray(np.concatenate(ones), dtype=np.float32)
+    return BatchIds(
+        features=features,
+        num_samples=raw.num_samples,
+        ids_n=np.concatenate([part.ids_n for part in parts]).astype(np.int64, copy=False),
+        feature_start_f=starts,
+        offsets_fb=np.stack([part.offsets_b + start for part, start in zip(parts, starts[:-1], strict=True)]),
+        weights_n=weights,
+    )
+
+
+class Prefetch(Stage):
+    """Reserves slots for each batch in step order and reads missing rows ahead of their lookup."""
+
+    Options = PrefetchOptions
+    consumes = RawBatch
+    produces = SlotBatch
+    needs = {"store": Store, "features": FeatureSet}
+
+    def __init__(self, options: PrefetchOptions) -> None:
+        super().__init__(options)
+        self._step = 0
+
+    async def open(self, context: StageContext) -> None:
+        self._context = context
+        self._store: Store = context.resources["store"]
+        self._features: FeatureSet = context.resources["features"]
+        self._decide, self._read = context.lane("prefetch"), context.lane("read")
+        self._room = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._store.on_room(self._wake)
+        self._store.on_step(lambda _step, _plan: self._wake())
+        self._loading: set[asyncio.Event] = set()
+
+    def _wake(self) -> None:
+        """Called on any thread: a step ended or pins were released."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._room.set)
+
+    async def process(self, raw: RawBatch) -> SlotBatch:
+        step, loaded = self._step + 1, asyncio.Event()
+        reservation = None
+        if raw.num_samples:
+            batch, unique = await self._decide.run(self._distinct, raw)
+            await self._wait_for_turn(step)
+            reservation = await self._reserve(step, raw, batch, unique)
+        self._step = step
+        if reservation is None or not reservation.num_misses:
+            loaded.set()
+        else:
+            self._context.spawn(partial(self._load, reservation, loaded), f"load of step {step}")
+        return SlotBatch(step, raw, reservation, loaded)
+
+    def _distinct(self, raw: RawBatch) -> tuple[BatchIds, UniqueIds]:
+        batch = batch_ids(raw, self._features)
+        return batch, self._store.backend.deduplicate(batch)
+
+    async def _wait_for_turn(self, step: int) -> None:
+        """Step ``fence + 1`` is the one that computes; at most ``lookahead`` more may hold slots."""
+        while step > self._store.fence.step + 1 + self.options.lookahead:
+            self._room.clear()
+            if step > self._store.fence.step + 1 + self.options.lookahead:
+                await self._room.wait()
+
+    async def _reserve(self, step: int, raw: RawBatch, batch: BatchIds, unique: UniqueIds) -> Reservation:
+        while True:
+            self._room.clear()
+            try:
+                reservation = await self._decide.run(self._store.try_reserve, step, batch, unique)
+            except L1TooSmall as error:
+                raise BatchDoesNotFit(step, error.need, error.l1_rows, raw.cursor) from error
+            if reservation is not None:
+                return reservation
+            await self._room.wait()
+
+    async def _load(self, reservation: Reservation, loaded: asyncio.Event) -> None:
+        await self._read.run(self._store.load, reservation)
+        loaded.set()
+
+    def state(self) -> Any:
+        return {"step": self._step}
+
+    def restore(self, state: Any) -> None:
+        self._step = int(state["step"])

@@ -1,0 +1,37 @@
+"""update: sum gradients per row, run the fused optimizer on the slots, step the dense weights, pass the fence."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from pipeline.flow import Marker, Stage, StageContext
+from pipeline.models.optimizer import DenseOptimizer
+from pipeline.store import Store
+from stages.items import Stepped, Trained
+
+
+class Update(Stage):
+    """The only stage that writes rows and dense weights, both inside one fence."""
+
+    consumes = Trained
+    produces = Stepped
+    needs = {"store": Store, "dense_optimizer": DenseOptimizer, "checkpoints": object}
+    lane = "compute"
+
+    async def open(self, context: StageContext) -> None:
+        self._store: Store = context.resources["store"]
+        self._optimizer: DenseOptimizer = context.resources["dense_optimizer"]
+        self._checkpoints = context.resources["checkpoints"]
+        self._compute = context.lane("compute")
+
+    def work(self, item: Trained) -> Stepped:
+        if item.reservation is None:
+            self._store.skip_step(item.step)
+        else:
+            dense_step = partial(self._optimizer.step, item.step)
+            self._store.update(item.reservation, item.grads_f, dense_step=dense_step)
+        return Stepped(item.step, item.num_samples, item.reservation)
+
+    async def mark(self, marker: Marker) -> None:
+        """The checkpoint closes here, at the fence of the batch before the marker."""
+        await self._compute.run(self._checkpoints.freeze, marker)
