@@ -1,0 +1,172 @@
+"""From checked fields to frames: one function per kind, each of which bounds every count before it uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import prod
+from typing import Any, cast
+
+from pipeline.rows.layout import Column, RowLayout
+from pipeline.rows.spec import Initializer, TableSpec
+from pipeline.rows.version import MAX_GENERATION, MAX_STEP
+from pipeline.wire.dense import DTYPES
+from pipeline.wire.errors import FrameError
+from pipeline.wire.fields import MAX_INT64, MAX_UINT64, Fields, split_rows
+from pipeline.wire.frames import (
+    CommitFrame,
+    DenseFrame,
+    DensePiece,
+    Frame,
+    FrameLimits,
+    HeaderFrame,
+    RowsFrame,
+    StreamedTable,
+)
+
+MAX_WIDTH = 1 << 20
+MAX_NUMBER = (1 << 31) - 1
+
+
+def decode_header(fields: Fields, limits: FrameLimits) -> HeaderFrame:
+    num_shards = fields.integer("shards", 1, 1 << 16)
+    return HeaderFrame(
+        run_id=fields.name("run"),
+        writer=fields.name("writer"),
+        shard=fields.integer("shard", 0, num_shards - 1),
+        num_shards=num_shards,
+        generation=fields.integer("gen", 0, MAX_GENERATION),
+        epoch=fields.name("epoch"),
+        created_ns=fields.integer("created"),
+        tables=_decode_tables(fields.array("tables", limits.tables), limits),
+    )
+
+
+def _decode_tables(values: list[Any], limits: FrameLimits) -> tuple[StreamedTable, ...]:
+    tables = tuple(
+        _decode_table(Fields(value, f"kind 'header', table {number}"), limits) for number, value in enumerate(values)
+    )
+    names = [table.spec.name for table in tables]
+    if len(set(names)) != len(names):
+        raise FrameError("a table is named twice", "kind 'header', field 'tables'")
+    return tables
+
+
+def _decode_table(fields: Fields, limits: FrameLimits) -> StreamedTable:
+    name, where = fields.name("name"), fields.where
+    columns = [_decode_column(value, where) for value in fields.array("columns", limits.columns)]
+    try:
+        layout = RowLayout(tuple(columns))
+        if columns[0].dtype != "float32":
+            raise ValueError(f"weights are float32, found {columns[0].dtype}")
+        initializer = _decode_initializer(Fields(fields.mapping("init", 8), f"{where}, initializer"))
+        spec = TableSpec(name, layout, initializer, fields.integer("seed", -MAX_INT64 - 1, MAX_UINT64))
+    except ValueError as error:
+        raise FrameError(str(error), where) from error
+    table = StreamedTable(spec, fields.name("codec"))
+    fields.end()
+    return table
+
+
+def _decode_column(value: Any, where: str) -> Column:
+    if not isinstance(value, list) or [type(part) for part in value] != [str, str, int, str]:
+        raise FrameError("a column is [name, dtype, width, role]", where)
+    name, dtype, width, role = value
+    if dtype not in DTYPES or role not in ("weight", "state", "meta") or not 1 <= width <= MAX_WIDTH:
+        raise FrameError(f"column {name[:128]!r}: dtype {dtype[:20]!r}, width {width}, role {role[:20]!r}", where)
+    return Column(name, dtype, width, cast(Any, role))
+
+
+def _decode_initializer(fields: Fields) -> Initializer:
+    kind = fields.choice("kind", ("uniform", "normal", "zeros"))
+    initializer = Initializer(cast(Any, kind), *(fields.number(name) for name in ("low", "high", "mean", "std")))
+    fields.end()
+    return initializer
+
+
+def _piece_of_cut(fields: Fields) -> dict[str, Any]:
+    return {
+        "generation": fields.integer("gen", 0, MAX_GENERATION),
+        "cut": fields.integer("cut"),
+        "number": fields.integer("number", 0, MAX_NUMBER),
+        "step": fields.integer("step", 0, MAX_STEP),
+        "clock_ns": fields.integer("clock"),
+        "snapshot": fields.flag("snapshot"),
+    }
+
+
+def decode_rows(fields: Fields, limits: FrameLimits) -> RowsFrame:
+    common = _piece_of_cut(fields)
+    table = fields.name("table")
+    ids_n = fields.int64s("ids", limits.rows)
+    count = len(ids_n)
+    rows_nb = fields.rows("rows", count)
+    versions_n = fields.int64s("versions", limits.rows)
+    if len(versions_n) != count:
+        raise FrameError(f"{len(versions_n)} versions for {count} ids", "kind 'rows', field 'versions'")
+    if count and int(versions_n.min()) <= 0:
+        raise FrameError("a version is not above 0: such rows are never sent", "kind 'rows', field 'versions'")
+    columns = {
+        name: split_rows(data, count, f"kind 'rows', column {name[:128]!r}")
+        for name, data in fields.mapping("columns", limits.columns).items()
+    }
+    tombstones_m = fields.int64s("dead", limits.rows, optional=True)
+    return RowsFrame(
+        **common,
+        table=table,
+        ids_n=ids_n,
+        rows_nb=rows_nb,
+        versions_n=versions_n,
+        tombstones_m=tombstones_m,
+        columns=columns,
+    )
+
+
+def decode_dense(fields: Fields, limits: FrameLimits) -> DenseFrame:
+    common = _piece_of_cut(fields)
+    pieces = tuple(
+        _decode_piece(Fields(value, f"kind 'dense', piece {number}"), limits)
+        for number, value in enumerate(fields.array("pieces", limits.pieces))
+    )
+    return DenseFrame(**common, pieces=pieces)
+
+
+def _decode_piece(fields: Fields, limits: FrameLimits) -> DensePiece:
+    dtype = fields.choice("dtype", tuple(DTYPES))
+    shape = fields.array("shape", 16)
+    if any(type(size) is not int or not 0 <= size <= MAX_INT64 for size in shape):
+        raise FrameError("a shape is a list of sizes", fields.where)
+    total = prod(shape) * DTYPES[dtype]
+    piece = DensePiece(fields.name("name"), dtype, tuple(shape), fields.integer("start"), fields.bytes("data"))
+    end = piece.start + len(piece.data)
+    if total > limits.dense_bytes or end > total:
+        raise FrameError(f"bytes {piece.start} .. {end} of {total} (limit {limits.dense_bytes})", fields.where)
+    fields.end()
+    return piece
+
+
+def decode_commit(fields: Fields, limits: FrameLimits) -> CommitFrame:
+    ended = fields.int64s("ended", limits.content_bytes // 8)
+    if len(ended) % 2:
+        raise FrameError("expected pairs of (step, clock)", "kind 'commit', field 'ended'")
+    return CommitFrame(
+        generation=fields.integer("gen", 0, MAX_GENERATION),
+        cut=fields.integer("cut"),
+        step=fields.integer("step", 0, MAX_STEP),
+        clock_ns=fields.integer("clock"),
+        kind=cast(Any, fields.choice("type", ("cut", "snapshot"))),
+        previous=fields.position("previous"),
+        num_frames=fields.integer("frames", 0, MAX_NUMBER + 1),
+        num_rows=fields.integer("rows"),
+        num_tombstones=fields.integer("dead"),
+        digest=fields.integer("digest", 0, MAX_UINT64),
+        dense_digest=fields.optional_integer("dense"),
+        ended_k2=ended.reshape(-1, 2),
+    )
+
+
+DECODERS: Mapping[str, Callable[[Fields, FrameLimits], Frame]] = {
+    "header": decode_header,
+    "rows": decode_rows,
+    "dense": decode_dense,
+    "commit": decode_commit,
+}

@@ -1,0 +1,34 @@
+"""The digest of a cut: what a replica holds after decoding, so that it can check what it applied.
+
+Each row counts ``rows_digest`` of its table, id, step and decoded weights (float32, little endian); each further
+column that rides along counts as a row of table ``TABLE/COLUMN``; each tombstone counts as a row of no bytes and
+version 0. The digest is the sum of all, mod 2**64: the order of rows and frames does not matter.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.rows.digest import rows_digest
+from pipeline.wire.frames import RowsFrame
+
+MASK = (1 << 64) - 1
+
+
+def frame_digest(frame: RowsFrame, weights_nd: npt.NDArray[np.float32]) -> int:
+    """The share of one frame in its cut's digest. ``weights_nd`` are its rows, decoded; C-contiguous."""
+    total = rows_digest(frame.table, frame.ids_n, _bytes_2d(weights_nd), frame.versions_n)
+    for name, values in frame.columns.items():
+        total += rows_digest(f"{frame.table}/{name}", frame.ids_n, _bytes_2d(values), frame.versions_n)
+    count = len(frame.tombstones_m)
+    if count:
+        nothing, never = np.empty((count, 0), dtype=np.uint8), np.zeros(count, dtype=np.int64)
+        total += rows_digest(frame.table, frame.tombstones_m, nothing, never)
+    return total & MASK
+
+
+def _bytes_2d(values_nd: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    return np.ascontiguousarray(values_nd).view(np.uint8).reshape(len(values_nd), -1)

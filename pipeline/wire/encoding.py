@@ -1,0 +1,159 @@
+"""Frames to bytes and back. ``FORMAT.md`` is the description for other languages; a test holds both together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgpack
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.wire import decoding
+from pipeline.wire.envelope import DEFAULT_LEVEL, seal, unseal
+from pipeline.wire.errors import FrameError
+from pipeline.wire.fields import Fields
+from pipeline.wire.frames import (
+    DEFAULT_LIMITS,
+    CommitFrame,
+    DenseFrame,
+    Frame,
+    FrameLimits,
+    HeaderFrame,
+    RowsFrame,
+    StreamedTable,
+)
+
+
+def encode_frame(frame: Frame, level: int = DEFAULT_LEVEL) -> bytes:
+    """The bytes of a frame. ``level`` is zstd's. Arrays may be of any layout; C-contiguous ones are not copied first.
+    """
+    return seal(msgpack.packb(_ENCODERS[type(frame)](frame)), level)
+
+
+def decode_frame(data: bytes | memoryview, limits: FrameLimits = DEFAULT_LIMITS) -> Frame:
+    """The frame in ``data``. Raises FrameError for anything but a whole, unchanged frame of this format version."""
+    content = unseal(data, limits)
+    try:
+        value = msgpack.unpackb(
+            content,
+            max_str_len=4096,
+            max_bin_len=limits.content_bytes,
+            max_array_len=max(limits.tables, limits.pieces, 64),
+            max_map_len=max(limits.columns, 64),
+            max_ext_len=0,
+            object_pairs_hook=_refuse_twice,
+        )
+    except ValueError as error:
+        raise FrameError(f"msgpack: {error or type(error).__name__}", "content") from error
+    fields = Fields(value, "content")
+    kind = fields.choice("kind", tuple(decoding.DECODERS))
+    fields.where = f"kind {kind!r}"
+    frame = decoding.DECODERS[kind](fields, limits)
+    fields.end()
+    return frame
+
+
+def _refuse_twice(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("a key stands twice in a map")
+    return value
+
+
+def _bytes_of(array: npt.NDArray[Any], dtype: str) -> memoryview:
+    """The array's bytes, little endian, C order; no copy where it is so already."""
+    return memoryview(np.ascontiguousarray(array, dtype=dtype)).cast("B") if array.size else memoryview(b"")
+
+
+def _encode_header(frame: HeaderFrame) -> dict[str, Any]:
+    return {
+        "kind": "header",
+        "run": frame.run_id,
+        "writer": frame.writer,
+        "shard": frame.shard,
+        "shards": frame.num_shards,
+        "gen": frame.generation,
+        "epoch": frame.epoch,
+        "created": frame.created_ns,
+        "tables": [_encode_table(table) for table in frame.tables],
+    }
+
+
+def _encode_table(table: StreamedTable) -> dict[str, Any]:
+    spec, initializer = table.spec, table.spec.initializer
+    return {
+        "name": spec.name,
+        "columns": [[column.name, column.dtype, column.width, column.role] for column in spec.layout.columns],
+        "codec": table.codec,
+        "init": {
+            "kind": initializer.kind,
+            "low": float(initializer.low),
+            "high": float(initializer.high),
+            "mean": float(initializer.mean),
+            "std": float(initializer.std),
+        },
+        "seed": spec.seed,
+    }
+
+
+def _piece_of_cut(kind: str, frame: RowsFrame | DenseFrame) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "gen": frame.generation,
+        "cut": frame.cut,
+        "number": frame.number,
+        "step": frame.step,
+        "clock": frame.clock_ns,
+        "snapshot": frame.snapshot,
+    }
+
+
+def _encode_rows(frame: RowsFrame) -> dict[str, Any]:
+    if not len(frame.ids_n) == len(frame.versions_n) == len(frame.rows_nb):
+        raise ValueError(f"{len(frame.ids_n)} ids, {len(frame.versions_n)} versions and {len(frame.rows_nb)} rows")
+    fields = _piece_of_cut("rows", frame) | {
+        "table": frame.table,
+        "ids": _bytes_of(frame.ids_n, "<i8"),
+        "rows": _bytes_of(frame.rows_nb, "u1"),
+        "versions": _bytes_of(frame.versions_n, "<i8"),
+    }
+    if len(frame.tombstones_m):
+        fields["dead"] = _bytes_of(frame.tombstones_m, "<i8")
+    if frame.columns:
+        fields["columns"] = {name: _bytes_of(values, "u1") for name, values in frame.columns.items()}
+    return fields
+
+
+def _encode_dense(frame: DenseFrame) -> dict[str, Any]:
+    pieces = [
+        {"name": p.name, "dtype": p.dtype, "shape": list(p.shape), "start": p.start, "data": p.data}
+        for p in frame.pieces
+    ]
+    return _piece_of_cut("dense", frame) | {"pieces": pieces}
+
+
+def _encode_commit(frame: CommitFrame) -> dict[str, Any]:
+    return {
+        "kind": "commit",
+        "gen": frame.generation,
+        "cut": frame.cut,
+        "step": frame.step,
+        "clock": frame.clock_ns,
+        "type": frame.kind,
+        "previous": list(frame.previous),
+        "frames": frame.num_frames,
+        "rows": frame.num_rows,
+        "dead": frame.num_tombstones,
+        "digest": frame.digest,
+        "dense": frame.dense_digest,
+        "ended": _bytes_of(frame.ended_k2, "<i8"),
+    }
+
+
+_ENCODERS: Mapping[type, Callable[[Any], dict[str, Any]]] = {
+    HeaderFrame: _encode_header,
+    RowsFrame: _encode_rows,
+    DenseFrame: _encode_dense,
+    CommitFrame: _encode_commit,
+}

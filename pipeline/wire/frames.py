@@ -1,0 +1,190 @@
+"""The four kinds of frame, as values. ``FORMAT.md`` beside this file describes their bytes; ``encoding`` makes and
+reads them.
+
+Legend: n rows of a frame; b bytes of one encoded row; m tombstones; k ended steps.
+
+Rules.
+
+1. A cut is named by (generation, cut). Its rows and dense frames are numbered 0, 1, ... in the order in which they
+   were published; its commit frame says how many there are. A cut without a commit frame never happened: its number
+   is not used again.
+2. A snapshot cut carries the number of the ordinary cut whose step it shares. Its frames have ``snapshot`` set, a
+   numbering and a commit frame of their own, and may be mixed with frames of later cuts.
+3. A commit frame names the committed cut before it. A reader that has applied position p may apply cut c when
+   ``previous <= p < c``: it drops c when c <= p, and lacks something when previous > p.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.rows.spec import TableSpec
+
+Int64s = npt.NDArray[np.int64]
+RowBytes = npt.NDArray[np.uint8]
+
+NO_IDS: Int64s = np.empty(0, dtype=np.int64)
+NO_IDS.flags.writeable = False
+
+
+class CutPosition(NamedTuple):
+    """Names a cut. Compares in the order of the stream; ``(0, 0)`` is before every cut."""
+
+    generation: int
+    cut: int
+
+
+START = CutPosition(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamedTable:
+    """One table as a stream carries it: what it is, and the codec (``rows.codec``) of its rows on the wire."""
+
+    spec: TableSpec
+    codec: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderFrame:
+    """Describes everything that follows. A stream, each segment and each generation start with one."""
+
+    run_id: str
+    """Matches ``rows.spec.NAME_PATTERN``, as do ``writer`` and ``epoch``."""
+    writer: str
+    shard: int
+    """From 0."""
+    num_shards: int
+    generation: int
+    epoch: str
+    """The life of the transport's storage: another one means that older positions say nothing."""
+    created_ns: int
+    """Wall clock, nanoseconds since 1970, when the generation began."""
+    tables: tuple[StreamedTable, ...]
+
+    def table(self, name: str) -> StreamedTable:
+        """The table of that name. Raises KeyError that lists the known ones."""
+        for table in self.tables:
+            if table.spec.name == name:
+                return table
+        raise KeyError(f"the stream carries no table {name!r}; it has {[t.spec.name for t in self.tables]}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RowsFrame:
+    """Some rows of one table, as they stood at the end of ``step``. Ids are distinct within a cut and table.
+
+    Decoded arrays are read-only views of the frame's memory.
+    """
+
+    generation: int
+    cut: int
+    number: int
+    step: int
+    clock_ns: int
+    """Wall clock of the fence at which the cut was taken."""
+    snapshot: bool
+    table: str
+    ids_n: Int64s
+    rows_nb: RowBytes
+    """Weights, encoded by the table's codec."""
+    versions_n: Int64s
+    """Packed (``rows.version``): generation and step of each row's last update."""
+    tombstones_m: Int64s = field(default_factory=lambda: NO_IDS)
+    """Ids whose rows the trainer no longer holds."""
+    columns: Mapping[str, RowBytes] = field(default_factory=dict)
+    """Other columns of the layout that ride along (states, meta): name to uint8 [n, bytes of the column]."""
+
+    @property
+    def position(self) -> CutPosition:
+        return CutPosition(self.generation, self.cut)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DensePiece:
+    """A run of bytes of one dense array, C order, little endian. A large array comes in several pieces."""
+
+    name: str
+    dtype: str
+    """A numpy name such as ``float32``; one of ``dense.DTYPES``."""
+    shape: tuple[int, ...]
+    """Of the whole array."""
+    start: int
+    """Where ``data`` belongs in the whole array's bytes."""
+    data: bytes | memoryview
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DenseFrame:
+    """Pieces of the dense weights as they stood at the end of ``step``."""
+
+    generation: int
+    cut: int
+    number: int
+    step: int
+    clock_ns: int
+    snapshot: bool
+    pieces: tuple[DensePiece, ...]
+
+    @property
+    def position(self) -> CutPosition:
+        return CutPosition(self.generation, self.cut)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CommitFrame:
+    """Ends a cut. Only when it has come, and every count and the digest agree, may the cut be applied."""
+
+    generation: int
+    cut: int
+    step: int
+    clock_ns: int
+    kind: Literal["cut", "snapshot"]
+    previous: CutPosition
+    """The committed ordinary cut before this one (``START``: none). A snapshot cut repeats its ordinary cut's."""
+    num_frames: int
+    """Rows and dense frames of this cut."""
+    num_rows: int
+    num_tombstones: int
+    digest: int
+    """Sum over rows and tombstones, mod 2**64; see ``cut_digest``."""
+    dense_digest: int | None
+    """``dense.dense_digest`` of the arrays, None when the cut carries none."""
+    ended_k2: Int64s
+    """[k, 2]: (step, wall clock ns of its end) of the steps that this cut is the first to carry, steps rising."""
+
+    @property
+    def position(self) -> CutPosition:
+        return CutPosition(self.generation, self.cut)
+
+    @property
+    def snapshot(self) -> bool:
+        return self.kind == "snapshot"
+
+
+Frame = HeaderFrame | RowsFrame | DenseFrame | CommitFrame
+
+
+@dataclass(frozen=True, slots=True)
+class FrameLimits:
+    """What a reader accepts; checked before memory is taken."""
+
+    frame_bytes: int = 64 << 20
+    """Of a frame as it travels."""
+    content_bytes: int = 64 << 20
+    """Of a frame after decompression."""
+    rows: int = 1 << 20
+    tables: int = 1024
+    columns: int = 64
+    pieces: int = 1024
+    """Dense pieces of one frame."""
+    dense_bytes: int = 16 << 30
+    """All dense arrays of one cut."""
+
+
+DEFAULT_LIMITS = FrameLimits()
