@@ -55,8 +55,8 @@ class StreamTrimmed(TransportError):
 class PositionBeyondEnd(TransportError):
     """The position asked for lies behind the end of the stream: it belongs to another stream, or the end was lost."""
 
-    def __init__(self, place: str, segment: int, offset: int, end: int) -> None:
+    def __init__(self, place: str, position: str, end: str) -> None:
         super().__init__(
-            f"{place}: position {segment}:{offset} lies behind the end of the stream ({segment}:{end}); it belongs to "
-            "another stream, or the storage lost data. Subscribe without a position and start from a snapshot cut"
+            f"{place}: position {position} lies behind the end of the stream ({end}); it belongs to another stream, "
+            "or the storage lost data. Subscribe without a position and start from a snapshot cut"
         )

@@ -1,12 +1,14 @@
-"""What a writer does with the last segment that an earlier writer left: keep what is whole, cut off a torn end, refuse damage."""
+"""What a writer does with the last segment that an earlier one left: keep what is whole, cut off a torn end, refuse
+damage.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from pipeline.wire.errors import StreamCorrupt
-from pipeline.wire.records import HEAD_BYTES, durable_behind, scan_records
-from pipeline.wire.segments import SegmentDirectory
+from pipeline.wire.records import HEAD_BYTES, durable_behind
+from pipeline.wire.segments import SegmentDirectory, read_records
 
 CHUNK_BYTES = 8 << 20
 
@@ -26,17 +28,11 @@ def recover_segment(directory: SegmentDirectory, number: int, max_payload_bytes:
     is damaged, and StreamCorrupt says where.
     """
     files, path = directory.files, directory.segment_path(number)
-    size, end = files.size(path), 0
-    wrong = ""
+    size, end, wrong = files.size(path), 0, ""
     while end < size and not wrong:
-        before, wanted = end, CHUNK_BYTES
-        scan = scan_records(files.read(path, end, wanted), end, max_payload_bytes)
-        if scan.end == end and scan.wanted and end + scan.wanted <= size:
-            scan = scan_records(files.read(path, end, scan.wanted), end, max_payload_bytes)
-            if scan.end == end and scan.wanted and end + scan.wanted <= size:
-                scan = scan_records(files.read(path, end, scan.wanted), end, max_payload_bytes)
+        scan = read_records(files, path, end, size, CHUNK_BYTES, max_payload_bytes)
+        wrong = scan.wrong or ("" if scan.payloads else "the record is cut short")
         end = scan.end
-        wrong = scan.wrong or ("the record is cut short" if end == before else "")
     if end < size:
         _refuse_damage(directory, number, end, size, wrong, max_payload_bytes)
         files.truncate(path, end)

@@ -8,6 +8,7 @@ import uuid
 from pipeline.files import Files, write_atomically
 from pipeline.rows.spec import NAME_PATTERN
 from pipeline.wire.errors import StreamAbsent, TransportError
+from pipeline.wire.records import Scan, scan_records
 
 FIRST_SEGMENT = 1
 _NAME = re.compile(r"([0-9]{10})\.seg")
@@ -51,7 +52,9 @@ class SegmentDirectory:
         return epoch
 
     def remove_before(self, number: int) -> int:
-        """Remove the segments before ``number``, oldest first, so that what stays has no hole. Returns the bytes freed."""
+        """Remove the segments before ``number``, oldest first, so that what stays has no hole. Returns the bytes
+        freed.
+        """
         freed = 0
         for old in self.numbers():
             if old >= number:
@@ -61,3 +64,12 @@ class SegmentDirectory:
         if freed:
             self.files.sync_dir(self.path)
         return freed
+
+
+def read_records(files: Files, path: str, offset: int, size: int, read_bytes: int, max_payload_bytes: int) -> Scan:
+    """Scan about ``read_bytes`` of a segment of ``size`` bytes from ``offset`` on; more only for one longer record."""
+    while True:
+        scan = scan_records(files.read(path, offset, read_bytes), offset, max_payload_bytes)
+        if scan.payloads or scan.wanted <= read_bytes or offset + scan.wanted > size:
+            return scan
+        read_bytes = scan.wanted

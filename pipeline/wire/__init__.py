@@ -1,0 +1,63 @@
+"""Frames and the transports that carry them; see README.md."""
+
+from pipeline.wire.dense import DenseAssembler, dense_digest, split_dense
+from pipeline.wire.digest import frame_digest
+from pipeline.wire.encoding import decode_frame, encode_frame
+from pipeline.wire.errors import (
+    FrameError,
+    PositionBeyondEnd,
+    StreamAbsent,
+    StreamCorrupt,
+    StreamTrimmed,
+    TransportClosed,
+    TransportError,
+    WireError,
+)
+from pipeline.wire.file_transport import FileTransport, FileTransportOptions
+from pipeline.wire.frames import (
+    DEFAULT_LIMITS,
+    START,
+    CommitFrame,
+    CutPosition,
+    DenseFrame,
+    DensePiece,
+    Frame,
+    FrameLimits,
+    HeaderFrame,
+    RowsFrame,
+    StreamedTable,
+)
+from pipeline.wire.transport import Position, Subscription, Transport
+
+__all__ = [
+    "DEFAULT_LIMITS",
+    "START",
+    "CommitFrame",
+    "CutPosition",
+    "DenseAssembler",
+    "DenseFrame",
+    "DensePiece",
+    "FileTransport",
+    "FileTransportOptions",
+    "Frame",
+    "FrameError",
+    "FrameLimits",
+    "HeaderFrame",
+    "Position",
+    "PositionBeyondEnd",
+    "RowsFrame",
+    "StreamAbsent",
+    "StreamCorrupt",
+    "StreamTrimmed",
+    "StreamedTable",
+    "Subscription",
+    "Transport",
+    "TransportClosed",
+    "TransportError",
+    "WireError",
+    "decode_frame",
+    "dense_digest",
+    "encode_frame",
+    "frame_digest",
+    "split_dense",
+]

@@ -1,0 +1,107 @@
+"""Follows the segments of a stream, in this process or another.
+
+At the end of the last segment a reader waits; bytes that do not yet make a record are the writer's business until a
+later segment exists. Anything else that is not a whole record is damage, and is reported with its segment and offset.
+"""
+
+from __future__ import annotations
+
+import time
+
+from pipeline.wire.errors import PositionBeyondEnd, StreamCorrupt, StreamTrimmed, TransportClosed
+from pipeline.wire.growth import Growth
+from pipeline.wire.segments import SegmentDirectory, read_records
+from pipeline.wire.transport import Position
+
+Records = list[tuple[Position, bytes]]
+
+
+class SegmentReader:
+    """One subscription. ``growth`` tells of writers in this process; others are noticed by stat, every ``poll_s``."""
+
+    def __init__(
+        self,
+        directory: SegmentDirectory,
+        position: Position | None,
+        growth: Growth,
+        *,
+        poll_s: float,
+        read_bytes: int,
+        max_payload_bytes: int,
+    ) -> None:
+        self._directory = directory
+        self._position = position
+        self._anywhere = position is None
+        self._growth = growth
+        self._poll_s = poll_s
+        self._read_bytes = read_bytes
+        self._max_payload_bytes = max_payload_bytes
+        self._closed = False
+
+    def next(self, timeout: float | None) -> Records | None:
+        """See ``transport.Subscription``."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            seen = self._growth.count
+            if self._closed:
+                raise TransportClosed(f"{self._directory.path}: the subscription was closed")
+            if records := self._read():
+                self._anywhere = False
+                return records
+            wait_s = self._poll_s if deadline is None else min(self._poll_s, deadline - time.monotonic())
+            if wait_s <= 0:
+                return None
+            self._growth.wait(seen, wait_s)
+
+    def close(self) -> None:
+        self._closed = True
+        self._growth.notify()
+
+    def _read(self) -> Records:
+        """The next whole records, none when there are none yet."""
+        try:
+            while (position := self._locate()) is not None:
+                following = Position(position.segment + 1, 0)
+                # Asked before the size: the segment before an existing one does not grow any more.
+                sealed = self._exists(following)
+                size = self._directory.files.size(self._directory.segment_path(position.segment))
+                if size < position.offset:
+                    end = Position(position.segment, size)
+                    raise PositionBeyondEnd(self._directory.path, str(position), str(end))
+                if size > position.offset:
+                    return self._records(position, size, sealed)
+                if not sealed:
+                    return []
+                self._position = following
+        except FileNotFoundError:
+            self._explain_missing()
+        return []
+
+    def _locate(self) -> Position | None:
+        if self._position is None:
+            numbers = self._directory.numbers()
+            self._position = Position(numbers[0], 0) if numbers else None
+        return self._position
+
+    def _exists(self, position: Position) -> bool:
+        return self._directory.files.exists(self._directory.segment_path(position.segment))
+
+    def _records(self, position: Position, size: int, sealed: bool) -> Records:
+        number, path = position.segment, self._directory.segment_path(position.segment)
+        scan = read_records(
+            self._directory.files, path, position.offset, size, self._read_bytes, self._max_payload_bytes
+        )
+        if not scan.payloads and (scan.wrong or sealed):
+            raise StreamCorrupt(path, number, scan.end, scan.wrong or "the record is cut short")
+        self._position = Position(number, scan.end)
+        return [(Position(number, end), payload) for end, payload in scan.payloads]
+
+    def _explain_missing(self) -> None:
+        """The segment is not there: removed, never written, or (without a position of our own) just trimmed away."""
+        position, numbers = self._position, self._directory.numbers()
+        if self._anywhere or position is None:
+            self._position = None
+        elif numbers and numbers[0] > position.segment:
+            raise StreamTrimmed(self._directory.path, position.segment, numbers[0])
+        elif numbers and numbers[-1] < position.segment:
+            raise PositionBeyondEnd(self._directory.path, str(position), f"segment {numbers[-1]}")
