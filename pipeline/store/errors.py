@@ -1,0 +1,86 @@
+"""What can go wrong in the store. Errors are built from facts: who catches one reads its attributes."""
+
+from __future__ import annotations
+
+
+class StoreError(Exception):
+    """Base of all errors of the store."""
+
+
+class L1TooSmall(StoreError):
+    """One batch has more distinct rows than L1 has slots. Nothing was pinned."""
+
+    def __init__(self, need: int, l1_rows: int, step: int) -> None:
+        super().__init__(
+            f"step {step} needs {need} distinct rows at once and L1 holds {l1_rows}: "
+            f"set store.l1_rows to at least {need}, or make batches smaller"
+        )
+        self.need, self.l1_rows, self.step = need, l1_rows, step
+
+
+class OutOfStep(StoreError):
+    """A step came out of order."""
+
+    def __init__(self, what: str, step: int, expected: str) -> None:
+        super().__init__(f"{what} of step {step} is out of order: expected {expected}")
+        self.step = step
+
+
+class BrokenFence(StoreError):
+    """A step failed half way: its rows are neither those before it nor those after it, so no snapshot can be taken."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"step {step} failed while it wrote rows; no step's end can be read from this store any more")
+        self.step = step
+
+
+class SnapshotAbandoned(StoreError):
+    """Shadow and spill were full, so old rows of this snapshot were not kept. Take another one."""
+
+    def __init__(self, reason: str, step: int, rows: int, why: str) -> None:
+        super().__init__(
+            f"{reason} snapshot of step {step} was abandoned after {rows} saved rows: {why}; "
+            "read it faster, take it less often, or raise store.shadow_bytes or store.spill_bytes"
+        )
+        self.reason, self.step, self.rows = reason, step, rows
+
+
+class NotFrozen(StoreError):
+    """A row was asked for that the snapshot does not cover."""
+
+    def __init__(self, table: str, row_id: int, step: int, why: str) -> None:
+        super().__init__(f"row {row_id} of table {table!r} is not part of the snapshot of step {step}: {why}")
+        self.table, self.row_id = table, row_id
+
+
+class TierFull(StoreError):
+    """A tier's byte bound was reached. The rows of the refused ``put`` were not taken; all others are still held."""
+
+    def __init__(self, tier: str, table: str, new_rows: int, held_bytes: int, max_bytes: int, new_bytes: int) -> None:
+        super().__init__(
+            f"tier {tier!r} holds {held_bytes} of at most {max_bytes} bytes and cannot take {new_rows} new rows "
+            f"({new_bytes} bytes) of table {table!r}: set store.dram_bytes to at least {held_bytes + new_bytes}"
+        )
+        self.table, self.new_rows, self.held_bytes, self.max_bytes = table, new_rows, held_bytes, max_bytes
+
+
+class UnknownTable(StoreError):
+    """No table of that name."""
+
+    def __init__(self, table: str, known: list[str]) -> None:
+        super().__init__(f"no table {table!r}; the tables are {known}")
+        self.table = table
+
+
+class PolicyNotFound(StoreError, ValueError):
+    """A victim policy's name means nothing."""
+
+
+class TransitionError(RuntimeError):
+    """A slot was asked to make a transition that its state or its pins forbid: a bug above, found before anything
+    changed.
+    """
+
+    def __init__(self, action: str, slot: int, state: str, pins: int) -> None:
+        super().__init__(f"{action}: slot {slot} is {state} with {pins} pins")
+        self.action, self.slot = action, slot

@@ -1,0 +1,154 @@
+"""The fence: steps write one after the other, and whoever must see the end of a step runs between two of them.
+
+Turns are handed over in the order they were asked for. A training loop that never pauses therefore meets everyone who
+asked while its step ran before it writes again; nobody waits longer than one step and those ahead of him.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from cuda.backend import forbid_event_loop
+from pipeline.store.errors import BrokenFence, OutOfStep
+
+Result = TypeVar("Result")
+
+
+class HandoverLock:
+    """A re-entrant lock that is handed to the one who has waited longest; releasing and taking it again cannot
+    overtake him.
+    """
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._waiting: deque[threading.Lock] = deque()
+        self._owner: int | None = None
+        self._depth = 0
+
+    @property
+    def mine(self) -> bool:
+        return self._owner == threading.get_ident()
+
+    def acquire(self) -> None:
+        me = threading.get_ident()
+        if self._owner == me:
+            self._depth += 1
+            return
+        with self._mutex:
+            if self._depth == 0:
+                self._owner, self._depth = me, 1
+                return
+            gate = threading.Lock()
+            gate.acquire()
+            self._waiting.append(gate)
+        try:
+            gate.acquire()
+        except BaseException:
+            self._give_up(gate)
+            raise
+        self._owner = me
+
+    def release(self) -> None:
+        if self._depth > 1:
+            self._depth -= 1
+            return
+        with self._mutex:
+            self._owner = None
+            if self._waiting:
+                self._waiting.popleft().release()  # depth stays 1: the lock is theirs already
+            else:
+                self._depth = 0
+
+    def _give_up(self, gate: threading.Lock) -> None:
+        with self._mutex:
+            handed_over = gate not in self._waiting
+            if not handed_over:
+                self._waiting.remove(gate)
+        if handed_over:
+            self.release()
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
+
+
+class Fence:
+    """Counts ended steps. ``step`` is the last one; it may be read at any time."""
+
+    def __init__(self) -> None:
+        self._turn = HandoverLock()
+        self._ended = threading.Condition()
+        self._writing: int | None = None
+        self._broken: int | None = None
+        self.step = 0
+
+    def begin_after(self, step: int) -> None:
+        """Say that steps up to ``step`` have ended elsewhere (a resumed run). Before the first write."""
+        with self._turn:
+            if self.step:
+                raise OutOfStep("the start", step, f"none: step {self.step} has ended here already")
+            self.step = step
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Keep others out: nobody writes and nobody else is served inside. Re-entrant, but not inside ``write``.
+
+        Raises BrokenFence after a write that failed, RuntimeError inside a write or on the event loop's thread.
+        """
+        forbid_event_loop("Fence.hold")
+        if self._turn.mine and self._writing is not None:
+            raise RuntimeError(f"step {self._writing} is being written by this thread: no step's end can be seen here")
+        with self._turn:
+            if self._broken is not None:
+                raise BrokenFence(self._broken)
+            yield
+
+    def at(self, call: Callable[[], Result]) -> Result:
+        """Run ``call`` between two steps' writes, on this thread, and return its result. Any thread but the event
+        loop's.
+        """
+        with self.hold():
+            return call()
+
+    @contextmanager
+    def write(self, step: int) -> Iterator[None]:
+        """Write the rows of ``step`` inside; it has ended when this returns. Raises OutOfStep unless it is the next
+        one.
+
+        An error inside breaks the fence for good: the rows are those of no step's end.
+        """
+        with self.hold():
+            if step != self.step + 1:
+                raise OutOfStep("the write", step, f"step {self.step + 1}, as {self.step} was the last to end")
+            self._writing = step
+            try:
+                yield
+            except BaseException:
+                self._broken = step
+                with self._ended:
+                    self._ended.notify_all()
+                raise
+            finally:
+                self._writing = None
+            with self._ended:
+                self.step = step
+                self._ended.notify_all()
+
+    def wait(self, step: int, timeout: float | None = None) -> bool:
+        """Block until ``step`` has ended; False when ``timeout`` seconds passed first. Raises BrokenFence when it
+        never will.
+        """
+        if self.step >= step:
+            return True
+        forbid_event_loop("Fence.wait")
+        with self._ended:
+            reached = self._ended.wait_for(lambda: self.step >= step or self._broken is not None, timeout)
+        if self.step < step and self._broken is not None:
+            raise BrokenFence(self._broken)
+        return reached

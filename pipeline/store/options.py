@@ -1,0 +1,36 @@
+"""The options of the store."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from pipeline.store.policy import find_policy
+
+
+class StoreOptions(BaseModel):
+    """L1, the tier below it and the room for snapshots."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    l1_rows: int = Field(
+        262_144, ge=1, le=2**31 - 1, description="rows that L1 holds, all tables together; at least one batch's need"
+    )
+    policy: str = Field(
+        "lookahead", description="which rows leave L1 first: lru, lfu, lookahead, or package.module:Class of your own"
+    )
+    clean_ahead: float = Field(
+        0.05, ge=0, le=1, description="share of L1, next to leave, that is kept written back; 0: only as it leaves"
+    )
+    dram_bytes: int | None = Field(
+        None, ge=1, description="most bytes the DRAM tier may hold, index included; not set: no bound"
+    )
+    shadow_bytes: int = Field(
+        256 << 20, ge=0, description="memory for old rows that open snapshots still need, all snapshots together"
+    )
+    spill_bytes: int = Field(1 << 30, ge=0, description="disk for such rows when shadow_bytes are full; 0: none")
+
+    @field_validator("policy")
+    @classmethod
+    def policy_exists(cls, policy: str) -> str:
+        find_policy(policy)
+        return policy

@@ -1,0 +1,167 @@
+"""The slot machine: the states and pins of L1's slots, decided purely. No row, no tier, no lock and no clock is known
+here.
+
+Rules.
+
+1. A slot is FREE, LOADING (bound to a pair whose row is on its way), CLEAN (equal to the tier below, or never
+   updated) or DIRTY. FREE -> LOADING -> CLEAN <-> DIRTY, and CLEAN -> FREE. Nothing else.
+2. A pin is one batch in flight. Only a CLEAN slot without pins becomes FREE; so a pinned row is never a victim, and a
+   DIRTY one has to be cleaned (written back) first. Only a pinned row becomes DIRTY; only one without pins is
+   cleaned.
+3. ``decide`` says, for all rows of a batch or for none, which slots its misses get: free ones first, then victims in
+   the order of the policy, never a row the batch itself needs. It changes nothing that matters; ``commit`` carries it
+   out.
+4. Each change is checked for all its slots before the first is changed; a forbidden one raises TransitionError.
+
+Legend: S slots, U distinct rows of a batch, M misses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from cuda.plan import Int32s, Int64s
+from pipeline.store.errors import TransitionError
+from pipeline.store.policy import Policy
+from pipeline.store.slot_kernels import split_hits, touch, transition
+from pipeline.store.victims import VictimQueue
+
+FREE: Final = 0
+LOADING: Final = 1
+CLEAN: Final = 2
+DIRTY: Final = 3
+STATE_NAMES: Final = ("FREE", "LOADING", "CLEAN", "DIRTY")
+_HELD: Final = 1 << LOADING | 1 << CLEAN | 1 << DIRTY
+_KEEP: Final = -1
+_ANY: Final = 2**31 - 1
+
+
+class SlotArrays:
+    """The arrays of the machine, [S] each. ``marks_s`` is scratch: it tells the rows of the batch being decided from
+    others.
+    """
+
+    DIRTY: ClassVar[int] = DIRTY
+    FIRST_HELD: ClassVar[int] = CLEAN
+    """Victims are in this state or above."""
+
+    def __init__(self, num_slots: int) -> None:
+        self.num_slots = num_slots
+        self.states_s: npt.NDArray[np.uint8] = np.zeros(num_slots, dtype=np.uint8)
+        self.pins_s: Int32s = np.zeros(num_slots, dtype=np.int32)
+        self.last_use_s: Int64s = np.zeros(num_slots, dtype=np.int64)
+        self.uses_s: Int64s = np.zeros(num_slots, dtype=np.int64)
+        self.next_use_s: Int64s = np.zeros(num_slots, dtype=np.int64)
+        self.marks_s: Int64s = np.zeros(num_slots, dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Which slots a batch gets. Void once anything else was committed."""
+
+    step: int
+    slots_u: Int32s
+    """[U] the slot of each row, hits and misses."""
+    misses_m: Int64s
+    """[M] positions of the misses in the batch."""
+    slots_m: Int32s
+    """[M] the slot each miss gets: ``num_free`` free ones, then victims."""
+    num_free: int
+    dirty_d: Int32s
+    """The victims that have to be cleaned before ``commit``."""
+    queue_head: int
+
+
+class SlotMachine:
+    """States and pins of ``num_slots`` slots, all FREE at first."""
+
+    def __init__(self, num_slots: int, policy: Policy) -> None:
+        self.arrays = SlotArrays(num_slots)
+        self.victims = VictimQueue(self.arrays, policy)
+        self.now = 0
+        """The last step that was committed."""
+        self._free = np.arange(num_slots - 1, -1, -1, dtype=np.int32)
+        self.num_free = num_slots
+        self.num_pinned = 0
+        """Slots with pins. Falls on other threads, rises only in ``commit``."""
+        self._token = 0
+
+    def decide(self, slots_u: Int32s, step: int) -> Decision | None:
+        """Decide for a batch whose rows are in ``slots_u`` (-1: a miss). None: too few slots are without pins."""
+        self._token += 1
+        misses_m = np.empty(slots_u.shape[0], dtype=np.int64)
+        need, idle_hits = split_hits(slots_u, self.arrays.pins_s, self.arrays.marks_s, self._token, misses_m)
+        if need > self.arrays.num_slots - self.num_pinned - idle_hits:
+            return None
+        misses_m = misses_m[:need]
+        num_free = min(need, self.num_free)
+        slots_m = self._free[self.num_free - num_free : self.num_free][::-1].copy()
+        head, dirty_d = self.victims.head, slots_m[:0]
+        if need > num_free:
+            found = self.victims.take(need - num_free, self._token, self.now)
+            if found is None:
+                return None
+            victims, head = found
+            dirty_d = victims[self.arrays.states_s[victims] == DIRTY]
+            slots_m = np.concatenate([slots_m, victims])
+        all_u = slots_u.copy()
+        all_u[misses_m] = slots_m
+        return Decision(step, all_u, misses_m, slots_m, num_free, dirty_d, head)
+
+    def commit(self, decision: Decision) -> None:
+        """Free the victims, bind the misses' slots (LOADING), pin all rows of the batch and count their use."""
+        arrays, slots_m = self.arrays, decision.slots_m
+        self._change("evict", slots_m[decision.num_free :], 1 << CLEAN, FREE, 0, 0, 0)
+        self._change("bind", slots_m, 1 << FREE, LOADING, 0, 0, 0)
+        self.num_pinned += self._change("pin", decision.slots_u, _HELD, _KEEP, 0, _ANY - 1, 1)
+        arrays.uses_s[slots_m] = 0
+        arrays.next_use_s[slots_m] = 0
+        touch(decision.slots_u, arrays.last_use_s, arrays.uses_s, decision.step)
+        self.num_free -= decision.num_free
+        self.victims.head = decision.queue_head
+        self.now = decision.step
+
+    def loaded(self, slots_m: Int32s) -> None:
+        """LOADING -> CLEAN: the rows have come."""
+        self._change("loaded", slots_m, 1 << LOADING, CLEAN, 1, _ANY, 0)
+
+    def written(self, slots_u: Int32s) -> None:
+        """CLEAN or DIRTY -> DIRTY: a pinned batch's rows are about to be written."""
+        self._change("write", slots_u, 1 << CLEAN | 1 << DIRTY, DIRTY, 1, _ANY, 0)
+
+    def cleaned(self, slots_m: Int32s) -> None:
+        """DIRTY -> CLEAN: rows without pins were written back."""
+        self._change("clean", slots_m, 1 << DIRTY, CLEAN, 0, 0, 0)
+
+    def unpin(self, slots_u: Int32s) -> int:
+        """Take one pin from each slot; returns how many have none left."""
+        unpinned = self._change("unpin", slots_u, _HELD, _KEEP, 1, _ANY, -1)
+        self.num_pinned -= unpinned
+        return unpinned
+
+    def check_readable(self, slots_u: Int32s) -> None:
+        """Raise TransitionError unless all rows are there (CLEAN or DIRTY) and pinned."""
+        self._change("read", slots_u, 1 << CLEAN | 1 << DIRTY, _KEEP, 1, _ANY, 0)
+
+    def expect(self, slots_u: Int32s, step: int) -> None:
+        """A queued batch will need these slots' rows (-1: not here) in ``step``."""
+        self.arrays.next_use_s[slots_u[slots_u >= 0]] = step
+
+    def counts(self) -> dict[str, int]:
+        """How many slots are in each state, and how many are pinned. Looks at every slot."""
+        by_state = np.bincount(self.arrays.states_s, minlength=len(STATE_NAMES))
+        named = {name.lower(): int(count) for name, count in zip(STATE_NAMES, by_state, strict=True)}
+        return named | {"pinned": int(np.count_nonzero(self.arrays.pins_s))}
+
+    def _change(self, action: str, slots: Int32s, allowed: int, target: int, fewest: int, most: int, delta: int) -> int:
+        answer = transition(slots, self.arrays.states_s, self.arrays.pins_s, allowed, target, fewest, most, delta)
+        if answer < 0:
+            slot = int(slots[-1 - answer])
+            if not 0 <= slot < self.arrays.num_slots:
+                raise TransitionError(action, slot, "no slot", 0)
+            raise TransitionError(action, slot, STATE_NAMES[self.arrays.states_s[slot]], int(self.arrays.pins_s[slot]))
+        return int(answer)
