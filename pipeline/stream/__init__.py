@@ -1,0 +1,26 @@
+"""From changed rows to published cuts; see README.md."""
+
+from pipeline.stream.changed import Changed, ChangedSet
+from pipeline.stream.counters import StreamCounters
+from pipeline.stream.errors import BacklogLeft, PolicyError, SnapshotLost, StreamError, UnknownStreamTable
+from pipeline.stream.policy import CutPolicy
+from pipeline.stream.source import RowSnapshot, RowSource, RowsRead
+from pipeline.stream.streamer import RowStreamer, StreamerOptions, StreamIdentity
+
+__all__ = [
+    "BacklogLeft",
+    "Changed",
+    "ChangedSet",
+    "CutPolicy",
+    "PolicyError",
+    "RowSnapshot",
+    "RowSource",
+    "RowStreamer",
+    "RowsRead",
+    "SnapshotLost",
+    "StreamCounters",
+    "StreamError",
+    "StreamIdentity",
+    "StreamerOptions",
+    "UnknownStreamTable",
+]

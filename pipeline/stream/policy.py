@@ -1,0 +1,46 @@
+"""When to cut: a pure decision."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from pipeline.stream.errors import PolicyError
+
+_STEPS = re.compile(r"([0-9]{1,15})\s*steps?")
+_TIME = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s)")
+
+
+@dataclass(frozen=True, slots=True)
+class CutPolicy:
+    """Every so many steps, or every so many seconds in which a step ended. One of the two is None."""
+
+    steps: int | None
+    seconds: float | None
+
+    @staticmethod
+    def parse(text: str) -> CutPolicy:
+        """``"10 steps"``, ``"1 step"``, ``"25ms"``, ``"1.5 s"``. Raises PolicyError, a ValueError."""
+        if isinstance(text, str):
+            if (match := _STEPS.fullmatch(text.strip())) and int(match[1]) > 0:
+                return CutPolicy(int(match[1]), None)
+            if (match := _TIME.fullmatch(text.strip())) and float(match[1]) > 0:
+                return CutPolicy(None, float(match[1]) / (1000 if match[2] == "ms" else 1))
+        raise PolicyError(text)
+
+    def is_due(self, steps_waiting: int, waited_s: float) -> bool:
+        """Whether to cut, ``steps_waiting`` steps and ``waited_s`` seconds after the cut before."""
+        if self.steps is not None:
+            return steps_waiting >= self.steps
+        assert self.seconds is not None
+        return steps_waiting > 0 and waited_s >= self.seconds
+
+    def due_in_s(self, waited_s: float) -> float | None:
+        """Seconds until a timed cut is due; None where only steps count."""
+        return None if self.seconds is None else max(0.0, self.seconds - waited_s)
+
+    def __str__(self) -> str:
+        if self.steps is not None:
+            return f"{self.steps} steps"
+        assert self.seconds is not None
+        return f"{self.seconds * 1000:g}ms"

@@ -1,0 +1,70 @@
+"""Where a streamer's rows come from: a store, seen through the few things that a cut needs.
+
+Legend: n ids asked for; b bytes of one packed row (``rows.layout``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.rows.spec import TableSpec
+
+Int64s = npt.NDArray[np.int64]
+RowBytes = npt.NDArray[np.uint8]
+Result = TypeVar("Result")
+AllRows = Literal["all"]
+
+
+class RowsRead(Protocol):
+    """Rows in the order asked. Where ``held_n`` is False the source has no row, and the other two mean nothing."""
+
+    @property
+    def rows_nb(self) -> RowBytes: ...
+
+    @property
+    def versions_n(self) -> Int64s: ...
+
+    @property
+    def held_n(self) -> npt.NDArray[np.bool_]: ...
+
+
+class RowSnapshot(Protocol):
+    """Rows as they stood at the end of ``step``, readable from any lane while training goes on."""
+
+    @property
+    def step(self) -> int: ...
+
+    def ids(self, table: str) -> Int64s:
+        """Every id whose row was ever updated, distinct, rising; only asked of a snapshot of all rows."""
+
+    def read(self, table: str, ids_n: Int64s) -> RowsRead:
+        """Rows uint8 [n, at least the table's row_bytes], packed versions [n], held [n]. Raises SnapshotLost."""
+
+    def close(self) -> None:
+        """Let the rows go. May be called twice."""
+
+
+class RowSource(Protocol):
+    @property
+    def tables(self) -> Sequence[TableSpec]:
+        """The tables that can be streamed. Fixed."""
+
+    def at_fence(self, call: Callable[[int], Result]) -> Result:
+        """Run ``call(step)`` between two steps' writes, ``step`` being the last that ended, and return its result.
+
+        Training stands still meanwhile, so ``call`` only swaps references. Served also while no step is coming.
+        """
+
+    def freeze(self, changed: Mapping[str, Sequence[Int64s]] | AllRows, *, changed_since: int) -> RowSnapshot:
+        """Inside ``at_fence``: mark rows, copy nothing, wait for nothing.
+
+        ``changed`` are the ids that will be read: per table any number of arrays, which may repeat ids. All of them
+        were last updated after step ``changed_since``, so a source may go by that alone. ``"all"``: every row held.
+        """
+
+    def dense(self) -> Mapping[str, npt.NDArray[Any]]:
+        """Inside ``at_fence``: a copy of the dense weights, by name, owned by the caller. Empty where there are none."""

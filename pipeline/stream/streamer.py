@@ -1,0 +1,263 @@
+"""The streamer: turns what changed into cuts and publishes them.
+
+Rules.
+
+1. What changed is taken and the rows are frozen in one visit to the fence, so a cut is the trainer at the end of one
+   step.
+2. Rows of a cut that was not committed go back to the changed set, with their steps; its number is not used again.
+3. A commit frame is published after all frames of its cut, and synced: with it the whole cut is acknowledged.
+4. A snapshot cut shares the fence and the number of an ordinary cut, which is published first. Its frames may then
+   mix with later cuts'. When it is committed, the transport may forget what lay before that ordinary cut.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipeline.rows.codec import find_codec
+from pipeline.rows.spec import TableSpec
+from pipeline.stream.changed import Changed, ChangedSet
+from pipeline.stream.counters import StreamCounters
+from pipeline.stream.cut import CutBuilder, FrameSizes
+from pipeline.stream.errors import BacklogLeft, SnapshotLost, StreamError, UnknownStreamTable
+from pipeline.stream.source import Int64s, RowSnapshot, RowSource
+from pipeline.wire.dense import DenseArrays
+from pipeline.wire.encoding import encode_frame
+from pipeline.wire.envelope import DEFAULT_LEVEL
+from pipeline.wire.frames import START, CommitFrame, CutPosition, Frame, HeaderFrame, StreamedTable
+from pipeline.wire.transport import Transport
+
+DRAIN_ATTEMPTS = 8
+
+
+class StreamerOptions(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    chunk_rows: int = Field(8192, ge=1, le=1 << 20, description="rows that are read, encoded and sent as one frame")
+    codec: str = Field("fp32", description="how rows travel: fp32 is exact, fp16 rounds to nearest even")
+    codecs: dict[str, str] = Field(default_factory=dict, description="codecs of single tables, by name")
+    dense: bool = Field(False, description="whether the dense weights ride in every cut")
+    dense_frame_bytes: int = Field(4 << 20, ge=1024, le=32 << 20, description="dense weights sent as one frame")
+    zstd_level: int = Field(DEFAULT_LEVEL, ge=-50, le=19, description="zstd level of frames; lower is faster")
+
+
+@dataclass(frozen=True, slots=True)
+class StreamIdentity:
+    """Who writes. A later process that writes the same run has a higher generation."""
+
+    run_id: str
+    writer: str
+    generation: int
+    shard: int = 0
+    num_shards: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Frozen:
+    """What one visit to the fence brought."""
+
+    step: int
+    clock_ns: int
+    changed: Changed
+    rows: RowSnapshot
+    dense: DenseArrays | None
+    everything: RowSnapshot | None
+
+
+class RowStreamer:
+    """See the module docstring. ``add`` belongs to the compute lane; everything else blocks and belongs on other
+    lanes.
+    """
+
+    def __init__(
+        self,
+        source: RowSource,
+        transport: Transport,
+        identity: StreamIdentity,
+        options: StreamerOptions | None = None,
+        *,
+        previous: CutPosition = START,
+        previous_step: int = 0,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """``previous`` is the last cut that the stream has already committed, taken at ``previous_step``.
+
+        Raises UnknownStreamTable, and what ``find_codec`` raises.
+        """
+        self.options = options or StreamerOptions()
+        self.changed = ChangedSet()
+        self.counters = StreamCounters()
+        self.committed, self.committed_step = previous, previous_step
+        """The last cut that was committed, and its step."""
+        self._source = source
+        self._transport = transport
+        self._identity = identity
+        self._clock = clock
+        self._tables = _choose_codecs(source.tables, self.options)
+        self._raw_bytes = {name: 4 * table.spec.dim for name, table in self._tables.items()}
+        self._sizes = FrameSizes(self.options.chunk_rows, self.options.dense_frame_bytes)
+        self._last_number = 0
+        self._cutting = threading.Lock()
+        self._snapshotting = threading.Lock()
+
+    def open(self) -> None:
+        """Claim the transport and publish the header of this generation, acknowledged."""
+        identity = self._identity
+        header = HeaderFrame(
+            run_id=identity.run_id,
+            writer=identity.writer,
+            shard=identity.shard,
+            num_shards=identity.num_shards,
+            generation=identity.generation,
+            epoch=self._transport.claim(),
+            created_ns=self._clock(),
+            tables=tuple(self._tables.values()),
+        )
+        data = encode_frame(header, self.options.zstd_level)
+        self._transport.begin(data)
+        self.counters.add(frames=1, bytes_streamed=len(data))
+
+    def add(self, step: int, clock_ns: int, ids: Mapping[str, Int64s]) -> None:
+        """Inside the fence: ``step`` ended at ``clock_ns`` (wall) and updated these rows, each named once.
+
+        Tables that are not streamed are passed over. Keeps references; the caller does not write the arrays any more.
+        """
+        ours = {name: ids_n for name, ids_n in ids.items() if name in self._tables}
+        self.counters.bytes_if_raw += sum(len(ids_n) * self._raw_bytes[name] for name, ids_n in ours.items())
+        self.changed.add(step, clock_ns, ours)
+
+    def cut(self) -> CommitFrame | None:
+        """Publish what changed since the cut before. None when no step ended since, or when the cut was abandoned.
+
+        Raises what the transport raises; then, too, nothing is lost: the rows are in the changed set again.
+        """
+        with self._cutting:
+            if not self.changed.num_steps:
+                return None
+            return self._publish_changed(self._source.at_fence(self._freeze))
+
+    def snapshot_cut(self) -> CommitFrame | None:
+        """Publish an ordinary cut, empty perhaps, and every row held as it stood there; then let the transport forget.
+
+        None when either was abandoned. Cuts may be made meanwhile; a second snapshot cut waits.
+        """
+        with self._snapshotting:
+            with self._cutting:
+                start = self._transport.end
+                frozen = self._source.at_fence(self._freeze_all)
+                assert frozen.everything is not None
+                previous = self.committed
+                try:
+                    ordinary = self._publish_changed(frozen)
+                except BaseException:
+                    frozen.everything.close()
+                    raise
+            if ordinary is None:
+                frozen.everything.close()
+                return None
+            commit = self._publish_everything(frozen, ordinary, previous)
+            if commit is not None:
+                self._transport.retain_from(start)
+            return commit
+
+    def drain(self) -> None:
+        """Cut until every step that was added before this call is published, the last one included. Raises
+        BacklogLeft.
+        """
+        target, attempts = self.changed.last_step, 0
+        while self.committed_step < target:
+            attempts = 0 if self.cut() is not None else attempts + 1
+            if attempts == DRAIN_ATTEMPTS:
+                raise BacklogLeft(self.changed.count, target, attempts)
+
+    def _freeze(self, step: int) -> _Frozen:
+        changed = self.changed.take()
+        try:
+            rows = self._source.freeze(changed.pieces, changed_since=self.committed_step)
+            dense = self._source.dense() if self.options.dense else None
+        except BaseException:
+            self.changed.put_back(changed)
+            raise
+        return _Frozen(step, self._clock(), changed, rows, dense, None)
+
+    def _freeze_all(self, step: int) -> _Frozen:
+        everything = self._source.freeze("all", changed_since=0)
+        try:
+            frozen = self._freeze(step)
+        except BaseException:
+            everything.close()
+            raise
+        return _Frozen(step, frozen.clock_ns, frozen.changed, frozen.rows, frozen.dense, everything)
+
+    def _publish_changed(self, frozen: _Frozen) -> CommitFrame | None:
+        self._last_number += 1
+        position = CutPosition(self._identity.generation, self._last_number)
+        builder = CutBuilder(position, self.committed, frozen.step, frozen.clock_ns, snapshot=False)
+        changed = frozen.changed
+        try:
+            changed = changed.distinct()
+            ids = {name: pieces[0] for name, pieces in changed.pieces.items()}
+            commit = self._publish(builder, frozen.rows, ids, frozen.dense, changed.ended_k2)
+        except SnapshotLost:
+            self.changed.put_back(changed)
+            self.counters.add(abandoned=1)
+            return None
+        except BaseException:
+            self.changed.put_back(changed)
+            raise
+        finally:
+            frozen.rows.close()
+        self.committed, self.committed_step = position, frozen.step
+        self.counters.add(cuts=1)
+        return commit
+
+    def _publish_everything(self, frozen: _Frozen, ordinary: CommitFrame, previous: CutPosition) -> CommitFrame | None:
+        rows = frozen.everything
+        assert rows is not None
+        builder = CutBuilder(ordinary.position, previous, frozen.step, frozen.clock_ns, snapshot=True)
+        try:
+            ids = {name: rows.ids(name) for name in self._tables}
+            commit = self._publish(builder, rows, ids, frozen.dense, ordinary.ended_k2[:0])
+        except SnapshotLost:
+            self.counters.add(abandoned=1)
+            return None
+        finally:
+            rows.close()
+        self.counters.add(snapshot_cuts=1)
+        return commit
+
+    def _publish(
+        self,
+        builder: CutBuilder,
+        rows: RowSnapshot,
+        ids: Mapping[str, Int64s],
+        dense: DenseArrays | None,
+        ended_k2: Int64s,
+    ) -> CommitFrame:
+        if rows.step != builder.step:
+            raise StreamError(f"the source froze step {rows.step} at the fence of step {builder.step}; this is its bug")
+        for frame in builder.frames(rows, ids, self._tables, dense, self._sizes):
+            self._send(frame, sync=False)
+        commit = builder.commit(ended_k2)
+        self._send(commit, sync=True)
+        self.counters.add(rows_streamed=builder.num_rows, tombstones=builder.num_tombstones)
+        return commit
+
+    def _send(self, frame: Frame, *, sync: bool) -> None:
+        data = encode_frame(frame, self.options.zstd_level)
+        self._transport.publish((data,), sync=sync)
+        self.counters.add(frames=1, bytes_streamed=len(data))
+
+
+def _choose_codecs(specs: Sequence[TableSpec], options: StreamerOptions) -> dict[str, StreamedTable]:
+    names = [spec.name for spec in specs]
+    for name in options.codecs:
+        if name not in names:
+            raise UnknownStreamTable(name, names)
+    tables = [StreamedTable(spec, find_codec(options.codecs.get(spec.name, options.codec)).name) for spec in specs]
+    return {table.spec.name: table for table in tables}
