@@ -79,12 +79,13 @@ class Eval(Stage):
             self._store.on_step(self._at_fence)
 
     def _at_fence(self, step: int, _plan: Any) -> None:
+        """On the compute lane, behind the last write of ``step`` and before the first of the next."""
         if step % self.options.every == 0:
-            self._exams.append(self._freeze(step))
+            self._exams.append(self._freeze())
 
-    def _freeze(self, step: int) -> Exam:
+    def _freeze(self) -> Exam:
         dense = {name: value.detach().clone() for name, value in self._model.state_dict().items()}
-        return Exam(step, self._store.freeze("all", blocking=True), dense)
+        return Exam(self._store.fence.step, self._store.freeze("all", blocking=True, reason="eval"), dense)
 
     async def process(self, item: Stepped) -> Stepped:
         while self._exams and self._exams[0].step <= item.step:
@@ -96,12 +97,9 @@ class Eval(Stage):
         if marker.reason not in FINAL_REASONS:
             return
         await self._waiting.acquire()
-        await self._examine(await self._lane.run(self._store.fence.at, self._freeze_now))
+        await self._examine(await self._lane.run(self._store.fence.at, self._freeze))
         async with self._turn:
             """All evaluations before this one are done: turns are taken in order."""
-
-    def _freeze_now(self) -> Exam:
-        return self._freeze(self._store.fence.step)
 
     async def _examine(self, exam: Exam) -> None:
         source, metrics = self.options.make_source(), BinaryMetrics()

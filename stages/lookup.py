@@ -9,6 +9,7 @@ from pipeline.flow import Stage, StageContext, StageOptions
 from pipeline.models.features import PooledFeatures, SequenceFeature, aligned_empty
 from pipeline.store import Reservation, Store
 from stages.items import LookedUp, SlotBatch
+from stages.steps import StepSignal
 
 
 class LookupOptions(StageOptions):
@@ -48,16 +49,18 @@ class Lookup(Stage):
         pooled = [f for f, pooling in enumerate(self._features.poolings_f) if pooling != NONE]
         self._pooled_names = tuple(self._features.names[f] for f in pooled)
         self._pooled_dims = tuple(int(self._features.dims_f[f]) for f in pooled)
+        self._signal = StepSignal(self._store)
         self._buffers = LeafBuffers(self.options.staleness + 2)
 
     async def ready(self, item: SlotBatch) -> None:
+        """Behind the fence of the step before, and behind the reads of the batch's own rows."""
+        await self._signal.ended(item.step - 1 - self.options.staleness)
         if not item.loaded.is_set():
             await item.loaded.wait()
 
     def work(self, item: SlotBatch) -> LookedUp:
         if item.reservation is None:
             return LookedUp(item.step, item.raw, None, None)
-        self._store.fence.wait(item.step - 1 - self.options.staleness)
         return LookedUp(item.step, item.raw, item.reservation, self._gather(item.reservation, item.raw.num_samples))
 
     def _gather(self, reservation: Reservation, num_samples: int) -> PooledFeatures:

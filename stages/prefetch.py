@@ -18,6 +18,7 @@ from pipeline.flow import Stage, StageContext, StageOptions
 from pipeline.store import L1TooSmall, Reservation, Store
 from stages.errors import BatchDoesNotFit, MissingFeature
 from stages.items import RawBatch, SlotBatch
+from stages.steps import StepSignal
 
 
 class PrefetchOptions(StageOptions):
@@ -66,16 +67,7 @@ class Prefetch(Stage):
         self._store: Store = context.resources["store"]
         self._features: FeatureSet = context.resources["features"]
         self._decide, self._read = context.lane("prefetch"), context.lane("read")
-        self._room = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
-        self._store.on_room(self._wake)
-        self._store.on_step(lambda _step, _plan: self._wake())
-        self._loading: set[asyncio.Event] = set()
-
-    def _wake(self) -> None:
-        """Called on any thread: a step ended or pins were released."""
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._room.set)
+        self._signal = StepSignal(self._store)
 
     async def process(self, raw: RawBatch) -> SlotBatch:
         step, loaded = self._step + 1, asyncio.Event()
@@ -97,21 +89,18 @@ class Prefetch(Stage):
 
     async def _wait_for_turn(self, step: int) -> None:
         """Step ``fence + 1`` is the one that computes; at most ``lookahead`` more may hold slots."""
-        while step > self._store.fence.step + 1 + self.options.lookahead:
-            self._room.clear()
-            if step > self._store.fence.step + 1 + self.options.lookahead:
-                await self._room.wait()
+        await self._signal.ended(step - 1 - self.options.lookahead)
 
     async def _reserve(self, step: int, raw: RawBatch, batch: BatchIds, unique: UniqueIds) -> Reservation:
         while True:
-            self._room.clear()
+            self._signal.clear()
             try:
                 reservation = await self._decide.run(self._store.try_reserve, step, batch, unique)
             except L1TooSmall as error:
                 raise BatchDoesNotFit(step, error.need, error.l1_rows, raw.cursor) from error
             if reservation is not None:
                 return reservation
-            await self._room.wait()
+            await self._signal.wait()
 
     async def _load(self, reservation: Reservation, loaded: asyncio.Event) -> None:
         await self._read.run(self._store.load, reservation)

@@ -18,6 +18,7 @@ import torch
 from pipeline.files import RealFiles
 from pipeline.flow import Marker
 from pipeline.flow.run_info import RunInfo
+from pipeline.models.arrays import dense_arrays
 from pipeline.models.optimizer import DenseOptimizer
 from pipeline.rowlog import CheckpointWriter
 from pipeline.rows.spec import TableSpec
@@ -43,7 +44,7 @@ class Checkpoints:
         arrays, described = self._optimizer.state_arrays()
         marker.attachments.update(
             step=self._store.fence.step,
-            snapshot=self._store.freeze("all", blocking=True),
+            snapshot=self._store.freeze("all", blocking=True, reason="checkpoint"),
             dense=dense_arrays(self._model),
             optimizer=(arrays, described),
         )
@@ -73,11 +74,6 @@ class Checkpoints:
             chunk = ids[start : start + CHUNK_ROWS]
             rows = snapshot.read(spec.name, chunk)
             writer.add_rows(spec, chunk, np.ascontiguousarray(rows.rows_nb[:, : spec.layout.row_bytes]), rows.versions_n)
-
-
-def dense_arrays(model: torch.nn.Module) -> dict[str, np.ndarray[Any, Any]]:
-    """Copies of the model's weights and buffers, by name."""
-    return {name: value.detach().cpu().numpy().copy() for name, value in model.state_dict().items()}
 
 
 def npz_bytes(arrays: dict[str, Any]) -> bytes:

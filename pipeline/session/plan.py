@@ -42,6 +42,8 @@ class Plan:
     specs: tuple[TableSpec, ...]
     rules: tuple[UpdateRule, ...]
     features: FeatureSet
+    num_dense: int
+    """Dense columns of a sample, as the source's options say."""
     tree: dict[str, Any]
 
 
@@ -57,6 +59,7 @@ def make_plan(loaded: Loaded[Settings]) -> Plan:
         specs=tuple(_spec(name, settings) for name in settings.tables),
         rules=tuple(rule_of(table.optimizer) for table in settings.tables.values()),
         features=_features(settings),
+        num_dense=int(getattr(graph.stages[0].options, "num_dense", 0)),
         tree=loaded.tree,
     )
 

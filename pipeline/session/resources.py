@@ -10,7 +10,8 @@ import torch
 from cuda.choose import choose_backend
 from cuda.host import warm_up
 from pipeline.flow.run_info import RunInfo
-from pipeline.models.factory import ModelInputs, build_model
+from pipeline.models.factory import build_model
+from pipeline.models.inputs import ModelInputs
 from pipeline.models.metrics import BinaryMetrics
 from pipeline.models.optimizer import build_optimizer
 from pipeline.session.checkpoints import Checkpoints
@@ -45,7 +46,7 @@ class Resources:
         backend = choose_backend(settings.device, settings.run.threads)
         warm_up(self._say)
         self.store = self._open_store(backend)
-        self.model = self._build_model()
+        self.model = initial_model(plan)
         self.optimizer = build_optimizer(self.model, settings.dense_optimizer)
         self.metrics = BinaryMetrics()
         self.totals = Totals([spec.dim for spec in plan.specs])
@@ -65,7 +66,7 @@ class Resources:
             "metrics": self.metrics,
             "eval_results": self.eval_results,
             "checkpoints": self.checkpoints,
-            "row_source": StoreRowSource(self.store, plan.specs, self.model),
+            "row_source": StoreRowSource(self.store, plan.specs, self.model, self.run.generation),
             "stream_report": self.stream_report,
             "run": self.run,
         }
@@ -89,14 +90,18 @@ class Resources:
         store.open()
         return store
 
-    def _build_model(self) -> torch.nn.Module:
-        plan, settings = self.plan, self.plan.settings
-        pooled = [name for name in plan.features.names if settings.features[name].pooling != "none"]
-        dims = [settings.tables[settings.table_of(name)].dim for name in pooled]
-        inputs = ModelInputs(
-            names=tuple(pooled),
-            dims=tuple(dims),
-            sequence_names=tuple(name for name in plan.features.names if name not in pooled),
-            num_dense=plan.num_dense,
-        )
-        return build_model(settings.model.use, settings.model.options, inputs, settings.run.seed)
+
+def initial_model(plan: Plan) -> torch.nn.Module:
+    """The dense model of a plan with the weights it begins with: a pure function of the config."""
+    settings, features = plan.settings, plan.features
+    dims = {name: int(dim) for name, dim in zip(features.names, features.dims_f, strict=True)}
+    pooled = tuple(name for name in features.names if settings.features[name].pooling != "none")
+    sequences = tuple(name for name in features.names if name not in pooled)
+    inputs = ModelInputs(
+        names=pooled,
+        dims=tuple(dims[name] for name in pooled),
+        sequence_names=sequences,
+        sequence_dims=tuple(dims[name] for name in sequences),
+        num_dense=plan.num_dense,
+    )
+    return build_model(settings.model.use, settings.model.options, inputs, settings.run.seed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,7 +22,8 @@ class Totals:
     rows_updated: int = 0
     bytes_if_raw: int = 0
     """Bytes if the distinct rows of each step were sent as fp32."""
-    rows_by_table: list[int] = field(default_factory=list)
+    most_rows: int = 0
+    """Distinct rows of the largest step: the least L1 this run could have had."""
 
     def at_fence(self, _step: int, plan: SlotPlan | None) -> None:
         """A step listener of the store: counts only."""
@@ -31,5 +32,6 @@ class Totals:
             return
         self.samples += plan.batch.num_samples
         self.rows_updated += plan.unique.count
+        self.most_rows = max(self.most_rows, plan.unique.count)
         counts_t = np.diff(plan.unique.table_start_t)
         self.bytes_if_raw += int(counts_t @ np.asarray(self.dims, dtype=np.int64)) * FLOAT_BYTES

@@ -1,0 +1,66 @@
+"""The store as the stream sees it: the adapter between ``pipeline.store`` and ``pipeline.stream.RowSource``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypeVar
+
+import torch
+
+from pipeline.models.arrays import dense_arrays
+from pipeline.rows.spec import TableSpec
+from pipeline.rows.version import pack_version
+from pipeline.store import Snapshot, SnapshotAbandoned, Store
+from pipeline.stream import RowsRead, SnapshotLost
+from pipeline.wire.frames import StreamedTable
+
+Result = TypeVar("Result")
+
+
+class StoreRowSnapshot:
+    """A store's snapshot, its loss told in the stream's words."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self.step = snapshot.step
+
+    def ids(self, table: str) -> Any:
+        return self._snapshot.ids(table)
+
+    def read(self, table: str, ids_n: Any) -> RowsRead:
+        try:
+            return self._snapshot.read(table, ids_n)
+        except SnapshotAbandoned as error:
+            raise SnapshotLost(str(error)) from error
+
+    def close(self) -> None:
+        self._snapshot.close()
+
+
+class StoreRowSource:
+    """Rows and dense weights of a run. ``with_codec`` says how the tables travel."""
+
+    def __init__(self, store: Store, specs: Sequence[TableSpec], model: torch.nn.Module, generation: int) -> None:
+        self.store, self._specs, self._model, self._generation = store, specs, model, generation
+        self.tables: tuple[StreamedTable, ...] = ()
+
+    def with_codec(self, codec: str) -> StoreRowSource:
+        """The same rows, every table encoded by ``codec``."""
+        source = StoreRowSource(self.store, self._specs, self._model, self._generation)
+        source.tables = tuple(StreamedTable(spec, codec) for spec in self._specs)
+        return source
+
+    def at_fence(self, call: Callable[[int], Result]) -> Result:
+        return self.store.fence.at(lambda: call(self.store.fence.step))
+
+    def freeze(
+        self, changed: Mapping[str, Sequence[Any]] | Literal["all"], *, changed_since: int
+    ) -> StoreRowSnapshot:
+        """All rows updated after step ``changed_since`` are covered; which of them are read is the streamer's choice."""
+        if changed == "all":
+            return StoreRowSnapshot(self.store.freeze("all", blocking=False, reason="snapshot cut"))
+        since = pack_version(self._generation, changed_since)
+        return StoreRowSnapshot(self.store.freeze({}, changed_since=since, blocking=False, reason="cut"))
+
+    def dense(self) -> dict[str, Any]:
+        return dense_arrays(self._model)

@@ -1,0 +1,47 @@
+"""Lets a stage wait, on the event loop, for steps to end and for room in L1."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from pipeline.store import Store
+
+
+class StepSignal:
+    """Wakes waiters on the loop when a step has ended or pins were released, on whatever thread that happened."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._changed = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        store.on_step(lambda _step, _plan: self._wake())
+        store.on_room(self._wake)
+
+    def _wake(self) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._changed.set)
+
+    def wake(self) -> None:
+        """Wake the waiters, from the loop."""
+        self._changed.set()
+
+    def clear(self) -> None:
+        """Forget what happened so far; then look, then ``wait``: nothing that happens in between is missed."""
+        self._changed.clear()
+
+    async def wait(self) -> None:
+        await self._changed.wait()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Return once ``condition`` holds; it is looked at again after each change."""
+        while not condition():
+            self._changed.clear()
+            if condition():
+                return
+            await self._changed.wait()
+
+    async def ended(self, step: int) -> None:
+        """Return once ``step`` has ended."""
+        if self._store.fence.step < step:
+            await self.until(lambda: self._store.fence.step >= step)

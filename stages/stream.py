@@ -1,0 +1,151 @@
+"""stream: publish cuts of the changed rows, beside training.
+
+The fence tells the changed set which rows each step touched; this stage only decides when to cut. Cuts run on a lane of their own and
+nothing waits for them but the end of the run, so a slow disk costs no training time: ids wait, never rows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from pipeline.flow import Marker, Stage, StageContext, StageOptions
+from pipeline.flow.run_info import RunInfo
+from pipeline.rows.codec import find_codec
+from pipeline.store import Store
+from pipeline.stream import CutPolicy, RowStreamer, StreamerOptions, StreamIdentity
+from pipeline.wire import FileTransport, FileTransportOptions
+from stages.items import Stepped
+from stages.steps import StepSignal
+
+FINAL_REASONS = ("end", "limit", "interrupt")
+WRITER = "trainer"
+
+
+class StreamOptions(StageOptions):
+    every: str = Field("25ms", description='when to cut: "10 steps", "25ms", "1s"')
+    codec: str = Field("fp32", description="how weights travel: fp32 (bit for bit), fp16")
+    dense: bool = Field(False, description="whether the dense weights ride in every cut")
+    snapshot_every: str | None = Field(
+        "300s", description="when to publish every row held, so that late replicas can start and old segments go; null: never"
+    )
+    path: Path | None = Field(None, description="directory of the stream; not set: RUN_DIR/stream")
+    segment_bytes: int = Field(64 << 20, ge=4096, description="a segment that holds this much is followed by another")
+    chunk_rows: int = Field(8192, ge=1, le=1 << 20, description="rows that are read, encoded and sent as one frame")
+    zstd_level: int | None = Field(None, ge=-50, le=19, description="zstd level of frames; not set: the measured best")
+
+    @field_validator("every", "snapshot_every")
+    @classmethod
+    def says_when(cls, text: str | None) -> str | None:
+        if text is not None:
+            CutPolicy.parse(text)
+        return text
+
+    @field_validator("codec")
+    @classmethod
+    def codec_exists(cls, name: str) -> str:
+        find_codec(name)
+        return name
+
+    def streamer_options(self) -> StreamerOptions:
+        given: dict[str, Any] = {"chunk_rows": self.chunk_rows, "dense": self.dense}
+        if self.zstd_level is not None:
+            given["zstd_level"] = self.zstd_level
+        return StreamerOptions(**given)
+
+
+class Stream(Stage):
+    """Publishes every changed row in cuts; after the last step it publishes what is left."""
+
+    Options = StreamOptions
+    consumes = Stepped
+    produces = Stepped
+    needs = {"store": Store, "row_source": object, "run": RunInfo, "stream_report": dict, "table_names": tuple}
+
+    async def open(self, context: StageContext) -> None:
+        self._run: RunInfo = context.resources["run"]
+        self._tables: tuple[str, ...] = context.resources["table_names"]
+        self._report: dict[str, Any] = context.resources["stream_report"]
+        store: Store = context.resources["store"]
+        self._lane, self._snapshot_lane = context.lane("stream"), context.lane("stream_snapshot")
+        self._every = CutPolicy.parse(self.options.every)
+        self._snapshots = None if self.options.snapshot_every is None else CutPolicy.parse(self.options.snapshot_every)
+        self._transport = FileTransport(
+            str(self.options.path or self._run.dir / "stream"),
+            options=FileTransportOptions(segment_bytes=self.options.segment_bytes),
+        )
+        identity = StreamIdentity(self._run.run_id, WRITER, self._run.generation)
+        source = context.resources["row_source"].with_codec(self.options.codec)
+        self._streamer = RowStreamer(source, self._transport, identity, self.options.streamer_options())
+        await self._lane.run(self._streamer.open)
+        store.on_step(self._at_fence)
+        self._store, self._signal = store, StepSignal(store)
+        self._ended = False
+        context.spawn(self._cut_on, "cuts")
+        if self._snapshots is not None:
+            context.spawn(self._snapshot_on, "snapshot cuts")
+
+    def _at_fence(self, step: int, plan: Any) -> None:
+        """Inside the fence, on the compute lane: references only."""
+        ids = {}
+        if plan is not None:
+            starts = plan.unique.table_start_t
+            ids = {name: plan.unique.ids_u[starts[t] : starts[t + 1]] for t, name in enumerate(self._tables)}
+        self._streamer.add(step, time.time_ns(), ids)
+
+    async def process(self, item: Stepped) -> Stepped:
+        return item
+
+    async def _cut_on(self) -> None:
+        """Cut whenever the policy says so, until the last marker."""
+        last = time.monotonic()
+        while not self._ended:
+            self._signal.clear()
+            waited_s = time.monotonic() - last
+            if self._every.is_due(self._streamer.changed.num_steps, waited_s):
+                last = time.monotonic()
+                await self._lane.run(self._streamer.cut)
+                self._report_lag()
+                continue
+            await self._pause(self._every.due_in_s(waited_s))
+
+    async def _pause(self, due_in_s: float | None) -> None:
+        """Sleep until a timed cut is due, or until the next step ends."""
+        if due_in_s:
+            await asyncio.sleep(due_in_s)
+        else:
+            await self._signal.wait()
+
+    async def _snapshot_on(self) -> None:
+        assert self._snapshots is not None
+        signal, last, step = StepSignal(self._store), time.monotonic(), 0
+        while not self._ended:
+            signal.clear()
+            if self._snapshots.is_due(self._store.fence.step - step, time.monotonic() - last):
+                last, step = time.monotonic(), self._store.fence.step
+                await self._snapshot_lane.run(self._streamer.snapshot_cut)
+                continue
+            due_in_s = self._snapshots.due_in_s(time.monotonic() - last)
+            if due_in_s:
+                await asyncio.sleep(due_in_s)
+            else:
+                await signal.wait()
+
+    async def mark(self, marker: Marker) -> None:
+        """Behind the last step: publish what is left, the last batch included."""
+        if marker.reason in FINAL_REASONS:
+            self._ended = True
+            self._signal.wake()
+            await self._lane.run(self._streamer.drain)
+
+    def _report_lag(self) -> None:
+        self._report["lag_steps"] = self._store.fence.step - self._streamer.committed_step
+
+    async def close(self, error: BaseException | None) -> None:
+        if hasattr(self, "_streamer"):
+            self._report.update(self._streamer.counters.as_dict())
+            await self._lane.run(self._transport.close)

@@ -1,0 +1,49 @@
+"""Stages of a user's own in the built-in ones' place: each is a copy by inheritance that the runtime knows nothing of.
+
+The ones that worked on the compute lane hop to it themselves, so that nothing is fused with its neighbours.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.flow import StageContext
+from stages.evict import Evict
+from stages.lookup import Lookup
+from stages.prefetch import Prefetch
+from stages.train import Train
+from stages.update import Update
+
+
+class MyPrefetch(Prefetch):
+    """The same, under another name."""
+
+
+class MyEvict(Evict):
+    """The same, under another name."""
+
+
+class _OwnHop:
+    """Turns ``work`` on a lane into ``process`` that hops to that lane itself."""
+
+    lane = None
+
+    async def open(self, context: StageContext) -> None:
+        await super().open(context)  # type: ignore[misc]
+        self._own_lane = context.lane("compute")
+
+    async def process(self, item: Any) -> Any:
+        await self.ready(item)  # type: ignore[attr-defined]
+        return await self._own_lane.run(self.work, item)  # type: ignore[attr-defined]
+
+
+class MyLookup(_OwnHop, Lookup):
+    """The same, in a visit of its own: it waits for the fence of the step before."""
+
+
+class MyTrain(_OwnHop, Train):
+    """The same, in a visit of its own."""
+
+
+class MyUpdate(_OwnHop, Update):
+    """The same, in a visit of its own."""

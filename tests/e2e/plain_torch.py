@@ -1,0 +1,83 @@
+"""The oracle of the arithmetic: plain torch, ``nn.Embedding`` tables, no code of the product but the initial rows.
+
+It knows every id beforehand, holds each table whole, and updates it densely.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from stages.items import RawBatch
+
+
+@dataclass
+class PlainFeature:
+    name: str
+    table: str
+    pooling: str
+
+
+class PlainTables:
+    """One ``nn.Embedding`` per table over the ids that occur, its rows given."""
+
+    def __init__(self, ids: Mapping[str, np.ndarray], initial: Mapping[str, np.ndarray], optimizer: str, lr: float, eps: float) -> None:
+        self.ids = ids
+        self.tables = {name: torch.nn.Embedding.from_pretrained(torch.tensor(rows), freeze=False) for name, rows in initial.items()}
+        self.momentum = {name: torch.zeros(rows.shape[0]) for name, rows in initial.items()}
+        self.optimizer, self.lr, self.eps = optimizer, lr, eps
+
+    def pooled(self, batch: RawBatch, feature: PlainFeature) -> torch.Tensor:
+        bags = batch.features[feature.name]
+        positions = torch.from_numpy(np.searchsorted(self.ids[feature.table], bags.ids_n))
+        rows_nd = self.tables[feature.table](positions)
+        if bags.weights_n is not None:
+            rows_nd = rows_nd * torch.from_numpy(bags.weights_n)[:, None]
+        lengths_b = torch.from_numpy(np.diff(bags.offsets_b))
+        bag_n = torch.repeat_interleave(torch.arange(batch.num_samples), lengths_b)
+        summed_bd = torch.zeros(batch.num_samples, rows_nd.shape[1]).index_add(0, bag_n, rows_nd)
+        if feature.pooling == "mean":
+            return summed_bd / lengths_b.clamp(min=1)[:, None]
+        return torch.tanh(summed_bd) if feature.pooling == "none" else summed_bd
+
+    def step(self) -> None:
+        with torch.no_grad():
+            for name, table in self.tables.items():
+                grad = table.weight.grad
+                if grad is None:
+                    continue
+                if self.optimizer == "sgd":
+                    table.weight -= self.lr * grad
+                else:
+                    self.momentum[name] += grad.square().mean(dim=1)
+                    table.weight -= self.lr * grad / (self.momentum[name].sqrt() + self.eps)[:, None]
+                table.weight.grad = None
+
+
+def train_plainly(
+    batches: Sequence[RawBatch],
+    tables: PlainTables,
+    features: Sequence[PlainFeature],
+    dense: Mapping[str, np.ndarray],
+    dense_lr: float,
+) -> dict[str, np.ndarray]:
+    """Two linear layers with the given weights (first.weight ...), Adagrad on them. Returns the dense weights."""
+    weights = {name: torch.tensor(value, requires_grad=True) for name, value in dense.items()}
+    optimizer = torch.optim.Adagrad(list(weights.values()), lr=dense_lr)
+    for batch in batches:
+        if batch.num_samples == 0:
+            continue
+        pooled = [tables.pooled(batch, feature) for feature in features if feature.pooling != "none"]
+        sequences = [tables.pooled(batch, feature) for feature in features if feature.pooling == "none"]
+        inputs = torch.cat([*pooled, torch.from_numpy(batch.dense_bd), *sequences], dim=1)
+        hidden = torch.relu(inputs @ weights["first.weight"].T + weights["first.bias"])
+        logits = (hidden @ weights["last.weight"].T + weights["last.bias"]).squeeze(1)
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, torch.from_numpy(batch.labels_b))
+        optimizer.zero_grad()
+        loss.backward()
+        tables.step()
+        optimizer.step()
+    return {name: value.detach().numpy() for name, value in weights.items()}

@@ -1,0 +1,140 @@
+"""G1: the same bits for every L1 size, lookahead, channel bound, policy, streaming setting and delay."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import random
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import real_data
+from tests.e2e.jobs import RAGGED, Job, assert_same_bits, run_job
+
+GLOBO_STEPS = 200
+GLOBO_SMALL = ("run.threads=2", f"run.steps={GLOBO_STEPS}")
+
+
+@pytest.fixture(scope="module")
+def ragged(tmp_path_factory: pytest.TempPathFactory) -> Job:
+    """The run all others are compared with: everything resident, nothing ahead, no stream."""
+    directory = tmp_path_factory.mktemp("exact") / "base"
+    return run_job(directory, RAGGED, "store.l1_rows=4096", "stages.prefetch.lookahead=1", "stages.stream.enabled=false")
+
+
+def least_l1(job: Job) -> int:
+    """The most distinct rows that one step of ``job`` needed."""
+    return int(job.trainer.resources.totals.most_rows)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("policy", ["lru", "lfu", "lookahead"])
+@pytest.mark.parametrize(("lookahead", "queue"), [(1, 1), (3, 8), (16, 2)])
+def test_smallest_l1_gives_the_same_bits(tmp_path: Path, ragged: Job, policy: str, lookahead: int, queue: int) -> None:
+    queues = [f"stages.{stage}.queue.items={queue}" for stage in ("prefetch", "lookup", "train", "update", "evict", "stream")]
+    l1_rows = f"store.l1_rows={least_l1(ragged) + (lookahead - 1) * 7}"
+    job = run_job(
+        tmp_path / "run", RAGGED, l1_rows, f"store.policy={policy}", f"stages.prefetch.lookahead={lookahead}", *queues
+    )
+    assert job.summary["l1"]["evictions"] > 0
+    assert_same_bits(ragged, job)
+
+
+@pytest.mark.parametrize("codec", ["fp32", "fp16"])
+@pytest.mark.parametrize("every", ["1 steps", "7 steps", "3ms"])
+def test_streaming_changes_nothing(tmp_path: Path, ragged: Job, codec: str, every: str) -> None:
+    job = run_job(tmp_path / "run", RAGGED, f"stages.stream.codec={codec}", f"stages.stream.every='{every}'")
+    assert job.summary["cuts"] > 0
+    assert_same_bits(ragged, job)
+
+
+@pytest.mark.parametrize("stage", ["prefetch", "lookup", "train", "update", "evict"])
+def test_a_users_copy_of_a_stage_changes_nothing(tmp_path: Path, ragged: Job, stage: str) -> None:
+    config = copy.deepcopy(RAGGED)
+    config["stages"][stage]["use"] = f"tests.e2e.copied_stages:My{stage.title()}"
+    assert_same_bits(ragged, run_job(tmp_path / "run", config))
+
+
+class RandomDelays:
+    """Seeded delays at every await and lane entry; the sequence is seeded, who meets which delay is up to the scheduler."""
+
+    def __init__(self, seed: int) -> None:
+        self._random, self._lock = random.Random(seed), threading.Lock()
+
+    def _draw(self) -> float:
+        with self._lock:
+            return self._random.random() * 0.002 if self._random.random() < 0.3 else 0.0
+
+    async def pause(self, _point: str) -> None:
+        await asyncio.sleep(self._draw())
+
+    def block(self, _point: str) -> None:
+        delay = self._draw()
+        if delay:
+            time.sleep(delay)
+
+
+def delayed_run(tmp_path: Path, base: Job, seed: int) -> None:
+    draw = random.Random(seed)
+    overrides = (
+        f"store.l1_rows={least_l1(base) + draw.choice([0, 5, 40, 4000])}",
+        f"stages.prefetch.lookahead={draw.choice([1, 2, 5, 16])}",
+        f"store.policy={draw.choice(['lru', 'lfu', 'lookahead'])}",
+        f"stages.stream.every='{draw.choice(['1 steps', '4 steps', '2ms', '10ms'])}'",
+    )
+    directory = tmp_path / f"seed{seed}"
+    assert_same_bits(base, run_job(directory, RAGGED, *overrides, perturb=RandomDelays(seed)))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_random_delays_change_nothing(tmp_path: Path, ragged: Job, seed: int) -> None:
+    delayed_run(tmp_path, ragged, seed)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(10, 200))
+def test_random_delays_change_nothing_in_the_long_form(tmp_path: Path, ragged: Job, seed: int) -> None:
+    delayed_run(tmp_path, ragged, seed)
+
+
+def test_evaluation_beside_training_changes_nothing(tmp_path: Path, ragged: Job) -> None:
+    config = copy.deepcopy(RAGGED)
+    held_out = {**config["stages"]["source"], "seed": 9, "batches": 6}
+    stages: dict[str, Any] = config["stages"]
+    stream = stages.pop("stream")
+    config["stages"] = {**stages, "eval": {"every": 5, "source": held_out}, "stream": stream}
+    job = run_job(tmp_path / "run", config)
+    assert [result["step"] for result in job.summary["evals"]] == [5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 50]
+    assert_same_bits(ragged, job)
+
+
+@pytest.fixture(scope="module")
+def globo(tmp_path_factory: pytest.TempPathFactory) -> Job:
+    real_data("globo")
+    directory = tmp_path_factory.mktemp("globo") / "base"
+    return run_job(directory, "globo", *GLOBO_SMALL, "stages.stream.enabled=false", "store.l1_rows=200000")
+
+
+@pytest.mark.parametrize(
+    ("policy", "lookahead", "queue", "stream"),
+    [("lru", 1, 1, True), ("lfu", 4, 8, True), ("lookahead", 16, 2, False)],
+)
+def test_globo_gives_the_same_bits(
+    tmp_path: Path, globo: Job, policy: str, lookahead: int, queue: int, stream: bool
+) -> None:
+    queues = [f"stages.{stage}.queue.items={queue}" for stage in ("prefetch", "lookup", "train", "update", "evict")]
+    job = run_job(
+        tmp_path / "run",
+        "globo",
+        *GLOBO_SMALL,
+        f"store.l1_rows={least_l1(globo)}",
+        f"store.policy={policy}",
+        f"stages.prefetch.lookahead={lookahead}",
+        f"stages.stream.enabled={str(stream).lower()}",
+        *queues,
+    )
+    assert job.summary["l1"]["evictions"] > 0
+    assert_same_bits(globo, job)
