@@ -6,12 +6,13 @@ Legend: S slots; M slots of one call, distinct; Q entries of the victim queue; U
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from pipeline.store.compiled import kernel
 
 BUCKETS = 4096
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def transition(slots_m, states_s, pins_s, allowed, target, fewest, most, delta):  # type: ignore[no-untyped-def]
     """Check all slots, then change all: state into ``target`` (kept where below 0), pins by ``delta``.
 
@@ -36,7 +37,7 @@ def transition(slots_m, states_s, pins_s, allowed, target, fewest, most, delta):
     return crossed
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def split_hits(slots_u, pins_s, marks_s, token, misses_u):  # type: ignore[no-untyped-def]
     """Mark the slots of hits with ``token``; write the positions of misses (-1) to ``misses_u`` [U].
 
@@ -55,7 +56,7 @@ def split_hits(slots_u, pins_s, marks_s, token, misses_u):  # type: ignore[no-un
     return misses, idle
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def touch(slots_u, last_use_s, uses_s, step):  # type: ignore[no-untyped-def]
     """Count one more use of each slot, by ``step``."""
     for u in range(slots_u.shape[0]):
@@ -64,7 +65,7 @@ def touch(slots_u, last_use_s, uses_s, step):  # type: ignore[no-untyped-def]
         uses_s[slot] += 1
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def select_lowest(scores_s, states_s, pins_s, first_state, want):  # type: ignore[no-untyped-def]
     """Unpinned slots in state ``first_state`` or above that have the lowest scores: int32, at least ``want`` (all
     when there are fewer) and, of those beyond, only such as share the last one's bucket of scores. In order of slot,
@@ -102,7 +103,7 @@ def select_lowest(scores_s, states_s, pins_s, first_state, want):  # type: ignor
     return chosen
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def take_victims(  # type: ignore[no-untyped-def]
     queue_q, last_use_q, next_use_q, head, states_s, pins_s, last_use_s, next_use_s, marks_s, token, first_state, out
 ):
@@ -123,7 +124,7 @@ def take_victims(  # type: ignore[no-untyped-def]
     return head, found
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def find_in_state(queue_q, start, stop, states_s, pins_s, state, out):  # type: ignore[no-untyped-def]
     """Fill ``out`` with the unpinned slots of ``queue_q[start:stop]`` in ``state``. Returns (where it stopped, how
     many).

@@ -1,0 +1,49 @@
+"""Rows in tiers: L1 slots, the DRAM tier, the fence, snapshots, and the Store that composes them."""
+
+from pipeline.store.counters import StoreCounters
+from pipeline.store.dram import DramTier
+from pipeline.store.errors import (
+    BrokenFence,
+    L1TooSmall,
+    NotFrozen,
+    OutOfStep,
+    PolicyNotFound,
+    SnapshotAbandoned,
+    StoreError,
+    TierFull,
+    TransitionError,
+    UnknownTable,
+)
+from pipeline.store.fence import Fence
+from pipeline.store.options import StoreOptions
+from pipeline.store.policy import Policy, SlotUse
+from pipeline.store.reservation import Reservation
+from pipeline.store.snapshot import Snapshot, SnapshotRows
+from pipeline.store.store import StepListener, Store
+from pipeline.store.tier import Tier, TierRows
+
+__all__ = [
+    "BrokenFence",
+    "DramTier",
+    "Fence",
+    "L1TooSmall",
+    "NotFrozen",
+    "OutOfStep",
+    "Policy",
+    "PolicyNotFound",
+    "Reservation",
+    "SlotUse",
+    "Snapshot",
+    "SnapshotAbandoned",
+    "SnapshotRows",
+    "StepListener",
+    "Store",
+    "StoreCounters",
+    "StoreError",
+    "StoreOptions",
+    "Tier",
+    "TierFull",
+    "TierRows",
+    "TransitionError",
+    "UnknownTable",
+]

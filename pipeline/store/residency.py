@@ -1,0 +1,202 @@
+"""Which rows are in L1: reserving, loading, releasing and cleaning, on the slot machine, the backend and the tier
+below.
+
+Two locks. ``residency`` is held while rows come to own slots or leave them: a reservation (decision, write-back,
+binding), a chunk of cleaning ahead, a snapshot's copy out of L1. ``_slots`` is held for each change of states and
+pins, and nothing blocks under it. Pins rise only under ``residency``; so a slot seen without pins there stays
+without, and nobody writes its row.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from cuda.backend import Backend
+from cuda.plan import BatchIds, Int32s, Int64s, SlotPlan, UniqueIds
+from pipeline.rows.initial import initial_rows
+from pipeline.rows.spec import TableSpec
+from pipeline.store.counters import StoreCounters
+from pipeline.store.errors import L1TooSmall, OutOfStep
+from pipeline.store.policy import Policy
+from pipeline.store.reservation import Reservation
+from pipeline.store.slots import CLEAN, SlotMachine
+from pipeline.store.tier import RowBytes, Tier
+
+CLEAN_CHUNK_ROWS: Final = 512
+"""Most rows written back under one hold of the residency lock when cleaning ahead."""
+CLEAN_CHUNKS: Final = 16
+"""Most such chunks one call of ``clean_ahead`` writes."""
+MOST_EXPECTED: Final = 1024
+"""Queued batches that are kept as hints; the oldest are forgotten first."""
+
+
+class Residency:
+    """See the module docstring. ``specs`` name the tables in the backend's order."""
+
+    def __init__(
+        self, specs: Sequence[TableSpec], backend: Backend, tier: Tier, l1_rows: int, policy: Policy, clean_ahead: float
+    ) -> None:
+        self.specs, self.backend, self.tier, self.l1_rows = specs, backend, tier, l1_rows
+        self.machine = SlotMachine(l1_rows, policy)
+        self.counters = StoreCounters()
+        self._policy = policy
+        self._window = int(l1_rows * clean_ahead)
+        self._expected: deque[tuple[int, UniqueIds]] = deque(maxlen=MOST_EXPECTED)
+        self.residency = threading.Lock()
+        self._slots = threading.Lock()
+
+    def expect(self, step: int, unique: UniqueIds) -> None:
+        """A queued batch will need these rows in ``step``."""
+        if not self._policy.needs_expect:
+            return
+        with self.residency:
+            self._expected.append((step, unique))
+            self.machine.expect(self.backend.locate(unique.tables_u, unique.ids_u), step)
+
+    def try_reserve(self, step: int, batch: BatchIds, unique: UniqueIds) -> Reservation | None:
+        if unique.count > self.l1_rows:
+            raise L1TooSmall(unique.count, self.l1_rows, step)
+        with self.residency:
+            if step <= self.machine.now:
+                raise OutOfStep("the reservation", step, f"one above {self.machine.now}, the last one made")
+            slots_u = self.backend.locate(unique.tables_u, unique.ids_u)
+            self._refresh_hints(step)
+            decision = self.machine.decide(slots_u, step)
+            if decision is None:
+                self.counters.no_room += 1
+                return None
+            misses_m, slots_m = decision.misses_m, decision.slots_m
+            if decision.dirty_d.shape[0]:
+                self._write_back(decision.dirty_d)
+            if misses_m.shape[0]:
+                self.backend.admit(slots_m, unique.tables_u[misses_m], unique.ids_u[misses_m])
+            with self._slots:
+                self.machine.commit(decision)
+            self.counters.hits += unique.count - int(misses_m.shape[0])
+            self.counters.misses += int(misses_m.shape[0])
+            self.counters.evictions += int(slots_m.shape[0]) - decision.num_free
+        return Reservation(step, SlotPlan(batch, unique, decision.slots_u), misses_m, slots_m, not misses_m.shape[0])
+
+    def _refresh_hints(self, step: int) -> None:
+        """Before a new scan for victims, find rows of queued batches that came in after they were announced."""
+        while self._expected and self._expected[0][0] <= step:
+            self._expected.popleft()
+        if self._expected and self.machine.num_free == 0 and not len(self.machine.victims):
+            for queued, unique in reversed(self._expected):
+                self.machine.expect(self.backend.locate(unique.tables_u, unique.ids_u), queued)
+
+    def load(self, reservation: Reservation) -> None:
+        """Fill the slots of the misses from the tier, or with initial rows. Does nothing the second time."""
+        with reservation.lock:
+            if reservation.loaded:
+                return
+            unique, misses_m = reservation.plan.unique, reservation.misses_m
+            bounds = np.searchsorted(misses_m, unique.table_start_t).tolist()
+            for spec, start, stop in zip(self.specs, bounds[:-1], bounds[1:], strict=True):
+                if start < stop:
+                    ids_m = unique.ids_u[misses_m[start:stop]]
+                    rows_mb, versions_m = self.read_below(spec, ids_m)
+                    self.backend.write_rows(reservation.slots_m[start:stop], rows_mb, versions_m)
+            with self._slots:
+                self.machine.loaded(reservation.slots_m)
+            reservation.loaded = True
+
+    def read_below(self, spec: TableSpec, ids_m: Int64s, *, count: bool = True) -> tuple[RowBytes, Int64s]:
+        """Rows as the tier holds them, or initial ones of version 0: packed rows [M, row_bytes] and versions."""
+        got = self.tier.get(spec.name, ids_m)
+        absent = np.flatnonzero(~got.found_n)
+        rows_mb = got.rows_nb
+        if absent.shape[0] == ids_m.shape[0]:
+            rows_mb = initial_rows(spec, ids_m)
+        elif absent.shape[0]:
+            rows_mb[absent] = initial_rows(spec, ids_m[absent])
+        if count and absent.shape[0]:
+            with self._slots:
+                self.counters.initial_rows += int(absent.shape[0])
+        return rows_mb, got.versions_n
+
+    def check_readable(self, reservation: Reservation) -> None:
+        reservation.check_held("gather")
+        with self._slots:
+            self.machine.check_readable(reservation.plan.slots_u)
+
+    def mark_written(self, reservation: Reservation) -> None:
+        """The rows are about to be written: they are DIRTY from here on."""
+        reservation.check_held("update")
+        with self._slots:
+            self.machine.written(reservation.plan.slots_u)
+
+    def release(self, reservation: Reservation) -> bool:
+        """Unpin; loads first if that was never done, as later batches may count on these rows. Whether a slot became
+        free of pins.
+        """
+        self.load(reservation)
+        with self._slots:
+            reservation.check_held("release")
+            reservation.released = True
+            return self.machine.unpin(reservation.plan.slots_u) > 0
+
+    def clean_ahead(self) -> int:
+        """Write back dirty rows that are next to leave; returns how many."""
+        cleaned = 0
+        for _ in range(CLEAN_CHUNKS):
+            with self.residency:
+                dirty = self._next_dirty()
+                if not dirty.shape[0]:
+                    break
+                self._write_back(dirty)
+                self.counters.cleaned_ahead += int(dirty.shape[0])
+            cleaned += int(dirty.shape[0])
+        return cleaned
+
+    def _next_dirty(self) -> Int32s:
+        machine = self.machine
+        window = self._window - machine.num_free
+        if window <= 0:
+            return np.empty(0, dtype=np.int32)
+        if len(machine.victims) < min(window, machine.arrays.num_slots - machine.num_pinned):
+            machine.victims.refill(window, machine.now)
+        return machine.victims.dirty(window, CLEAN_CHUNK_ROWS)
+
+    def _write_back(self, slots_m: Int32s) -> None:
+        """Put dirty rows without pins into the tier, then call them clean. Under the residency lock."""
+        rows_mb, versions_m = self.backend.read_rows(slots_m)
+        tables_m, ids_m = self.backend.pairs(slots_m)
+        order = np.argsort(tables_m, kind="stable")
+        bounds = np.flatnonzero(np.diff(tables_m[order], prepend=-1, append=-1)).tolist()
+        for start, stop in pairwise(bounds):
+            part = order[start:stop]
+            self.tier.put(self.specs[int(tables_m[part[0]])].name, ids_m[part], rows_mb[part], versions_m[part])
+        with self._slots:
+            self.machine.cleaned(slots_m)
+        self.counters.write_backs += int(slots_m.shape[0])
+
+    def copy_resident(self, table: int, ids_n: Int64s) -> tuple[npt.NDArray[np.int64], RowBytes, Int64s]:
+        """Copy those rows that are in L1: (their positions in ``ids_n``, packed rows, versions).
+
+        A row that a step writes meanwhile may come out torn. A row still on its way into L1 does not count as there.
+        """
+        tables_n = np.full(ids_n.shape[0], table, dtype=np.int32)
+        with self.residency:
+            slots_n = self.backend.locate(tables_n, ids_n)
+            here = np.flatnonzero(slots_n >= 0)
+            with self._slots:
+                here = here[self.machine.arrays.states_s[slots_n[here]] >= CLEAN]
+            rows_nb, versions_n = self.backend.read_rows(slots_n[here])
+        return here, rows_nb, versions_n
+
+    def updated_pairs(self, start: int, stop: int) -> tuple[Int32s, Int64s]:
+        """(tables, ids) of the rows in slots start..stop that were ever updated."""
+        with self.residency:
+            with self._slots:
+                held = np.flatnonzero(self.machine.arrays.states_s[start:stop] >= CLEAN)
+            slots = (held + start).astype(np.int32)
+            slots = slots[self.backend.read_versions(slots) > 0]
+            return self.backend.pairs(slots)

@@ -1,0 +1,227 @@
+"""The rows as they stood at one step's end, readable while training goes on. How and why: see the room's README.
+
+A snapshot of packed version S with lower bound L covers rows with L < version <= S. L is -1 unless only the rows
+changed since some version are wanted; then a row of version 0, never updated, is covered too, so that its first
+update saves it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from cuda.backend import forbid_event_loop
+from cuda.plan import Int64s, SlotPlan
+from pipeline.rows.index import IdIndex
+from pipeline.rows.version import MAX_STEP
+from pipeline.store.errors import NotFrozen, SnapshotAbandoned, UnknownTable
+from pipeline.store.shadow import SavedRows, Shadow
+from pipeline.store.tier import RowBytes
+
+if TYPE_CHECKING:
+    from pipeline.store.residency import Residency
+
+CHUNK_ROWS: Final = 4096
+"""Most rows copied under one hold of the residency lock."""
+SCAN_SLOTS: Final = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotRows:
+    """Rows in the order asked, the caller's own. Where ``held_n`` is False the row was never updated: initial,
+    version 0.
+    """
+
+    rows_nb: RowBytes
+    """[n, row_bytes of the table]"""
+    versions_n: Int64s
+    held_n: npt.NDArray[np.bool_]
+
+
+class Snapshot:
+    """Made by ``Store.freeze``; a context manager. ``read`` and ``ids`` block, on any thread but the event loop's."""
+
+    def __init__(
+        self,
+        residency: Residency,
+        shadow: Shadow,
+        ids: Mapping[str, Int64s] | Literal["all"],
+        bounds: tuple[int, int],
+        blocking: bool,
+        reason: str,
+        on_close: Callable[[Snapshot], None],
+    ) -> None:
+        self._residency, self._shadow, self._on_close = residency, shadow, on_close
+        self.low, self.version = bounds
+        self.step = self.version & MAX_STEP
+        self.blocking, self.reason = blocking, reason
+        self.closed = False
+        self._tables = {spec.name: number for number, spec in enumerate(residency.specs)}
+        self._asked = ids
+        self._members: dict[int, IdIndex] | None = None
+        if ids != "all":
+            self._check_names(ids)
+            if self.low < 0:
+                self._members = {self._tables[name]: _index_of(wanted) for name, wanted in ids.items()}
+        self._listed: dict[str, Int64s] = {}
+        self._listing = threading.Lock()
+
+    def read(self, table: str, ids_n: Int64s) -> SnapshotRows:
+        """Rows as they stood when ``step`` had ended; duplicates allowed.
+
+        Raises SnapshotAbandoned when they were not kept, NotFrozen for rows that were not part of the snapshot.
+        """
+        forbid_event_loop("Snapshot.read")
+        number, ids_n = self._number(table), np.ascontiguousarray(ids_n, dtype=np.int64)
+        self._check_members(number, table, ids_n)
+        rows_nb = np.empty((ids_n.shape[0], self._residency.specs[number].layout.row_bytes), dtype=np.uint8)
+        versions_n = np.empty(ids_n.shape[0], dtype=np.int64)
+        for start in range(0, ids_n.shape[0], CHUNK_ROWS):
+            part = slice(start, start + CHUNK_ROWS)
+            self._collect(number, ids_n[part], rows_nb[part], versions_n[part])
+        self._check_versions(table, ids_n, versions_n)
+        return SnapshotRows(rows_nb, versions_n, versions_n > 0)
+
+    def weights(self, table: str, ids_n: Int64s) -> npt.NDArray[Any]:
+        """The weights alone, float32 [n, dim]: a view of rows as ``read`` returns them."""
+        layout = self._residency.specs[self._number(table)].layout
+        return layout.view(self.read(table, ids_n).rows_nb, layout.columns[0].name)
+
+    def ids(self, table: str) -> Int64s:
+        """Sorted. Of a snapshot of all rows: those ever updated when ``step`` had ended (since the lower bound, if
+        there is one). Of others: the ids it was taken for.
+        """
+        forbid_event_loop("Snapshot.ids")
+        number = self._number(table)
+        if self._asked != "all":
+            return np.unique(self._asked.get(table, np.empty(0, dtype=np.int64)))
+        with self._listing:
+            if not self._listed:
+                self._listed = self._resident_ids()
+            ids = np.union1d(self._listed[table], self._residency.tier.ids(table))
+        if self.low > 0:
+            return self._changed_among(number, ids)
+        young, why = self._shadow.ids_of_version(number, 0)
+        self._check_kept(why)
+        return np.setdiff1d(ids, young, assume_unique=True)
+
+    def close(self) -> None:
+        """Give back what was kept. May be called twice, and while another thread reads (whose read then fails)."""
+        if not self.closed:
+            self.closed = True
+            self._on_close(self)
+            self._shadow.close()
+
+    def __enter__(self) -> Snapshot:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def save(self, plan: SlotPlan, versions_u: Int64s) -> bool:
+        """Keep those rows of a step that are covered, before the step writes them. False: they fit nowhere. Compute
+        lane only.
+        """
+        hits = np.flatnonzero((versions_u > self.low) & (versions_u <= self.version))
+        if self._members is not None and hits.shape[0]:
+            hits = hits[self._among_members(plan.unique.tables_u[hits], plan.unique.ids_u[hits])]
+        if not hits.shape[0]:
+            return True
+        tables, ids = plan.unique.tables_u[hits], plan.unique.ids_u[hits]
+        rows, versions = self._residency.backend.read_rows(plan.slots_u[hits])
+        return self._shadow.add(SavedRows(tables, ids, versions, rows))
+
+    @property
+    def shadow(self) -> Shadow:
+        return self._shadow
+
+    def _collect(self, number: int, ids_n: Int64s, rows_nb: RowBytes, versions_n: Int64s) -> None:
+        """Copy from L1, from below, and then let the shadow replace what was overwritten meanwhile. The order is the
+        proof.
+        """
+        spec = self._residency.specs[number]
+        here, rows, versions = self._residency.copy_resident(number, ids_n)
+        if here.shape[0] == ids_n.shape[0]:
+            rows_nb[:], versions_n[:] = rows[:, : rows_nb.shape[1]], versions
+        else:
+            away = np.ones(ids_n.shape[0], dtype=np.bool_)
+            away[here] = False
+            rows_nb[here], versions_n[here] = rows[:, : rows_nb.shape[1]], versions
+            rows_nb[away], versions_n[away] = self._residency.read_below(spec, ids_n[away], count=False)
+        self._check_kept(self._shadow.overlay(number, ids_n, rows_nb, versions_n))
+
+    def _resident_ids(self) -> dict[str, Int64s]:
+        """Ids of updated rows in L1. A row that leaves meanwhile is in the tier by then, where the caller looks
+        afterwards.
+        """
+        residency = self._residency
+        parts = [residency.updated_pairs(at, at + SCAN_SLOTS) for at in range(0, residency.l1_rows, SCAN_SLOTS)]
+        tables = np.concatenate([part[0] for part in parts])
+        ids = np.concatenate([part[1] for part in parts])
+        return {name: ids[tables == number] for name, number in self._tables.items()}
+
+    def _changed_among(self, number: int, ids: Int64s) -> Int64s:
+        changed = []
+        row_bytes = self._residency.specs[number].layout.row_bytes
+        for start in range(0, ids.shape[0], CHUNK_ROWS):
+            part = ids[start : start + CHUNK_ROWS]
+            versions = np.empty(part.shape[0], dtype=np.int64)
+            self._collect(number, part, np.empty((part.shape[0], row_bytes), dtype=np.uint8), versions)
+            changed.append(part[(versions > self.low) & (versions <= self.version)])
+        return np.concatenate(changed) if changed else ids
+
+    def _check_kept(self, why: str | None) -> None:
+        if self.closed:
+            raise RuntimeError(f"the {self.reason} snapshot of step {self.step} was read after it was closed")
+        if why is not None:
+            raise SnapshotAbandoned(self.reason, self.step, self._shadow.num_rows, why)
+
+    def _check_versions(self, table: str, ids_n: Int64s, versions_n: Int64s) -> None:
+        below = np.flatnonzero(versions_n <= self.low)
+        if below.shape[0]:
+            raise NotFrozen(table, int(ids_n[below[0]]), self.step, f"it did not change after version {self.low}")
+        above = np.flatnonzero(versions_n > self.version)
+        if above.shape[0]:
+            if self.low > 0:
+                why = f"it changed after that step, but not between it and version {self.low}"
+                raise NotFrozen(table, int(ids_n[above[0]]), self.step, why)
+            raise RuntimeError(
+                f"snapshot of step {self.step}: row {int(ids_n[above[0]])} of table {table!r} came out as step "
+                f"{int(versions_n[above[0]]) & MAX_STEP} left it; the old one was not saved"
+            )
+
+    def _number(self, table: str) -> int:
+        if table not in self._tables:
+            raise UnknownTable(table, list(self._tables))
+        return self._tables[table]
+
+    def _check_names(self, ids: Mapping[str, Int64s]) -> None:
+        for name in ids:
+            self._number(name)
+
+    def _check_members(self, number: int, table: str, ids_n: Int64s) -> None:
+        if self._members is None or not ids_n.shape[0]:
+            return
+        strangers = ids_n[~self._among_members(np.full(ids_n.shape[0], number, dtype=np.int32), ids_n)]
+        if strangers.shape[0]:
+            raise NotFrozen(table, int(strangers[0]), self.step, "it was not among the ids the snapshot was taken for")
+
+    def _among_members(self, tables: npt.NDArray[np.int32], ids: Int64s) -> npt.NDArray[np.bool_]:
+        assert self._members is not None
+        among = np.zeros(ids.shape[0], dtype=np.bool_)
+        for number, members in self._members.items():
+            of_table = np.flatnonzero(tables == number)
+            if of_table.shape[0]:
+                among[of_table] = members.find(ids[of_table]) >= 0
+        return among
+
+
+def _index_of(ids: Int64s) -> IdIndex:
+    index = IdIndex(int(ids.shape[0]))
+    index.insert(np.unique(ids))
+    return index

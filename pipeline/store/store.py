@@ -1,0 +1,188 @@
+"""The Store: rows of all tables in L1 and the tier below, written step by step, readable at any step's end.
+
+Lanes: ``expect`` and ``try_reserve`` on one thread; ``load`` on several; ``gather``, ``update`` and ``skip_step`` on
+the compute lane; ``release``, ``clean_ahead`` and ``freeze`` on any. All block, and raise RuntimeError on an event
+loop's thread. Locks, each taken before those to its right: fence, residency, slots; fence, shadow, room; reservation,
+tier, slots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+from cuda.backend import Backend, UpdateRule, forbid_event_loop
+from cuda.plan import BatchIds, FeatureSet, Int64s, Matrix, SlotPlan, UniqueIds
+from pipeline.files import Files, RealFiles
+from pipeline.rows.spec import TableSpec
+from pipeline.rows.version import pack_version
+from pipeline.store.errors import UnknownTable
+from pipeline.store.fence import Fence
+from pipeline.store.options import StoreOptions
+from pipeline.store.policy import find_policy
+from pipeline.store.report import report
+from pipeline.store.reservation import Reservation
+from pipeline.store.residency import Residency
+from pipeline.store.snapshot import Snapshot
+from pipeline.store.snapshots import Snapshots
+from pipeline.store.tier import RowBytes, Tier
+
+StepListener = Callable[[int, SlotPlan | None], None]
+"""Called with a step and its plan; None for a step that wrote no rows."""
+
+
+class Store:
+    """Opens and closes ``backend`` and ``tier``. ``rules`` are in the order of ``specs``; ``spill_path`` is a
+    directory.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[TableSpec],
+        rules: Sequence[UpdateRule],
+        features: FeatureSet,
+        backend: Backend,
+        tier: Tier,
+        options: StoreOptions,
+        *,
+        generation: int = 1,
+        spill_path: str | None = None,
+        files: Files | None = None,
+    ) -> None:
+        assert len(specs) == len(rules) == features.num_tables
+        self.specs, self.features, self.options, self.generation = tuple(specs), features, options, generation
+        self.backend, self.tier, self.fence = backend, tier, Fence()
+        self._rules = tuple(rules)
+        policy = find_policy(options.policy)
+        self._residency = Residency(self.specs, backend, tier, options.l1_rows, policy, options.clean_ahead)
+        self._snapshots = Snapshots(self._residency, options, files or RealFiles(), spill_path)
+        self.counters = self._residency.counters
+        self._listeners: list[StepListener] = []
+        self._on_room: list[Callable[[], None]] = []
+
+    def open(self) -> None:
+        """Allocate L1, open the tier, empty the spill directory."""
+        self.backend.open(self.specs, self.options.l1_rows)
+        self.tier.open(self.specs)
+        self._snapshots.clear_spill()
+
+    def close(self) -> None:
+        """Close snapshots, then the tier and the backend. May be called twice."""
+        self._snapshots.close()
+        self.tier.close()
+        self.backend.close()
+
+    def expect(self, step: int, unique: UniqueIds) -> None:
+        """Hint: a queued batch will reserve these rows as ``step``. Only a policy that looks ahead uses it."""
+        forbid_event_loop("Store.expect")
+        self._residency.expect(step, unique)
+
+    def try_reserve(self, step: int, batch: BatchIds, unique: UniqueIds) -> Reservation | None:
+        """Pin slots for all rows of a batch, or for none: None says that too many slots are pinned just now (see
+        ``on_room``).
+
+        Steps rise from call to call. Dirty rows that have to leave are in the tier, visible, before their slots are
+        given away. Raises L1TooSmall, OutOfStep, and what the tier raises (then nothing has changed but that some
+        rows may be clean).
+        """
+        forbid_event_loop("Store.try_reserve")
+        return self._residency.try_reserve(step, batch, unique)
+
+    def on_room(self, callback: Callable[[], None]) -> None:
+        """Have ``callback`` called, on whichever thread, each time slots have lost their last pin."""
+        self._on_room.append(callback)
+
+    def load(self, reservation: Reservation) -> None:
+        """Read the batch's missing rows into their slots. Different reservations may load at once, in any order."""
+        forbid_event_loop("Store.load")
+        self._residency.load(reservation)
+
+    def gather(self, reservation: Reservation, outs: Sequence[Matrix]) -> None:
+        """Pool the batch's rows into ``outs``, one per feature. It and all earlier batches that share rows must be
+        loaded.
+        """
+        self._residency.check_readable(reservation)
+        self.backend.gather_pool(reservation.plan, outs)
+
+    def update(
+        self,
+        reservation: Reservation,
+        grads: Sequence[Matrix | None],
+        *,
+        dense_step: Callable[[], None] | None = None,
+    ) -> None:
+        """Write one step: rows, then whatever ``dense_step`` writes, then the fence, then the listeners.
+
+        An error inside the fence breaks it (BrokenFence ever after): half a step is no state that anyone may read.
+        """
+        step, plan = reservation.step, reservation.plan
+        with self.fence.hold():
+            with self.fence.write(step):
+                self._residency.mark_written(reservation)
+                self._snapshots.before_write(plan)
+                self.backend.update(plan, grads, self._rules, pack_version(self.generation, step))
+                if dense_step is not None:
+                    dense_step()
+            self._tell(step, plan)
+
+    def skip_step(self, step: int) -> None:
+        """A step that writes nothing."""
+        with self.fence.hold():
+            with self.fence.write(step):
+                pass
+            self._tell(step, None)
+
+    def on_step(self, listener: StepListener) -> None:
+        """Have ``listener`` called at each step's end, on the compute lane, before anyone else gets the fence. It
+        must be quick.
+        """
+        self._listeners.append(listener)
+
+    def _tell(self, step: int, plan: SlotPlan | None) -> None:
+        for listener in self._listeners:
+            listener(step, plan)
+
+    def release(self, reservation: Reservation) -> None:
+        """Unpin a batch's rows, whether it was updated or not. Once per reservation."""
+        forbid_event_loop("Store.release")
+        if self._residency.release(reservation):
+            for callback in self._on_room:
+                callback()
+
+    def clean_ahead(self) -> int:
+        """Write back rows that will soon have to leave, a bounded number; returns how many."""
+        forbid_event_loop("Store.clean_ahead")
+        return self._residency.clean_ahead()
+
+    def freeze(
+        self,
+        ids: Mapping[str, Int64s] | Literal["all"],
+        *,
+        changed_since: int = 0,
+        blocking: bool,
+        reason: str = "snapshot",
+    ) -> Snapshot:
+        """The rows as they stand at the last step's end. Call it inside ``fence.at`` or a step listener to know which
+        step that is; elsewhere it takes its own turn at the fence.
+
+        ``ids`` by table, or all. ``changed_since``: a packed version; only rows with a higher one are covered, which
+        spares the index of ``ids`` that is otherwise made here. ``blocking``: when there is no room to keep old rows,
+        training waits until the snapshot is closed (counted under ``reason``); else the snapshot is abandoned.
+        """
+        with self.fence.hold():
+            version = pack_version(self.generation, self.fence.step)
+            return self._snapshots.freeze(ids, version, changed_since, blocking, reason)
+
+    def load_rows(self, table: str, ids: Int64s, rows: RowBytes, versions: Int64s) -> None:
+        """Put rows of a checkpoint into the tier, distinct ids, before the first reservation. Raises RuntimeError
+        after it.
+        """
+        if self._residency.machine.now:
+            raise RuntimeError("rows can be loaded only before the first batch was reserved")
+        if table not in {spec.name for spec in self.specs}:
+            raise UnknownTable(table, [spec.name for spec in self.specs])
+        self.tier.put(table, ids, rows, versions)
+
+    def stats(self) -> dict[str, Any]:
+        """Figures for a progress display and the report. Looks at every slot: not for every step."""
+        return report(self._residency, self._snapshots)
