@@ -26,7 +26,7 @@ from pipeline.wire.frames import (
 
 
 def encode_frame(frame: Frame, level: int = DEFAULT_LEVEL) -> bytes:
-    """The bytes of a frame. ``level`` is zstd's. Arrays may be of any layout; C-contiguous ones are not copied twice."""
+    """The bytes of a frame. ``level`` is zstd's. Arrays may be of any layout."""
     return seal(msgpack.packb(_ENCODERS[type(frame)](frame)), level)
 
 

@@ -11,7 +11,9 @@ generation; ``publish`` appends; ``retain_from`` removes whole segments.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -39,8 +41,14 @@ class FileTransport:
 
     name = "file"
 
-    def __init__(self, directory: str, files: Files | None = None, options: FileTransportOptions | None = None) -> None:
-        """Touches nothing yet."""
+    def __init__(
+        self,
+        directory: str,
+        files: Files | None = None,
+        options: FileTransportOptions | None = None,
+        lock: Callable[[str], AbstractContextManager[object]] = DirectoryLock,
+    ) -> None:
+        """Touches nothing yet. ``lock(directory)`` is entered while this object may write."""
         self.options = options or FileTransportOptions()
         self.torn_bytes = 0
         """Bytes of a torn end that ``claim`` cut off."""
@@ -48,11 +56,12 @@ class FileTransport:
         """Bytes that retention removed."""
         self._directory = SegmentDirectory(directory, files or RealFiles())
         self._lock = threading.Lock()
-        self._claimed: DirectoryLock | None = None
+        self._make_lock = lock
+        self._claimed: ExitStack | None = None
         self._writer: SegmentWriter | None = None
         self._end = Position(FIRST_SEGMENT - 1, 0)
         self._growth = Growth()
-        self._readers: list[SegmentReader] = []
+        self._readers: weakref.WeakSet[SegmentReader] = weakref.WeakSet()
         self._closed = False
 
     @property
@@ -73,15 +82,11 @@ class FileTransport:
         with self._lock:
             self._check_open()
             self._directory.files.make_dirs(self._directory.path)
-            lock = DirectoryLock(self._directory.path)
-            lock.__enter__()
-            try:
+            with ExitStack() as held:
+                held.enter_context(self._make_lock(self._directory.path))
                 self._recover()
                 epoch = self._directory.claim_epoch()
-            except BaseException:
-                lock.__exit__(None, None, None)
-                raise
-            self._claimed = lock
+                self._claimed = held.pop_all()
             return epoch
 
     def _recover(self) -> None:
@@ -99,7 +104,13 @@ class FileTransport:
             if self._writer is not None:
                 self._writer.close()
                 first = self._writer.end.segment + 1
-            self._writer = SegmentWriter(self._directory, first, header, self.options.segment_bytes)
+            self._writer = SegmentWriter(
+                self._directory,
+                first,
+                header,
+                segment_bytes=self.options.segment_bytes,
+                max_payload_bytes=self.options.max_frame_bytes,
+            )
             end = self._writer.end
         self._growth.notify()
         return end
@@ -133,7 +144,7 @@ class FileTransport:
         )
         with self._lock:
             self._check_open()
-            self._readers.append(reader)
+            self._readers.add(reader)
         return reader
 
     def retain_from(self, position: Position) -> int:
@@ -145,17 +156,18 @@ class FileTransport:
 
     def close(self) -> None:
         with self._lock:
+            if self._closed:
+                return
             self._closed = True
             for reader in self._readers:
                 reader.close()
-            self._readers.clear()
             try:
                 if self._writer is not None:
                     self._writer.close()
             finally:
                 claimed, self._claimed = self._claimed, None
                 if claimed is not None:
-                    claimed.__exit__(None, None, None)
+                    claimed.close()
 
     def _end_now(self) -> Position:
         return self._end if self._writer is None else self._writer.end
