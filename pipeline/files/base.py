@@ -27,8 +27,8 @@ class WritableFile(Protocol):
     def write(self, data: Buffer) -> int:
         """Append all of ``data`` and return the offset where it begins.
 
-        If it cannot be written whole, what was written of it is cut off again as far as the system lets, and the error is
-        raised; ``size`` is then as before.
+        If it cannot be written whole, what was written of it is cut off again as far as the system lets, and the error
+        is raised; ``size`` is then as before.
         """
 
     def sync(self) -> None:

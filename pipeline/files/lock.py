@@ -16,8 +16,8 @@ LOCK_NAME = ".lock"
 class DirectoryLock:
     """Context manager around ``flock`` on ``PATH/.lock``, which holds the owner's process id.
 
-    The file stays when the lock is freed: removing it would let two processes lock two files of one name. Two objects in
-    one process exclude each other too.
+    The file stays when the lock is freed: removing it would let two processes lock two files of one name. Two objects
+    in one process exclude each other too.
     """
 
     def __init__(self, path: str) -> None:

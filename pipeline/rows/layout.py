@@ -1,8 +1,8 @@
 """Row layout: the ordered, named columns of one table's rows. Slots, tiers, files and frames all use it.
 
-A packed row is ``row_bytes`` bytes: the columns in order, each starting at a multiple of its item size, the whole padded with
-zeros to a multiple of 16. Weights come first. Arrays of packed rows are ``rows_nb`` uint8 [n, row_bytes] (the L1 pool's rows may be
-longer than a table's ``row_bytes``: what lies behind is not read).
+A packed row is ``row_bytes`` bytes: the columns in order, each starting at a multiple of its item size, the whole
+padded with zeros to a multiple of 16. Weights come first. Arrays of packed rows are ``rows_nb`` uint8 [n, row_bytes]
+(the L1 pool's rows may be longer than a table's ``row_bytes``: what lies behind is not read).
 The version of a row travels beside it as int64 (see ``version``), not inside.
 """
 
@@ -72,7 +72,7 @@ class RowLayout:
         return tuple(column for column in self.columns if column.role == "state")
 
     def view(self, rows_nb: npt.NDArray[np.uint8], name: str) -> npt.NDArray[Any]:
-        """The column ``name`` of packed rows as [n, width], a view that shares memory. ``rows_nb`` is C-contiguous per row."""
+        """The column ``name`` of packed rows as [n, width]: a view that shares memory. ``rows_nb``: each row contiguous."""
         column = next((column for column in self.columns if column.name == name), None)
         if column is None:
             raise KeyError(f"no column {name!r}; this layout has {[c.name for c in self.columns]}")

@@ -1,0 +1,95 @@
+"""binary16 by integer arithmetic: every branch is a selection, so that the loops run on vector registers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+SIGN = np.uint32(0x8000)
+MAGNITUDE = np.uint32(0x7FFFFFFF)
+FRACTION = np.uint32(0x7FFFFF)
+HIDDEN_BIT = np.uint32(0x800000)
+SINGLE_INFINITY = np.uint32(0x7F800000)
+HALF_INFINITY = np.uint32(0x7C00)
+SMALLEST_NORMAL = np.uint32(0x38800000)
+"""2**-14: below, a half is subnormal."""
+OVERFLOW = np.uint32(0x477FF000)
+"""65,520: from here on, a half is infinite."""
+REBIAS = np.uint32(0xC8000FFF)
+"""-112 << 23 for the exponent, + 0xFFF for rounding."""
+MAX_SHIFT = np.uint32(25)
+"""Moves all 24 bits of a fraction out, so that what is left is zero."""
+ONE, TEN, SHIFT = np.uint32(1), np.uint32(0x3FF), np.uint32(13)
+
+
+@njit(nogil=True, cache=True)
+def to_half(bits):  # type: ignore[no-untyped-def]
+    """uint32 bits of a float32 -> uint32 whose low 16 bits are the half."""
+    size = bits & MAGNITUDE
+    normal = (size + REBIAS + ((size >> SHIFT) & ONE)) >> SHIFT
+    shift = min(np.uint32(126) - (size >> np.uint32(23)), MAX_SHIFT)
+    fraction = (size & FRACTION) | HIDDEN_BIT
+    subnormal = (fraction + (ONE << (shift - ONE)) - ONE + ((fraction >> shift) & ONE)) >> shift
+    payload = (size >> SHIFT) & TEN
+    nan = HALF_INFINITY | (payload if payload != 0 else ONE)
+    half = subnormal if size < SMALLEST_NORMAL else normal
+    half = HALF_INFINITY if size >= OVERFLOW else half
+    half = nan if size > SINGLE_INFINITY else half
+    return ((bits >> np.uint32(16)) & SIGN) | half
+
+
+@njit(nogil=True, cache=True)
+def _encode(bits_w, dim, stride, halves_m):  # type: ignore[no-untyped-def]
+    for n in range(halves_m.shape[0] // dim):
+        row_w, row_d = bits_w[n * stride : n * stride + dim], halves_m[n * dim : (n + 1) * dim]
+        for d in range(dim):
+            row_d[d] = np.uint16(to_half(row_w[d]))
+
+
+@njit(nogil=True, cache=True)
+def _decode(halves_m, bits_m):  # type: ignore[no-untyped-def]
+    for i in range(halves_m.shape[0]):
+        half = np.uint32(halves_m[i])
+        size = half & np.uint32(0x7FFF)
+        # A subnormal half is size * 2**-24: a small integer is exact in float32, and so is the product.
+        small = np.float32(np.int32(size)) * np.float32(2.0**-24)
+        bits = (size << SHIFT) + np.uint32(112 << 23)
+        bits = (size << SHIFT) | SINGLE_INFINITY if size >= HALF_INFINITY else bits
+        bits = np.float32(small).view(np.uint32) if size < np.uint32(0x400) else bits
+        bits_m[i] = bits | ((half & SIGN) << np.uint32(16))
+
+
+def encode_halves(weights_nd: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
+    """float32 [n, d], any strides -> uint16 [n, d]. Rows that are contiguous are read where they are."""
+    count, dim = weights_nd.shape
+    halves_nd = np.empty((count, dim), dtype=np.uint16)
+    if halves_nd.size:
+        words_w, stride = _words(weights_nd)
+        _encode(words_w, dim, stride, halves_nd.reshape(-1))
+    return halves_nd
+
+
+def _words(weights_nd: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.uint32], int]:
+    """The words from the first weight to the last, gaps included, and the distance of rows in words."""
+    count, dim = weights_nd.shape
+    step, item = weights_nd.strides
+    if (dim > 1 and item != 4) or (count > 1 and (step % 4 != 0 or step < 4 * dim)):
+        weights_nd = np.ascontiguousarray(weights_nd)
+        step = 4 * dim
+    stride = step // 4 if count > 1 else dim
+    span: npt.NDArray[Any] = np.lib.stride_tricks.as_strided(
+        weights_nd, ((count - 1) * stride + dim,), (4,), writeable=False
+    )
+    return span.view(np.uint32), stride
+
+
+def decode_halves(halves_m: npt.NDArray[np.uint16]) -> npt.NDArray[np.float32]:
+    """uint16 [m], contiguous -> float32 [m]."""
+    source = halves_m.view()
+    source.flags.writeable = False
+    bits_m = np.empty(halves_m.shape[0], dtype=np.uint32)
+    _decode(source, bits_m)
+    return bits_m.view(np.float32)
