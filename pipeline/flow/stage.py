@@ -2,15 +2,15 @@
 
 Rules.
 
-1. A stage is a class. Its ``Options`` validate its part of the config; ``consumes`` and ``produces`` are the types of its items;
-   ``needs`` names the resources it is given when it opens.
-2. A stage does its work in one of two ways. ``process`` is a coroutine on the event loop: it waits and moves items, and never
-   touches rows. ``work`` is a plain method that runs on the named thread ``lane``; neighbours on the same lane with ordered effects
-   run as one visit to it.
+1. A stage is a class. Its ``Options`` validate its part of the config; ``consumes`` and ``produces`` are the types of
+   its items; ``needs`` names the resources it is given when it opens.
+2. A stage does its work in one of two ways. ``process`` is a coroutine on the event loop: it waits and moves items,
+   and never touches rows. ``work`` is a plain method that runs on the named thread ``lane``; neighbours on the same
+   lane with ordered effects run as one visit to it.
 3. One item in, one item out, unless ``Many`` is returned. Order is kept, also with ``concurrency`` above one.
 4. ``effects = "ordered"`` (the default) says that the order of items matters and that an item cannot be tried again.
-5. A stage that remembers something between items returns it from ``state`` and takes it back in ``restore``: plain values only
-   (what msgpack can carry).
+5. A stage that remembers something between items returns it from ``state`` and takes it back in ``restore``: plain
+   values only (what msgpack can carry).
 """
 
 from __future__ import annotations
@@ -44,7 +44,10 @@ class Lane(Protocol):
 
 
 class Counters(Protocol):
-    """Named counts of one stage; they end in the report. Usable from any thread."""
+    """Named counts of one stage; they end in the report. Usable from any thread.
+
+    ``waited_s`` is known to the runtime: seconds spent waiting for other stages inside ``process``; no service time.
+    """
 
     def add(self, name: str, amount: int | float = 1) -> None: ...
 
@@ -68,8 +71,9 @@ class StageContext:
 class Marker:
     """Travels between two items and stops at nothing: each stage's state is taken as it passes.
 
-    ``reason`` says why it was sent ("checkpoint", "interrupt", "end"). When it has left the last stage, ``states`` maps the name of
-    each stage to its state, and ``attachments`` holds what stages pinned to it (the store's snapshot, for one).
+    ``reason`` says why it was sent ("checkpoint", "interrupt", "limit", "end"). When it has left the last stage, ``states``
+    maps the name of each stage to its state, and ``attachments`` holds what stages pinned to it (the store's
+    snapshot, for one).
     """
 
     reason: str
@@ -95,7 +99,10 @@ class Stage:
         """Take resources. Runs before the first item of any stage."""
 
     async def ready(self, item: Any) -> None:
-        """Wait, on the loop, until ``item`` may be worked on. Awaited before each visit to the lane."""
+        """Wait, on the loop, until ``item`` may be worked on. Awaited before each ``process`` or visit to the lane.
+
+        Time spent here is not service time. A stage that overrides it begins a visit of its own.
+        """
 
     async def process(self, item: Any) -> Any:
         """Turn one item into one item, or into ``Many``."""
@@ -113,7 +120,10 @@ class Stage:
         return Many()
 
     async def close(self, error: BaseException | None) -> None:
-        """Give back resources; always called, shielded and bounded in time. ``error`` is what ended the run, if anything."""
+        """Give back resources; always called, shielded and bounded in time.
+
+        ``error`` is what ended the run, if anything.
+        """
 
     def state(self) -> Any:
         """What a resumed run needs to go on, or None."""

@@ -1,0 +1,115 @@
+"""From the stages of a config to a graph that can run. Pure: it imports the classes and starts nothing.
+
+All problems are gathered, so that one look at the message mends the whole config.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from pipeline.flow.checks import check_contract, check_order, check_types
+from pipeline.flow.errors import GraphError, Problem
+from pipeline.flow.graph import Graph, PlannedStage, StageNode, group_visits
+from pipeline.flow.nearest import listed, nearest
+from pipeline.flow.registry import find_stage
+from pipeline.flow.runtime_options import RUNTIME_KEYS, RuntimeOptions
+from pipeline.flow.stage import Stage
+
+NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+Nodes = Sequence[StageNode] | Mapping[str, Mapping[str, Any] | None]
+
+
+def plan(
+    nodes: Nodes, *, resources: Collection[str] | None = None, find: Callable[[str], type[Stage]] = find_stage
+) -> Graph:
+    """Check the stages, in order, and group them. ``resources`` are the names a stage may need; None leaves that
+    unchecked.
+
+    Raises GraphError with everything that is wrong, each with its key path.
+    """
+    listed_nodes = [StageNode.of(*entry) for entry in nodes.items()] if isinstance(nodes, Mapping) else list(nodes)
+    problems = _check_names(listed_nodes)
+    stages: list[PlannedStage] = []
+    for node in listed_nodes:
+        stage = _plan_stage(node, problems, find)
+        if stage is not None:
+            problems += check_contract(stage, resources)
+            stages.append(stage)
+    if not problems:
+        problems += check_order(stages) or check_types(stages)
+    if problems:
+        raise GraphError(problems)
+    return Graph(tuple(stages), group_visits(tuple(stages)))
+
+
+def _check_names(nodes: Sequence[StageNode]) -> list[Problem]:
+    problems: list[Problem] = []
+    seen: set[str] = set()
+    for node in nodes:
+        if NAME.fullmatch(node.name) is None:
+            problems.append(
+                Problem("stages", f"{node.name!r} cannot be a name: letters, digits, '_', '.' and '-', at most 128")
+            )
+        if node.name in seen:
+            problems.append(
+                Problem(f"stages.{node.name}", "two stages have this name; `use` names the class, the key is free")
+            )
+        seen.add(node.name)
+    return problems
+
+
+def _plan_stage(node: StageNode, problems: list[Problem], find: Callable[[str], type[Stage]]) -> PlannedStage | None:
+    """None when the stage is disabled or wrong; what is wrong goes to ``problems``."""
+    path = f"stages.{node.name}"
+    given = {str(key): value for key, value in node.options.items()}
+    runtime = _validate(
+        RuntimeOptions, {key: given.pop(key) for key in RUNTIME_KEYS if key in given}, path, problems, ()
+    )
+    if runtime is None or not runtime.enabled:
+        return None
+    use = node.use or runtime.use or node.name
+    try:
+        stage_class = find(use)
+    except GraphError as error:
+        problems.append(Problem(path if use == node.name else f"{path}.use", str(error)))
+        return None
+    options = _validate(stage_class.Options, given, path, problems, RUNTIME_KEYS)
+    if options is None:
+        return None
+    return PlannedStage(node.name, use, stage_class, options, runtime)
+
+
+def _validate(
+    model: type[BaseModel], given: Mapping[str, Any], path: str, problems: list[Problem], more_keys: Sequence[str]
+) -> Any:
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        for fault in error.errors(include_url=False):
+            where = ".".join([path, *(str(part) for part in fault["loc"])])
+            if fault["type"] == "extra_forbidden":
+                problems.append(Problem(where, _unknown_key(model, fault["loc"], more_keys)))
+            else:
+                problems.append(Problem(where, f"{fault['msg']}, found {fault['input']!r}"))
+        return None
+
+
+def _unknown_key(model: type[BaseModel], location: tuple[int | str, ...], more_keys: Sequence[str]) -> str:
+    key = str(location[-1])
+    known = _keys_at(model, location[:-1])
+    if len(location) == 1:
+        known = [*known, *more_keys]
+    return f"unknown key{nearest(key, known)} Known keys: {listed(known)}"
+
+
+def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """The keys of the model that stands at ``location`` inside ``model``; none where that is no plain model."""
+    found: Any = model
+    for part in location:
+        fields = getattr(found, "model_fields", {})
+        found = fields[part].annotation if part in fields else None
+    return list(getattr(found, "model_fields", {}))
