@@ -18,6 +18,7 @@ from pydantic import Field, model_validator
 
 from cuda.plan import NONE, BatchIds, FeatureSet, UniqueIds
 from pipeline.flow import Marker, Source, Stage, StageContext, StageOptions, find_stage
+from pipeline.flow.run_info import RunInfo
 from pipeline.models.features import PooledFeatures, SequenceFeature
 from pipeline.models.metrics import BinaryMetrics
 from pipeline.store import Snapshot, Store
@@ -61,7 +62,14 @@ class Eval(Stage):
     Options = EvalOptions
     consumes = Stepped
     produces = Stepped
-    needs = {"store": Store, "model": torch.nn.Module, "features": FeatureSet, "table_names": tuple, "eval_results": list}
+    needs = {
+        "store": Store,
+        "model": torch.nn.Module,
+        "features": FeatureSet,
+        "table_names": tuple,
+        "eval_results": list,
+        "run": RunInfo,
+    }
 
     async def open(self, context: StageContext) -> None:
         self._context = context

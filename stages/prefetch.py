@@ -22,7 +22,9 @@ from stages.steps import StepSignal
 
 
 class PrefetchOptions(StageOptions):
-    lookahead: int = Field(4, ge=1, le=1024, description="how many batches ahead of their lookup rows are made resident, at most")
+    lookahead: int = Field(
+        4, ge=1, le=1024, description="how many batches ahead of their lookup rows are made resident, at most"
+    )
     max_ids: int | None = Field(
         None, ge=1, description="the most distinct ids one batch holds, if known: `check` then refuses a smaller L1"
     )
@@ -38,7 +40,9 @@ def batch_ids(raw: RawBatch, features: FeatureSet) -> BatchIds:
     starts = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts)])
     weights = None
     if any(part.weights_n is not None for part in parts):
-        ones = [np.ones(part.ids_n.shape[0], np.float32) if part.weights_n is None else part.weights_n for part in parts]
+        ones = [
+            np.ones(part.ids_n.shape[0], np.float32) if part.weights_n is None else part.weights_n for part in parts
+        ]
         weights = np.ascontiguousarray(np.concatenate(ones), dtype=np.float32)
     return BatchIds(
         features=features,
@@ -95,7 +99,7 @@ class Prefetch(Stage):
         while True:
             self._signal.clear()
             try:
-                reservation = await self._decide.run(self._store.try_reserve, step, batch, unique)
+                reservation: Reservation | None = await self._decide.run(self._store.try_reserve, step, batch, unique)
             except L1TooSmall as error:
                 raise BatchDoesNotFit(step, error.need, error.l1_rows, raw.cursor) from error
             if reservation is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 from pipeline.store import Store
@@ -45,3 +46,10 @@ class StepSignal:
         """Return once ``step`` has ended."""
         if self._store.fence.step < step:
             await self.until(lambda: self._store.fence.step >= step)
+
+
+async def wait_at_most(event: asyncio.Event, seconds: float) -> None:
+    """Until ``event`` is set or ``seconds`` are over."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()

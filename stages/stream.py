@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from pipeline.store import Store
 from pipeline.stream import CutPolicy, RowStreamer, StreamerOptions, StreamIdentity
 from pipeline.wire import FileTransport, FileTransportOptions
 from stages.items import Stepped
-from stages.steps import StepSignal
+from stages.steps import StepSignal, wait_at_most
 
 FINAL_REASONS = ("end", "limit", "interrupt")
 WRITER = "trainer"
@@ -31,7 +32,8 @@ class StreamOptions(StageOptions):
     codec: str = Field("fp32", description="how weights travel: fp32 (bit for bit), fp16")
     dense: bool = Field(False, description="whether the dense weights ride in every cut")
     snapshot_every: str | None = Field(
-        "300s", description="when to publish every row held, so that late replicas can start and old segments go; null: never"
+        "300s",
+        description="when to publish every row held, so that late replicas can start and old segments go; null: never",
     )
     path: Path | None = Field(None, description="directory of the stream; not set: RUN_DIR/stream")
     segment_bytes: int = Field(64 << 20, ge=4096, description="a segment that holds this much is followed by another")
@@ -72,6 +74,7 @@ class Stream(Stage):
         self._report: dict[str, Any] = context.resources["stream_report"]
         store: Store = context.resources["store"]
         self._lane, self._snapshot_lane = context.lane("stream"), context.lane("stream_snapshot")
+        self._compact_lane = context.lane("stream_compact")
         self._every = CutPolicy.parse(self.options.every)
         self._snapshots = None if self.options.snapshot_every is None else CutPolicy.parse(self.options.snapshot_every)
         self._transport = FileTransport(
@@ -84,7 +87,8 @@ class Stream(Stage):
         await self._lane.run(self._streamer.open)
         store.on_step(self._at_fence)
         self._store, self._signal = store, StepSignal(store)
-        self._ended = False
+        self._ending = asyncio.Event()
+        self._snapshot_signal, self._snapshots_over = StepSignal(store), asyncio.Event()
         context.spawn(self._cut_on, "cuts")
         if self._snapshots is not None:
             context.spawn(self._snapshot_on, "snapshot cuts")
@@ -98,54 +102,52 @@ class Stream(Stage):
         self._streamer.add(step, time.time_ns(), ids)
 
     async def process(self, item: Stepped) -> Stepped:
+        if self._streamer.changed.crowded:
+            await self._compact_lane.run(self._streamer.changed.compact)
         return item
 
     async def _cut_on(self) -> None:
         """Cut whenever the policy says so, until the last marker."""
-        last = time.monotonic()
-        while not self._ended:
-            self._signal.clear()
-            waited_s = time.monotonic() - last
-            if self._every.is_due(self._streamer.changed.num_steps, waited_s):
-                last = time.monotonic()
-                await self._lane.run(self._streamer.cut)
-                self._report_lag()
-                continue
-            await self._pause(self._every.due_in_s(waited_s))
-
-    async def _pause(self, due_in_s: float | None) -> None:
-        """Sleep until a timed cut is due, or until the next step ends."""
-        if due_in_s:
-            await asyncio.sleep(due_in_s)
-        else:
-            await self._signal.wait()
+        await self._repeat(self._every, self._signal, self._cut)
 
     async def _snapshot_on(self) -> None:
         assert self._snapshots is not None
-        signal, last, step = StepSignal(self._store), time.monotonic(), 0
-        while not self._ended:
+        await self._repeat(self._snapshots, self._snapshot_signal, self._snapshot_cut)
+        self._snapshots_over.set()
+
+    async def _repeat(self, policy: CutPolicy, signal: StepSignal, cut: Callable[[], Awaitable[None]]) -> None:
+        last, step = time.monotonic(), self._store.fence.step
+        while not self._ending.is_set():
             signal.clear()
-            if self._snapshots.is_due(self._store.fence.step - step, time.monotonic() - last):
+            if policy.is_due(self._store.fence.step - step, time.monotonic() - last):
                 last, step = time.monotonic(), self._store.fence.step
-                await self._snapshot_lane.run(self._streamer.snapshot_cut)
+                await cut()
                 continue
-            due_in_s = self._snapshots.due_in_s(time.monotonic() - last)
+            due_in_s = policy.due_in_s(time.monotonic() - last)
             if due_in_s:
-                await asyncio.sleep(due_in_s)
+                await wait_at_most(self._ending, due_in_s)
             else:
                 await signal.wait()
 
-    async def mark(self, marker: Marker) -> None:
-        """Behind the last step: publish what is left, the last batch included."""
-        if marker.reason in FINAL_REASONS:
-            self._ended = True
-            self._signal.wake()
-            await self._lane.run(self._streamer.drain)
-
-    def _report_lag(self) -> None:
+    async def _cut(self) -> None:
+        await self._lane.run(self._streamer.cut)
         self._report["lag_steps"] = self._store.fence.step - self._streamer.committed_step
 
-    async def close(self, error: BaseException | None) -> None:
+    async def _snapshot_cut(self) -> None:
+        await self._snapshot_lane.run(self._streamer.snapshot_cut)
+
+    async def mark(self, marker: Marker) -> None:
+        """Behind the last step: publish what is left, the last batch included."""
+        if marker.reason not in FINAL_REASONS:
+            return
+        self._ending.set()
+        self._signal.wake()
+        await self._lane.run(self._streamer.drain)
+        if self._snapshots is not None:
+            self._snapshot_signal.wake()
+            await self._snapshots_over.wait()
+
+    async def close(self, _error: BaseException | None) -> None:
         if hasattr(self, "_streamer"):
             self._report.update(self._streamer.counters.as_dict())
             await self._lane.run(self._transport.close)

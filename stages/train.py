@@ -28,7 +28,12 @@ class Train(Stage):
 
     consumes = LookedUp
     produces = Trained
-    needs = {"model": torch.nn.Module, "dense_optimizer": DenseOptimizer, "metrics": BinaryMetrics, "features": FeatureSet}
+    needs = {
+        "model": torch.nn.Module,
+        "dense_optimizer": DenseOptimizer,
+        "metrics": BinaryMetrics,
+        "features": FeatureSet,
+    }
     lane = "compute"
 
     async def open(self, context: StageContext) -> None:
@@ -41,14 +46,14 @@ class Train(Stage):
         if item.features is None:
             return Trained(item.step, 0, None, ())
         grads = self._backward(item.step, item.raw, item.features)
-        return Trained(item.step, item.raw.num_samples, item.reservation, self._matrices(item.features, grads))
+        return Trained(item.step, item.raw.num_samples, item.reservation, self._matrices(grads))
 
     def _backward(self, step: int, raw: RawBatch, features: PooledFeatures) -> dict[str, torch.Tensor]:
         """dL/d leaf by leaf name ('' is the pooled leaf); a leaf the model does not use is absent."""
         grads: dict[str, torch.Tensor] = {}
         leaves = {"": features.pooled_bs} | {name: s.values_nd for name, s in features.sequences.items()}
         for name, leaf in leaves.items():
-            leaf.register_post_accumulate_grad_hook(partial(_record, grads, name))
+            leaf.register_post_accumulate_grad_hook(partial(_record, grads, name))  # type: ignore[no-untyped-call]
         self._optimizer.zero_grad()
         labels_b = torch.from_numpy(raw.labels_b)
         logits_b = self._model(features, torch.from_numpy(raw.dense_bd))
@@ -59,7 +64,7 @@ class Train(Stage):
         loss.backward()  # type: ignore[no-untyped-call]
         return grads
 
-    def _matrices(self, features: PooledFeatures, grads: dict[str, torch.Tensor]) -> list[Matrix | None]:
+    def _matrices(self, grads: dict[str, torch.Tensor]) -> list[Matrix | None]:
         """One matrix per feature, in order: columns of the pooled leaf's gradient, or a sequence leaf's own."""
         matrices: list[Matrix | None] = []
         pooled, columns = grads.get(""), 0

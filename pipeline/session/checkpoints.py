@@ -31,7 +31,13 @@ class Checkpoints:
     """Freezes at the fence (compute lane) and writes later (any lane)."""
 
     def __init__(
-        self, run: RunInfo, store: Store, specs: tuple[TableSpec, ...], model: torch.nn.Module, optimizer: DenseOptimizer, keep: int
+        self,
+        run: RunInfo,
+        store: Store,
+        specs: tuple[TableSpec, ...],
+        model: torch.nn.Module,
+        optimizer: DenseOptimizer,
+        keep: int,
     ) -> None:
         self._run, self._store, self._specs = run, store, specs
         self._model, self._optimizer, self._keep = model, optimizer, keep
@@ -73,7 +79,9 @@ class Checkpoints:
         for start in range(0, ids.shape[0], CHUNK_ROWS):
             chunk = ids[start : start + CHUNK_ROWS]
             rows = snapshot.read(spec.name, chunk)
-            writer.add_rows(spec, chunk, np.ascontiguousarray(rows.rows_nb[:, : spec.layout.row_bytes]), rows.versions_n)
+            writer.add_rows(
+                spec, chunk, np.ascontiguousarray(rows.rows_nb[:, : spec.layout.row_bytes]), rows.versions_n
+            )
 
 
 def npz_bytes(arrays: dict[str, Any]) -> bytes:

@@ -79,7 +79,9 @@ def check(sources: Sequence[str], overrides: Sequence[str]) -> int:
     """Compose, validate, plan; run nothing."""
     _, plan = _load(sources, overrides)
     print(plan.graph.describe())
-    print(f"{len(plan.specs)} tables, {len(plan.features.names)} features, L1 {plan.settings.store.l1_rows} rows: this can run")
+    print(
+        f"{len(plan.specs)} tables, {len(plan.features.names)} features, L1 {plan.settings.store.l1_rows} rows: this can run"
+    )
     return DONE
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 PINNED = {
-    "MKL_CBWR": "COMPATIBLE",
+    "MKL_CBWR": "AVX2,STRICT",
     "MKL_DYNAMIC": "FALSE",
     "OMP_DYNAMIC": "FALSE",
     "KMP_BLOCKTIME": "0",

@@ -30,7 +30,7 @@ class Follower:
         assert self.replica is not None
         try:
             self.replica.follow(self._stop)
-        except BaseException as error:  # noqa: BLE001 - handed to whoever calls finish
+        except BaseException as error:
             self._error = error
 
     def finish(self) -> dict[str, Any]:

@@ -1,10 +1,10 @@
 """The directory of a run: claimed by one process at a time, described by ``run.json``.
 
-    run.json        id, generation, seed, environment, effective config
-    checkpoints/    written at a clean end and on interrupt
-    stream/         segments of frames (while the stream stage is on)
-    spill/          overflow of snapshots; empty between runs
-    summary.json    final figures
+run.json        id, generation, seed, environment, effective config
+checkpoints/    written at a clean end and on interrupt
+stream/         segments of frames (while the stream stage is on)
+spill/          overflow of snapshots; empty between runs
+summary.json    final figures
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ def _clear(path: Path, overwrite: bool) -> None:
     found = [entry.name for entry in path.iterdir() if not entry.name.endswith("lock")]
     foreign = [name for name in found if name not in OURS]
     if foreign:
-        raise RunDirTaken(path, f"files that no run wrote ({', '.join(sorted(foreign)[:5])})", "choose an empty directory")
+        raise RunDirTaken(
+            path, f"files that no run wrote ({', '.join(sorted(foreign)[:5])})", "choose an empty directory"
+        )
     if not found:
         return
     if not overwrite:

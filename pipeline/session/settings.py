@@ -65,7 +65,9 @@ class ModelSettings(BaseModel):
 
 
 class CheckpointSettings(Part):
-    every: int | str | None = Field(None, description='"1000 steps" or "60s"; not set: at the end and on interrupt only')
+    every: int | str | None = Field(
+        None, description='"1000 steps" or "60s"; not set: at the end and on interrupt only'
+    )
     keep: int = Field(2, ge=1, description="how many checkpoints stay")
 
 
@@ -89,7 +91,9 @@ class Settings(Part):
     store: StoreOptions = Field(default_factory=StoreOptions, description="L1 and the tiers below")
     checkpoint: CheckpointSettings = Field(default_factory=CheckpointSettings, description="when state is saved")
     replica: ReplicaSettings = Field(default_factory=ReplicaSettings, description="the replica inside the run")
-    stages: dict[str, dict[str, Any] | None] = Field(description="the stages, in order; see `python -m pipeline stages`")
+    stages: dict[str, dict[str, Any] | None] = Field(
+        description="the stages, in order; see `python -m pipeline stages`"
+    )
 
     @field_validator("tables")
     @classmethod

@@ -24,9 +24,13 @@ class PlainFeature:
 class PlainTables:
     """One ``nn.Embedding`` per table over the ids that occur, its rows given."""
 
-    def __init__(self, ids: Mapping[str, np.ndarray], initial: Mapping[str, np.ndarray], optimizer: str, lr: float, eps: float) -> None:
+    def __init__(
+        self, ids: Mapping[str, np.ndarray], initial: Mapping[str, np.ndarray], optimizer: str, lr: float, eps: float
+    ) -> None:
         self.ids = ids
-        self.tables = {name: torch.nn.Embedding.from_pretrained(torch.tensor(rows), freeze=False) for name, rows in initial.items()}
+        self.tables = {
+            name: torch.nn.Embedding.from_pretrained(torch.tensor(rows), freeze=False) for name, rows in initial.items()
+        }
         self.momentum = {name: torch.zeros(rows.shape[0]) for name, rows in initial.items()}
         self.optimizer, self.lr, self.eps = optimizer, lr, eps
 

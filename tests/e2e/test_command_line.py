@@ -39,7 +39,10 @@ def test_export_and_replica_agree(quick: Path, tmp_path: Path) -> None:
     for table in json.loads((quick / "summary.json").read_text())["tables"]:
         ours, theirs = tmp_path / "ours.npz", tmp_path / "theirs.npz"
         assert pipeline("export", quick, "--table", table, "--out", ours).code == 0
-        assert pipeline("replica", quick, "--table", table, "--export", theirs, "stages.stream.codec=fp32").code in (0, 2)
+        assert pipeline("replica", quick, "--table", table, "--export", theirs, "stages.stream.codec=fp32").code in (
+            0,
+            2,
+        )
         assert pipeline("replica", quick, "--table", table, "--export", theirs).code == 0
         with np.load(ours) as one, np.load(theirs) as other:
             assert one["ids"].dtype == np.int64
@@ -69,7 +72,9 @@ def test_rows_says_what_was_never_updated(quick: Path) -> None:
 
 def test_interrupt_drains_and_leaves_a_checkpoint(tmp_path: Path) -> None:
     directory = tmp_path / "run"
-    process = start("run", "quickstart", f"run.dir={directory}", "stages.source.batches=100000000", "run.progress_s=0.1")
+    process = start(
+        "run", "quickstart", f"run.dir={directory}", "stages.source.batches=100000000", "run.progress_s=0.1"
+    )
     wait_for_segment(directory, process)
     outcome = finish(process, signal.SIGINT)
     assert outcome.code == 130, outcome.text

@@ -23,7 +23,9 @@ GLOBO_SMALL = ("run.threads=2", f"run.steps={GLOBO_STEPS}")
 def ragged(tmp_path_factory: pytest.TempPathFactory) -> Job:
     """The run all others are compared with: everything resident, nothing ahead, no stream."""
     directory = tmp_path_factory.mktemp("exact") / "base"
-    return run_job(directory, RAGGED, "store.l1_rows=4096", "stages.prefetch.lookahead=1", "stages.stream.enabled=false")
+    return run_job(
+        directory, RAGGED, "store.l1_rows=4096", "stages.prefetch.lookahead=1", "stages.stream.enabled=false"
+    )
 
 
 def least_l1(job: Job) -> int:
@@ -34,7 +36,9 @@ def least_l1(job: Job) -> int:
 @pytest.mark.parametrize("policy", ["lru", "lfu", "lookahead"])
 @pytest.mark.parametrize(("lookahead", "queue"), [(1, 1), (3, 8), (16, 2)])
 def test_smallest_l1_gives_the_same_bits(tmp_path: Path, ragged: Job, policy: str, lookahead: int, queue: int) -> None:
-    queues = [f"stages.{stage}.queue.items={queue}" for stage in ("prefetch", "lookup", "train", "update", "evict", "stream")]
+    queues = [
+        f"stages.{stage}.queue.items={queue}" for stage in ("prefetch", "lookup", "train", "update", "evict", "stream")
+    ]
     l1_rows = f"store.l1_rows={least_l1(ragged) + (lookahead - 1) * 7}"
     job = run_job(
         tmp_path / "run", RAGGED, l1_rows, f"store.policy={policy}", f"stages.prefetch.lookahead={lookahead}", *queues

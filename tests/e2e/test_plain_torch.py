@@ -40,7 +40,9 @@ def test_pipeline_agrees_with_plain_torch(tmp_path: Path, pooling: str, weighted
     features = [PlainFeature(name, f.get("table", name), pooling) for name, f in config["features"].items()]
     specs = {spec.name: spec for spec in job.trainer.plan.specs}
     ids = {
-        table: np.unique(np.concatenate([b.features[f.name].ids_n for b in batches for f in features if f.table == table]))
+        table: np.unique(
+            np.concatenate([b.features[f.name].ids_n for b in batches for f in features if f.table == table])
+        )
         for table in specs
     }
     initial = {table: initial_weights(spec, ids[table]) for table, spec in specs.items()}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.models.inputs import ModelInputs
 from pipeline.models.features import PooledFeatures
+from pipeline.models.inputs import ModelInputs
 
 
 class TinyOptions(BaseModel):
