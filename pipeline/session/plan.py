@@ -10,7 +10,7 @@ import numpy as np
 from cuda.backend import UpdateRule
 from cuda.plan import POOLINGS, FeatureSet
 from pipeline.config import Loaded
-from pipeline.flow import Graph, StageNode, plan
+from pipeline.flow import Graph, GraphError, StageNode, plan
 from pipeline.optim import layout_of, rule_of
 from pipeline.rows.spec import Initializer, TableSpec
 from pipeline.session.errors import L1SmallerThanBatch
@@ -48,10 +48,9 @@ class Plan:
 
 
 def make_plan(loaded: Loaded[Settings]) -> Plan:
-    """Raises GraphError, ConfigError or SessionError: nothing was started."""
+    """Raises ConfigError or SessionError: nothing was started."""
     settings = loaded.settings
-    nodes = [StageNode.of(name, dict(options or {})) for name, options in settings.stages.items()]
-    graph = plan(nodes, resources=RESOURCES)
+    graph = _graph(loaded)
     _check_l1(settings, graph)
     return Plan(
         settings=settings,
@@ -62,6 +61,14 @@ def make_plan(loaded: Loaded[Settings]) -> Plan:
         num_dense=int(getattr(graph.stages[0].options, "num_dense", 0)),
         tree=loaded.tree,
     )
+
+
+def _graph(loaded: Loaded[Settings]) -> Graph:
+    nodes = [StageNode.of(name, options) for name, options in loaded.settings.stages.items()]
+    try:
+        return plan(nodes, resources=RESOURCES)
+    except GraphError as error:
+        raise loaded.error((problem.path, problem.what) for problem in error.problems) from error
 
 
 def _spec(name: str, settings: Settings) -> TableSpec:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.flow import Lanes, Marker, Runner, RunReport, run_loop
+import torch
+
+from pipeline.flow import LaneOptions, Lanes, Marker, Runner, RunReport, run_loop
 from pipeline.flow.run_info import RunInfo
 from pipeline.session.follower import Follower
 from pipeline.session.plan import Plan
@@ -36,8 +39,8 @@ class Trainer:
             follower = self._follower()
             try:
                 started = time.monotonic()
-                with progress:
-                    report = run_loop(lambda: self._run(resources, progress.show))
+                with progress, self._lanes() as lanes:
+                    report = run_loop(lambda: self._run(resources, lanes, progress.show))
                 seconds = time.monotonic() - started
                 followed = None if follower is None else follower.finish()
             finally:
@@ -55,9 +58,13 @@ class Trainer:
         follower.start()
         return follower
 
-    async def _run(self, resources: Resources, show: Callable[[], None]) -> RunReport:
+    def _lanes(self) -> Lanes:
+        """OpenMP counts threads per calling thread, so the lane that computes is told how many it has."""
+        threads = self.plan.settings.run.threads
+        return Lanes({"read": READ_THREADS, "compute": LaneOptions(start=partial(torch.set_num_threads, threads))})
+
+    async def _run(self, resources: Resources, lanes: Lanes, show: Callable[[], None]) -> RunReport:
         settings = self.plan.settings
-        lanes = Lanes({"read": READ_THREADS})
         checkpoint_lane = lanes.get("checkpoint")
 
         async def on_marker(marker: Marker) -> None:
@@ -71,6 +78,7 @@ class Trainer:
             marker_every=settings.checkpoint.every,
             on_marker=on_marker,
             on_progress=show,
+            progress_every_s=settings.run.progress_s,
             perturb=self._perturb,
             handle_signals=self._handle_signals,
         )
