@@ -74,7 +74,7 @@ class ChangedSet:
         self.untimed_steps = 0
 
     def add(self, step: int, clock_ns: int, ids: Mapping[str, Int64s]) -> None:
-        """Step ``step`` ended at ``clock_ns`` and updated these rows, each named once. Keeps the arrays, does not copy."""
+        """Step ``step`` ended at ``clock_ns`` and updated these rows, each named once. Keeps the arrays."""
         with self._lock:
             for table, ids_n in ids.items():
                 if len(ids_n):

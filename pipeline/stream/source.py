@@ -67,4 +67,4 @@ class RowSource(Protocol):
         """
 
     def dense(self) -> Mapping[str, npt.NDArray[Any]]:
-        """Inside ``at_fence``: a copy of the dense weights, by name, owned by the caller. Empty where there are none."""
+        """Inside ``at_fence``: a copy of the dense weights by name, the caller's own. Empty where there are none."""

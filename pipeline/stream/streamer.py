@@ -38,12 +38,14 @@ DRAIN_ATTEMPTS = 8
 class StreamerOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    chunk_rows: int = Field(8192, ge=1, le=1 << 20, description="rows that are read, encoded and sent as one frame")
-    codec: str = Field("fp32", description="how rows travel: fp32 is exact, fp16 rounds to nearest even")
+    chunk_rows: int = Field(
+        default=8192, ge=1, le=1 << 20, description="rows that are read, encoded and sent as one frame"
+    )
+    codec: str = Field(default="fp32", description="how rows travel: fp32 is exact, fp16 rounds to nearest even")
     codecs: dict[str, str] = Field(default_factory=dict, description="codecs of single tables, by name")
-    dense: bool = Field(False, description="whether the dense weights ride in every cut")
-    dense_frame_bytes: int = Field(4 << 20, ge=1024, le=32 << 20, description="dense weights sent as one frame")
-    zstd_level: int = Field(DEFAULT_LEVEL, ge=-50, le=19, description="zstd level of frames; lower is faster")
+    dense: bool = Field(default=False, description="whether the dense weights ride in every cut")
+    dense_frame_bytes: int = Field(default=4 << 20, ge=1024, le=32 << 20, description="dense weights sent as one frame")
+    zstd_level: int = Field(default=DEFAULT_LEVEL, ge=-50, le=19, description="zstd level of frames; lower is faster")
 
 
 @dataclass(frozen=True, slots=True)

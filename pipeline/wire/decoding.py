@@ -161,6 +161,7 @@ def decode_commit(fields: Fields, limits: FrameLimits) -> CommitFrame:
         digest=fields.integer("digest", 0, MAX_UINT64),
         dense_digest=fields.optional_integer("dense"),
         ended_k2=ended.reshape(-1, 2),
+        end=fields.flag("end"),
     )
 
 

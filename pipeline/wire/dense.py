@@ -67,7 +67,7 @@ def _pieces_of(name: str, array: npt.NDArray[Any], piece_bytes: int) -> Iterator
 
 def _bytes_of(array: npt.NDArray[Any]) -> memoryview:
     little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-    return memoryview(little.reshape(-1).view(np.uint8)) if array.size else memoryview(b"")
+    return little.reshape(-1).view(np.uint8).data if array.size else memoryview(b"")
 
 
 class DenseAssembler:

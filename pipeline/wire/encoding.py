@@ -62,7 +62,7 @@ def _refuse_twice(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
 
 def _bytes_of(array: npt.NDArray[Any], dtype: str) -> memoryview:
     """The array's bytes, little endian, C order; no copy where it is so already."""
-    return memoryview(np.ascontiguousarray(array, dtype=dtype)).cast("B") if array.size else memoryview(b"")
+    return np.ascontiguousarray(array, dtype=dtype).data.cast("B") if array.size else memoryview(b"")
 
 
 def _encode_header(frame: HeaderFrame) -> dict[str, Any]:
@@ -147,6 +147,7 @@ def _encode_commit(frame: CommitFrame) -> dict[str, Any]:
         "digest": frame.digest,
         "dense": frame.dense_digest,
         "ended": _bytes_of(frame.ended_k2, "<i8"),
+        "end": frame.end,
     }
 
 

@@ -30,10 +30,16 @@ from pipeline.wire.transport import Position
 class FileTransportOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    segment_bytes: int = Field(64 << 20, ge=4096, description="a segment that holds this much is followed by another")
-    poll_s: float = Field(0.005, gt=0, description="how often a reader looks for what another process wrote, seconds")
-    read_bytes: int = Field(4 << 20, ge=4096, description="how much a reader takes at once, unless a frame is longer")
-    max_frame_bytes: int = Field(64 << 20, ge=4096, description="a longer frame is refused as damage")
+    segment_bytes: int = Field(
+        default=64 << 20, ge=4096, description="a segment that holds this much is followed by another"
+    )
+    poll_s: float = Field(
+        default=0.005, gt=0, description="how often a reader looks for what another process wrote, seconds"
+    )
+    read_bytes: int = Field(
+        default=4 << 20, ge=4096, description="how much a reader takes at once, unless a frame is longer"
+    )
+    max_frame_bytes: int = Field(default=64 << 20, ge=4096, description="a longer frame is refused as damage")
 
 
 class FileTransport:
@@ -100,13 +106,12 @@ class FileTransport:
         """A generation starts a segment of its own."""
         with self._lock:
             self._check_claimed()
-            first = self._end.segment + 1
             if self._writer is not None:
-                self._writer.close()
-                first = self._writer.end.segment + 1
+                self._end, old, self._writer = self._writer.end, self._writer, None
+                old.close()
             self._writer = SegmentWriter(
                 self._directory,
-                first,
+                max(self._directory.numbers(), default=FIRST_SEGMENT - 1) + 1,
                 header,
                 segment_bytes=self.options.segment_bytes,
                 max_payload_bytes=self.options.max_frame_bytes,

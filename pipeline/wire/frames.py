@@ -157,6 +157,8 @@ class CommitFrame:
     """``dense.dense_digest`` of the arrays, None when the cut carries none."""
     ended_k2: Int64s
     """[k, 2]: (step, wall clock ns of its end) of the steps that this cut is the first to carry, steps rising."""
+    end: bool = False
+    """The writer ended cleanly with this cut and has published everything: nothing follows in this generation."""
 
     @property
     def position(self) -> CutPosition:

@@ -1,0 +1,235 @@
+"""Frames come back as they went; anything else is refused, with its place, before memory is taken."""
+
+from __future__ import annotations
+
+import struct
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
+import msgpack
+import numpy as np
+import pytest
+import xxhash
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.wire import FrameError, FrameLimits, RowsFrame, decode_frame, encode_frame
+from pipeline.wire.envelope import ENVELOPE_BYTES, seal, unseal
+from pipeline.wire.frames import DEFAULT_LIMITS, Frame
+from tests.wire.frame_strategies import frames, headers, rows_frames, same
+
+
+def rows_frame(count: int = 100, width: int = 32) -> RowsFrame:
+    rng = np.random.default_rng(7)
+    return RowsFrame(
+        generation=1,
+        cut=2,
+        number=0,
+        step=5,
+        clock_ns=10,
+        snapshot=False,
+        table="items",
+        ids_n=rng.integers(-(1 << 62), 1 << 62, count),
+        rows_nb=rng.integers(0, 256, (count, width), dtype=np.uint8),
+        versions_n=rng.integers(1, 1 << 40, count),
+    )
+
+
+def content_of(frame: Frame) -> dict[str, Any]:
+    value: dict[str, Any] = msgpack.unpackb(unseal(encode_frame(frame), DEFAULT_LIMITS))
+    return value
+
+
+def sealed(content: Any) -> bytes:
+    return seal(msgpack.packb(content))
+
+
+@given(frames)
+@settings(max_examples=150, deadline=None)
+def test_a_frame_comes_back_as_it_went(frame: Frame) -> None:
+    assert same(decode_frame(encode_frame(frame)), frame)
+
+
+@given(rows_frames(), st.sampled_from([-20, -3, 1, 3, 9]))
+@settings(max_examples=25, deadline=None)
+def test_the_level_of_compression_does_not_matter_to_a_reader(frame: RowsFrame, level: int) -> None:
+    assert same(decode_frame(encode_frame(frame, level)), frame)
+
+
+@given(frames, st.data())
+@settings(max_examples=150, deadline=None)
+def test_a_changed_byte_anywhere_is_refused(frame: Frame, data: st.DataObject) -> None:
+    good = bytearray(encode_frame(frame))
+    at = data.draw(st.integers(0, len(good) - 1))
+    good[at] ^= data.draw(st.integers(1, 255))
+    with pytest.raises(FrameError):
+        decode_frame(bytes(good))
+
+
+@given(frames, st.data())
+@settings(max_examples=80, deadline=None)
+def test_a_shorter_or_longer_frame_is_refused(frame: Frame, data: st.DataObject) -> None:
+    good = encode_frame(frame)
+    with pytest.raises(FrameError):
+        decode_frame(good[: data.draw(st.integers(0, len(good) - 1))])
+    with pytest.raises(FrameError):
+        decode_frame(good + data.draw(st.binary(min_size=1, max_size=9)))
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 64) - 1) | st.floats() | st.text(max_size=9) | st.binary(max_size=40),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=6,
+)  # fmt: skip
+
+
+@given(frames, st.data())
+@settings(max_examples=300, deadline=None)
+def test_a_changed_field_under_a_good_checksum_is_refused_or_means_what_it_says(
+    frame: Frame, data: st.DataObject
+) -> None:
+    content = content_of(frame)
+    name = data.draw(st.sampled_from(sorted(content)) | st.text(max_size=6))
+    content[name] = data.draw(values)
+    try:
+        decoded = decode_frame(sealed(content))
+    except FrameError:
+        return
+    again = content_of(decoded)
+    absent = {"dead": b"", "columns": {}, "snapshot": False}
+    assert {**absent, **again} == {
+        **absent,
+        **{key: value for key, value in content.items() if value is not None or key == "dense"},
+    }
+
+
+@given(st.binary(max_size=300))
+@settings(max_examples=200, deadline=None)
+def test_noise_in_a_good_envelope_is_refused(noise: bytes) -> None:
+    with pytest.raises(FrameError):
+        decode_frame(seal(noise))
+
+
+def test_another_format_version_is_refused_by_name() -> None:
+    good = bytearray(encode_frame(rows_frame()))
+    good[4:6] = struct.pack("<H", 2)
+    with pytest.raises(FrameError, match="format version 2; this build reads version 1"):
+        decode_frame(bytes(good))
+
+
+def test_an_unknown_kind_is_refused_and_the_known_ones_are_named() -> None:
+    with pytest.raises(FrameError, match="'rowz' is not one of header, rows, dense, commit"):
+        decode_frame(sealed(content_of(rows_frame()) | {"kind": "rowz"}))
+
+
+def test_an_unknown_field_is_refused_by_name() -> None:
+    with pytest.raises(FrameError, match=r"unknown field.* 'colour'"):
+        decode_frame(sealed(content_of(rows_frame()) | {"colour": 1}))
+
+
+@pytest.mark.parametrize("name", ["", "a b", "../x", "x" * 129, "ä", "a\n"])
+def test_a_name_outside_the_pattern_is_refused(name: str) -> None:
+    with pytest.raises(FrameError, match="field 'table'"):
+        decode_frame(sealed(content_of(rows_frame()) | {"table": name}))
+
+
+Change = Callable[[dict[str, Any]], dict[str, Any]]
+WRONG: dict[str, Change] = {
+    "7 bytes are not": lambda c: {"ids": c["ids"][:7]},
+    "versions for": lambda c: {"versions": c["versions"][:-8]},
+    "do not make 100 rows": lambda c: {"rows": c["rows"][:-1]},
+    "do not make 100 rows ": lambda _: {"rows": b""},
+    "expected int, found bool": lambda _: {"cut": True},
+    "-1 is not within": lambda _: {"step": -1},
+    "the field is missing": lambda _: {"ids": None},
+    "expected bytes, found str": lambda _: {"rows": "text"},
+    "version is not above 0": lambda c: {"versions": bytes(len(c["versions"]))},
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_is_wrong_with_a_rows_frame_is_said(what: str) -> None:
+    content = content_of(rows_frame())
+    content |= WRONG[what](content)
+    with pytest.raises(FrameError, match=what.strip()):
+        decode_frame(sealed({name: value for name, value in content.items() if value is not None}))
+
+
+@given(headers())
+@settings(max_examples=20, deadline=None)
+def test_a_header_that_names_a_table_twice_is_refused(header: Frame) -> None:
+    content = content_of(header)
+    content["tables"] = content["tables"][:1] * 2
+    if content["tables"]:
+        with pytest.raises(FrameError, match="named twice"):
+            decode_frame(sealed(content))
+
+
+def bomb(stated: int, body: bytes) -> bytes:
+    """An envelope that is right in itself around any body."""
+    prefix = struct.pack("<4sHHQ", b"RSFR", 1, 1, stated)
+    return prefix + struct.pack("<Q", xxhash.xxh64_intdigest(prefix + body)) + body
+
+
+def nested(depth: int) -> bytes:
+    return b"\xdd\x00\x00\x04\x00" * depth
+
+
+HUGE = zstandard.ZstdCompressor().compress(bytes(1 << 30))
+BOMBS = {
+    "content larger than the limit": bomb(1 << 30, HUGE),
+    "content larger than it says": bomb(100, HUGE),
+    "a size of 2**63": bomb(1 << 63, HUGE),
+    "no size in the zstd frame": bomb(100, zstandard.ZstdCompressor(write_content_size=False).compress(b"x" * 100)),
+    "an array of 2**32 - 1": seal(b"\xdd\xff\xff\xff\xff"),
+    "a map of 2**32 - 1": seal(b"\xdf\xff\xff\xff\xff"),
+    "a bin of 2**32 - 1": seal(b"\xc6\xff\xff\xff\xff"),
+    "a str of 2**32 - 1": seal(b"\xdb\xff\xff\xff\xff"),
+    "an ext of 2**32 - 1": seal(b"\xc9\xff\xff\xff\xff\x01"),
+    "arrays in arrays": seal(nested(1000)),
+    "more arrays in arrays": seal(nested(100_000)),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_frame_that_claims_more_than_it_holds_takes_no_memory(name: str) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(FrameError):
+            decode_frame(BOMBS[name])
+        assert tracemalloc.get_traced_memory()[1] < 24 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_limits_are_the_readers_own() -> None:
+    data = encode_frame(rows_frame(count=100))
+    with pytest.raises(FrameError, match="at most 99 int64"):
+        decode_frame(data, FrameLimits(rows=99))
+    with pytest.raises(FrameError, match=r"expected 25 \.\. 50"):
+        decode_frame(data, FrameLimits(frame_bytes=50))
+    with pytest.raises(FrameError, match="the limit is 1000"):
+        decode_frame(data, FrameLimits(content_bytes=1000))
+
+
+def test_an_empty_input_is_refused() -> None:
+    with pytest.raises(FrameError, match=f"0 bytes, expected {ENVELOPE_BYTES + 1}"):
+        decode_frame(b"")
+
+
+def test_rows_that_do_not_belong_together_are_not_encoded() -> None:
+    frame = rows_frame()
+    with pytest.raises(ValueError, match="99 versions"):
+        encode_frame(RowsFrame(1, 1, 0, 1, 0, False, "t", frame.ids_n, frame.rows_nb, frame.versions_n[:99]))
+
+
+def test_rows_of_any_memory_layout_are_encoded_alike() -> None:
+    frame = rows_frame()
+    wide = np.zeros((100, 64), dtype=np.uint8)
+    wide[:, 16:48] = frame.rows_nb
+    strided = RowsFrame(
+        1, 2, 0, 5, 10, False, "items", np.repeat(frame.ids_n, 2)[::2], wide[:, 16:48], frame.versions_n[::-1][::-1]
+    )
+    assert encode_frame(strided) == encode_frame(frame)
