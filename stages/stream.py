@@ -142,7 +142,7 @@ class Stream(Stage):
             return
         self._ending.set()
         self._signal.wake()
-        await self._lane.run(self._streamer.drain)
+        await self._lane.run(self._streamer.finish)
         if self._snapshots is not None:
             self._snapshot_signal.wake()
             await self._snapshots_over.wait()

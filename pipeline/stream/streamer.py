@@ -15,8 +15,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.rows.codec import find_codec
@@ -176,6 +177,19 @@ class RowStreamer:
             attempts = 0 if self.cut() is not None else attempts + 1
             if attempts == DRAIN_ATTEMPTS:
                 raise BacklogLeft(self.changed.count, target, attempts)
+
+    def finish(self) -> CommitFrame:
+        """``drain``, then publish an empty cut with the end mark: a follower knows that it has everything."""
+        self.drain()
+        with self._cutting:
+            self._last_number += 1
+            position = CutPosition(self._identity.generation, self._last_number)
+            builder = CutBuilder(position, self.committed, self.committed_step, self._clock(), snapshot=False)
+            commit = replace(builder.commit(np.empty((0, 2), dtype=np.int64)), end=True)
+            self._send(commit, sync=True)
+            self.committed = position
+        self.counters.add(cuts=1)
+        return commit
 
     def _freeze(self, step: int) -> _Frozen:
         changed = self.changed.take()
