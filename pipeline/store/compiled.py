@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import numba
 
 from cuda.host.cache import our_cache
 
-Function = TypeVar("Function", bound=Callable[..., Any])
 
-
-def kernel(function: Function) -> Function:
+def kernel(function: Callable[..., Any]) -> Any:
     """Compile for Python callers, when it is first called."""
     with our_cache():
-        compiled: Function = numba.njit(function, nogil=True, cache=True)
-    return compiled
+        return numba.njit(function, nogil=True, cache=True)

@@ -19,12 +19,16 @@ WORD_BYTES: Final = 8
 RowBytes = npt.NDArray[np.uint8]
 
 
-@intrinsic
-def _pointer(_context: Any, address: Any) -> Any:
+def _to_pointer(_context: Any, address: Any) -> Any:
+    """Numba intrinsic: an address as a pointer."""
+
     def make(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         return builder.inttoptr(arguments[0], cgutils.voidptr_t)
 
     return types.voidptr(address), make
+
+
+_pointer: Any = intrinsic(_to_pointer)
 
 
 @kernel

@@ -1,0 +1,191 @@
+"""The slot machine against a plain dict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import hypothesis.strategies as st
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import settings
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
+
+from pipeline.store import TransitionError
+from pipeline.store.policy import POLICIES
+from pipeline.store.slots import CLEAN, DIRTY, FREE, LOADING, Decision, SlotMachine
+
+NUM_SLOTS = 7
+Slots = npt.NDArray[np.int32]
+
+
+@dataclass
+class Held:
+    """What the model knows of one slot."""
+
+    pair: int
+    state: int
+    pins: int
+    last_use: int
+    uses: int
+
+
+class AnyPolicy(RuleBasedStateMachine):
+    """Batches are reserved, loaded, written, released and cleaned in any legal order; now and then in one that is not."""
+
+    policy = "lru"
+    batches = Bundle("batches")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.machine = SlotMachine(NUM_SLOTS, POLICIES[self.policy]())
+        self.held: dict[int, Held] = {}
+        self.step = 0
+
+    def slots_of(self, ids: list[int]) -> Slots:
+        by_pair = {held.pair: slot for slot, held in self.held.items()}
+        return np.array([by_pair.get(pair, -1) for pair in ids], dtype=np.int32)
+
+    @rule(target=batches, ids=st.sets(st.integers(0, 11), max_size=NUM_SLOTS), drop=st.booleans())
+    def reserve(self, ids: set[int], drop: bool) -> Slots:
+        wanted, step = sorted(ids), self.step + 1
+        slots_u = self.slots_of(wanted)
+        hits = {int(slot) for slot in slots_u if slot >= 0}
+        idle = {slot for slot, held in self.held.items() if not held.pins} - hits
+        decision = self.machine.decide(slots_u, step)
+        if len(wanted) - len(hits) > NUM_SLOTS - len(self.held) + len(idle):
+            assert decision is None
+            return np.empty(0, dtype=np.int32)
+        assert decision is not None
+        if drop:
+            return np.empty(0, dtype=np.int32)  # a decision that is not carried out changes nothing
+        self.check(decision, hits, idle)
+        self.machine.cleaned(decision.dirty_d)
+        self.machine.commit(decision)
+        self.step = step
+        for slot in decision.slots_m[decision.num_free :]:
+            del self.held[int(slot)]
+        for slot, position in zip(decision.slots_m, decision.misses_m, strict=True):
+            self.held[int(slot)] = Held(wanted[position], LOADING, 0, 0, 0)
+        for slot in decision.slots_u:
+            held = self.held[int(slot)]
+            held.pins, held.uses, held.last_use = held.pins + 1, held.uses + 1, step
+        return decision.slots_u
+
+    def check(self, decision: Decision, hits: set[int], idle: set[int]) -> None:
+        victims = [int(slot) for slot in decision.slots_m[decision.num_free :]]
+        taken = [int(slot) for slot in decision.slots_m]
+        assert len(set(taken)) == len(taken) == len(decision.misses_m)
+        assert not hits & set(taken)
+        assert set(victims) <= idle, "a pinned row or one of the batch itself is a victim"
+        assert not set(taken[: decision.num_free]) & self.held.keys()
+        assert not victims or NUM_SLOTS - len(self.held) == decision.num_free, "a row left although a slot was free"
+        assert {int(slot) for slot in decision.dirty_d} == {slot for slot in victims if self.held[slot].state == DIRTY}
+
+    @rule(batch=batches)
+    def load(self, batch: Slots) -> None:
+        slots = np.array(
+            [s for s in batch if int(s) in self.held and self.held[int(s)].state == LOADING], dtype=np.int32
+        )
+        self.machine.loaded(slots)
+        for slot in slots:
+            self.held[int(slot)].state = CLEAN
+
+    @rule(batch=batches)
+    def write(self, batch: Slots) -> None:
+        legal = all(
+            int(s) in self.held and self.held[int(s)].state != LOADING and self.held[int(s)].pins for s in batch
+        )
+        if not legal:
+            with pytest.raises(TransitionError):
+                self.machine.written(batch)
+            return
+        self.machine.written(batch)
+        for slot in batch:
+            self.held[int(slot)].state = DIRTY
+
+    @rule(batch=consumes(batches))
+    def release(self, batch: Slots) -> None:
+        if any(self.held[int(slot)].state == LOADING for slot in batch):
+            self.load(batch)
+        unpinned = self.machine.unpin(batch)
+        for slot in batch:
+            self.held[int(slot)].pins -= 1
+        assert unpinned == sum(self.held[int(slot)].pins == 0 for slot in batch)
+
+    @rule(slot=st.integers(0, NUM_SLOTS - 1))
+    def clean(self, slot: int) -> None:
+        held = self.held.get(slot)
+        if held is not None and held.state == DIRTY and not held.pins:
+            self.machine.cleaned(np.array([slot], dtype=np.int32))
+            held.state = CLEAN
+        else:
+            with pytest.raises(TransitionError):
+                self.machine.cleaned(np.array([slot], dtype=np.int32))
+
+    @rule(ids=st.sets(st.integers(0, 11)), ahead=st.integers(1, 9))
+    def expect(self, ids: set[int], ahead: int) -> None:
+        self.machine.expect(self.slots_of(sorted(ids)), self.step + ahead)
+
+    @precondition(lambda self: any(not held.pins for held in self.held.values()))
+    @rule()
+    def unpin_what_has_no_pin(self) -> None:
+        idle = next(slot for slot, held in self.held.items() if not held.pins)
+        pinned = [slot for slot, held in self.held.items() if held.pins]
+        with pytest.raises(TransitionError):
+            self.machine.unpin(np.array([*pinned, idle], dtype=np.int32))
+
+    @invariant()
+    def agrees_with_the_model(self) -> None:
+        arrays = self.machine.arrays
+        for slot in range(NUM_SLOTS):
+            held = self.held.get(slot)
+            assert arrays.states_s[slot] == (FREE if held is None else held.state)
+            assert arrays.pins_s[slot] == (0 if held is None else held.pins)
+            if held is not None:
+                assert (arrays.last_use_s[slot], arrays.uses_s[slot]) == (held.last_use, held.uses)
+        assert self.machine.num_free == NUM_SLOTS - len(self.held)
+        assert self.machine.num_pinned == sum(held.pins > 0 for held in self.held.values())
+
+
+class LfuPolicy(AnyPolicy):
+    policy = "lfu"
+
+
+class LookaheadPolicy(AnyPolicy):
+    policy = "lookahead"
+
+
+FEW = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestLru = AnyPolicy.TestCase
+TestLfu = LfuPolicy.TestCase
+TestLookahead = LookaheadPolicy.TestCase
+for _case in (TestLru, TestLfu, TestLookahead):
+    _case.settings = FEW
+
+
+def test_a_forbidden_change_names_the_slot_and_changes_nothing() -> None:
+    machine = SlotMachine(4, POLICIES["lru"]())
+    decision = machine.decide(np.full(3, -1, dtype=np.int32), 1)
+    assert decision is not None
+    machine.commit(decision)
+    machine.loaded(decision.slots_m[:2])
+    with pytest.raises(TransitionError, match="write: slot 2 is LOADING with 1 pins"):
+        machine.written(decision.slots_m)
+    assert list(machine.arrays.states_s) == [CLEAN, CLEAN, LOADING, FREE]
+
+
+def test_a_slot_that_does_not_exist_is_refused() -> None:
+    machine = SlotMachine(4, POLICIES["lru"]())
+    with pytest.raises(TransitionError, match="no slot"):
+        machine.loaded(np.array([4], dtype=np.int32))
+
+
+def test_counts_name_every_state() -> None:
+    machine = SlotMachine(5, POLICIES["lru"]())
+    decision = machine.decide(np.full(3, -1, dtype=np.int32), 1)
+    assert decision is not None
+    machine.commit(decision)
+    machine.loaded(decision.slots_m[:2])
+    machine.written(decision.slots_m[:1])
+    assert machine.counts() == {"free": 2, "loading": 1, "clean": 1, "dirty": 1, "pinned": 3}
