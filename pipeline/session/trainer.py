@@ -30,12 +30,16 @@ class Trainer:
         self._perturb, self._handle_signals = perturb, handle_signals
         self.checkpoint: Path | None = None
         self.resources: Resources | None = None
+        self.on_open: list[Callable[[Resources], None]] = []
+        """Called with the open resources before the first item, for those who want to watch the store."""
 
     def train(self) -> tuple[RunReport, dict[str, Any]]:
         """Run to the end, the step limit or an interrupt. Returns the report and the summary; raises StageError and others."""
         progress = Progress(self._figures, self.plan.settings.run.steps)
         with Resources(self.plan, self.run, progress.say) as resources:
             self.resources = resources
+            for call in self.on_open:
+                call(resources)
             follower = self._follower()
             try:
                 started = time.monotonic()

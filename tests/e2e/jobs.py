@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,11 @@ from pipeline.config import load
 from pipeline.rowlog import export_dense, export_table
 from pipeline.session.inspect_rows import newest_checkpoint
 from pipeline.session.plan import make_plan
+from pipeline.session.resources import Resources
 from pipeline.session.rundir import claim
 from pipeline.session.settings import Settings
 from pipeline.session.trainer import Trainer
-from tests.support.loop_guard import guarded_loop
+from tests.support.loop_guard import LoopGuard
 
 RAGGED: dict[str, Any] = {
     "run": {"seed": 3, "threads": 2},
@@ -64,8 +65,15 @@ class Job:
             return {key: arrays[key] for key in arrays.files}
 
 
-def run_job(directory: Path, config: Mapping[str, Any] | str, *overrides: str, perturb: Any = None) -> Job:
-    """Run ``config`` (a mapping, or the name of one) in ``directory``."""
+def run_job(
+    directory: Path,
+    config: Mapping[str, Any] | str,
+    *overrides: str,
+    perturb: Any = None,
+    on_step: Callable[[int], None] | None = None,
+    on_open: Callable[[Resources], None] | None = None,
+) -> Job:
+    """Run ``config`` (a mapping, or the name of one) in ``directory``; ``on_step`` is called at each step's end."""
     source = str(config)
     if not isinstance(config, str):
         source = str(directory.with_suffix(".yaml"))
@@ -73,7 +81,11 @@ def run_job(directory: Path, config: Mapping[str, Any] | str, *overrides: str, p
     plan = make_plan(load([source], [f"run.dir={directory}", *overrides], Settings))
     info, lock = claim(directory, seed=plan.settings.run.seed, record={}, overwrite=False)
     trainer = Trainer(plan, info, perturb=perturb, handle_signals=False)
-    with lock, guarded_loop():
+    if on_step is not None:
+        trainer.on_open.append(lambda resources: resources.store.on_step(lambda step, _plan: on_step(step)))
+    if on_open is not None:
+        trainer.on_open.append(on_open)
+    with lock, LoopGuard():
         _, summary = trainer.train()
     return Job(directory, summary, trainer)
 

@@ -13,7 +13,6 @@ import pytest
 from pipeline.replica import Replica
 from pipeline.rows.digest import rows_digest
 from pipeline.rows.version import steps_of
-from pipeline.session import trainer as trainer_module
 from tests.e2e.jobs import RAGGED, Job, run_job
 
 MODULO = 1 << 64
@@ -93,16 +92,8 @@ class Recorder:
         return rows_digest(table, ids, rows, versions) - gone
 
 
-def test_readers_that_hammer_views_see_only_ended_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readers_that_hammer_views_see_only_ended_steps(tmp_path: Path) -> None:
     recorder, seen, stop = Recorder(), [], threading.Event()
-    opened = trainer_module.Resources.__enter__
-
-    def enter(resources: Any) -> Any:
-        entered = opened(resources)
-        recorder.attach(resources)
-        return entered
-
-    monkeypatch.setattr(trainer_module.Resources, "__enter__", enter)
     replica = Replica(str(tmp_path / "run" / "stream"))
     follower = threading.Thread(target=replica.follow, args=(stop,))
 
@@ -118,7 +109,7 @@ def test_readers_that_hammer_views_see_only_ended_steps(tmp_path: Path, monkeypa
     follower.start()
     reader.start()
     try:
-        run_job(tmp_path / "run", config)
+        run_job(tmp_path / "run", config, on_open=recorder.attach)
     finally:
         stop.set()
         follower.join()

@@ -81,24 +81,16 @@ def measure(directory: Path, steps: int) -> dict[str, Any]:
 
     from pipeline.session.resources import Resources
 
-    opened = Resources.__enter__
-
-    def enter(resources: Resources) -> Resources:
-        entered = opened(resources)
+    def watch_all(resources: Resources) -> None:
         watch.wrap(resources.by_name["backend"], "gather_pool")
         watch.wrap(resources.by_name["backend"], "update")
         watch.wrap(resources.model, "forward")
         watch.wrap(resources.optimizer, "step")
         watch.wrap(torch.Tensor, "backward")
         watch.wrap(torch.nn.functional, "binary_cross_entropy_with_logits")
+        resources.store.on_step(lambda step, _plan: marks.update({step: (time.perf_counter(), watch.seconds)}))
 
-        def at_fence(step: int, _plan: Any) -> None:
-            marks[step] = (time.perf_counter(), watch.seconds)
-
-        resources.store.on_step(at_fence)
-        return entered
-
-    Resources.__enter__ = enter  # type: ignore[method-assign]
+    trainer.on_open.append(watch_all)
     with lock:
         trainer.train()
     (begin, before), (end, after) = marks[WARM_STEPS], marks[max(marks)]
