@@ -1,4 +1,5 @@
-"""A counter-based generator: a number is a pure function of a key and a counter. 64-bit integers only, so every machine agrees.
+"""A counter-based generator: a number is a pure function of a key and a counter. 64-bit integers only, so every
+machine agrees.
 
 The mixer is the finalizer of splitmix64 (Steele, Lea and Flood, 2014). Not for secrets.
 """
@@ -18,7 +19,7 @@ S27, S30, S31, S11 = np.uint64(27), np.uint64(30), np.uint64(31), np.uint64(11)
 UNIT = 2.0**-53
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True)
 def mix(key: np.uint64, counter: np.uint64) -> np.uint64:
     """uint64 of (key, counter)."""
     x = key + (counter + np.uint64(1)) * GOLDEN
@@ -27,13 +28,13 @@ def mix(key: np.uint64, counter: np.uint64) -> np.uint64:
     return x ^ (x >> S31)
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True)
 def unit(word: np.uint64) -> float:
     """A float64 in [0, 1) from the upper 53 bits."""
     return np.float64(word >> S11) * UNIT
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True)
 def mix_range(key: np.uint64, count: int) -> UInt64s:
     """``mix(key, i)`` for i in 0..count-1."""
     words_n = np.empty(count, np.uint64)

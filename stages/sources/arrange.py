@@ -1,0 +1,208 @@
+"""From the blocks of a log to batches: limits, shuffle windows, batches of one size across all borders. Decides; does
+no I/O.
+
+The shuffle permutes within windows of N consecutive samples by a seeded permutation, a pure function of (seed, epoch,
+window). So nothing of the shuffle need be saved: a resumed source reads the window again and drops what was yielded.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from stages.items import Int64s, RawBatch
+from stages.mixing import key_of, permutation
+from stages.sources.cursor import Cursor
+from stages.sources.samples import Samples, join
+
+SHUFFLE_KEY = 0x5EED
+
+
+@dataclass(frozen=True, slots=True)
+class Arrangement:
+    """What becomes of the log's samples. ``shuffle`` is the window's size, 0 for none; ``take`` None is no limit."""
+
+    batch_size: int
+    shuffle: int
+    seed: int
+    skip: int
+    take: int | None
+    drop_last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Consecutive samples of one file. ``skipped_s``: for each bad line, how many samples of the block precede it."""
+
+    samples: Samples
+    file: str
+    offset: int
+    line: int
+    drop: int
+    """Samples between ``offset`` and the block."""
+    skipped_s: Int64s
+
+
+@dataclass(frozen=True, slots=True)
+class Arranged:
+    """A batch and the cursor behind it."""
+
+    batch: RawBatch
+    cursor: Cursor
+
+    @property
+    def nbytes(self) -> int:
+        return self.batch.nbytes
+
+
+@dataclass(slots=True)
+class _Segment:
+    samples: Samples
+    begin: Cursor
+    skipped_s: Int64s
+    used: int
+
+    def skipped(self) -> int:
+        """Bad lines before the next sample of this segment; those within a shuffled one count when it has ended."""
+        return self.begin.skipped + int(np.searchsorted(self.skipped_s, self.used))
+
+
+class Arranger:
+    """Takes blocks in order, returns batches. One thread at a time. ``cursor`` says where the first block begins."""
+
+    def __init__(self, plan: Arrangement, cursor: Cursor) -> None:
+        self.plan = plan
+        self._drop = cursor.drop if cursor.file else plan.skip
+        self._taken = cursor.taken
+        self._epoch, self._index = cursor.epoch, cursor.index
+        self._samples = cursor.samples
+        self.skipped = cursor.skipped
+        """Bad lines met so far."""
+        self._window: list[Samples] = []
+        self._window_begin: Cursor | None = None
+        self._ready: deque[_Segment] = deque()
+        self._num_ready = 0
+        self._last: Cursor | None = None
+
+    @property
+    def empty(self) -> bool:
+        """No sample was ever met."""
+        return self._samples + self._index + self._epoch == 0
+
+    @property
+    def full(self) -> bool:
+        """The epoch has all the samples that it may have."""
+        return self.plan.take is not None and self._index >= self.plan.take
+
+    def add(self, block: Block) -> list[Arranged]:
+        """Take the next block of this epoch."""
+        samples, lead = block.samples, min(self._drop, block.samples.num_samples)
+        skipped_s = block.skipped_s[block.skipped_s >= self._drop] - lead
+        self._drop -= lead
+        stop = samples.num_samples
+        if self.plan.take is not None:
+            stop = min(stop, lead + self.plan.take - self._index)
+        begin = Cursor(
+            epoch=self._epoch,
+            file=block.file,
+            offset=block.offset,
+            line=block.line,
+            drop=block.drop + lead,
+            index=self._index,
+        )
+        self._take(samples.cut(lead, stop), begin, skipped_s)
+        return self._batches()
+
+    def _take(self, samples: Samples, begin: Cursor, skipped_s: Int64s) -> None:
+        if self.plan.shuffle == 0:
+            if samples.num_samples:
+                self._put(samples, replace(begin, skipped=self.skipped), skipped_s)
+            self._index += samples.num_samples
+            self.skipped += len(skipped_s)
+            return
+        at = 0
+        while at < samples.num_samples:
+            if self._window_begin is None:
+                before = int(np.searchsorted(skipped_s, at))
+                self._window_begin = replace(
+                    begin, drop=begin.drop + at, index=self._index, skipped=self.skipped + before
+                )
+            room = self.plan.shuffle - (self._index - self._window_begin.index)
+            part = samples.cut(at, min(at + room, samples.num_samples))
+            self._window.append(part)
+            at += part.num_samples
+            self._index += part.num_samples
+            if part.num_samples == room:
+                self._close_window()
+        self.skipped += len(skipped_s)
+
+    def _close_window(self) -> None:
+        """Permute what the window holds and make it ready."""
+        if self._window_begin is None:
+            return
+        begin, self._window_begin = self._window_begin, None
+        samples, self._window = join(self._window), []
+        number = begin.index // self.plan.shuffle
+        key = key_of(self.plan.seed, SHUFFLE_KEY, begin.epoch, number)
+        self._put(samples.take(permutation(key, samples.num_samples)), begin, np.zeros(0, np.int64))
+
+    def _put(self, samples: Samples, begin: Cursor, skipped_s: Int64s) -> None:
+        used = min(self._taken, samples.num_samples)
+        self._taken -= used
+        self._ready.append(_Segment(samples, begin, skipped_s, used))
+        self._num_ready += samples.num_samples - used
+
+    def end_epoch(self) -> list[Arranged]:
+        """The log ended, or ``full``: the next block is the first of the next epoch."""
+        self._close_window()
+        self._epoch += 1
+        self._index, self._drop = 0, self.plan.skip
+        return self._batches()
+
+    def finish(self) -> list[Arranged]:
+        """What is left: one short batch, or none."""
+        self._close_window()
+        batches = self._batches()
+        if self._num_ready and not self.plan.drop_last:
+            batches.append(self._batch(self._num_ready))
+        return batches
+
+    def _batches(self) -> list[Arranged]:
+        batches = []
+        while self._num_ready >= self.plan.batch_size:
+            batches.append(self._batch(self.plan.batch_size))
+        return batches
+
+    def _batch(self, size: int) -> Arranged:
+        parts: list[Samples] = []
+        left = size
+        while left:
+            segment = self._ready[0]
+            stop = min(segment.used + left, segment.samples.num_samples)
+            if stop > segment.used:
+                parts.append(segment.samples.cut(segment.used, stop))
+            left -= stop - segment.used
+            segment.used = stop
+            if stop == segment.samples.num_samples:
+                self._ready.popleft()
+        self._num_ready -= size
+        first, self._samples = self._samples, self._samples + size
+        cursor = segment.begin.behind(segment.used, self._samples, segment.skipped())
+        return Arranged(_raw_batch(join(parts), cursor, first), cursor)
+
+
+def _raw_batch(samples: Samples, cursor: Cursor, first: int) -> RawBatch:
+    where: dict[str, Any] = {"epoch": cursor.epoch, "file": cursor.file, "sample": cursor.index + cursor.taken}
+    if samples.times_b is not None:
+        where["time"] = int(samples.times_b[-1])
+    return RawBatch(
+        num_samples=samples.num_samples,
+        features=samples.features,
+        dense_bd=samples.dense_bd,
+        labels_b=samples.labels_b,
+        cursor=where,
+        first_row=first,
+    )
