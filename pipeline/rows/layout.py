@@ -72,7 +72,7 @@ class RowLayout:
         return tuple(column for column in self.columns if column.role == "state")
 
     def view(self, rows_nb: npt.NDArray[np.uint8], name: str) -> npt.NDArray[Any]:
-        """The column ``name`` of packed rows as [n, width]: a view that shares memory. ``rows_nb``: each row contiguous."""
+        """The column ``name`` of packed rows as [n, width]: a view that shares memory. Each row is contiguous."""
         column = next((column for column in self.columns if column.name == name), None)
         if column is None:
             raise KeyError(f"no column {name!r}; this layout has {[c.name for c in self.columns]}")

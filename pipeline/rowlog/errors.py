@@ -1,0 +1,63 @@
+"""What can go wrong with checkpoints and exports. Every error says which file, where in it, and what would have
+worked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class RowLogError(Exception):
+    """Base of all errors of this room."""
+
+
+class NoCheckpoint(RowLogError):
+    """The directory holds no finished checkpoint."""
+
+    def __init__(self, directory: str) -> None:
+        super().__init__(f"{directory} holds no checkpoint: a run writes one at a clean end and when it is interrupted")
+        self.directory = directory
+
+
+class CheckpointCorrupt(RowLogError):
+    """Bytes that are not those that were written: torn, flipped or replaced."""
+
+    def __init__(self, path: str, offset: int, what: str) -> None:
+        super().__init__(f"{path} at offset {offset}: {what}; restore the file, or use another checkpoint")
+        self.path = path
+        self.offset = offset
+
+
+class OtherFormat(RowLogError):
+    """A checkpoint written by a build with another format."""
+
+    def __init__(self, path: str, found: object, known: int) -> None:
+        super().__init__(
+            f"{path} has format version {found}, this build reads {known}: read it with the build that wrote it"
+        )
+        self.found = found
+
+
+class UnknownTable(RowLogError, KeyError):
+    """No table of that name in the checkpoint."""
+
+    def __init__(self, path: str, name: str, known: Iterable[str]) -> None:
+        RowLogError.__init__(self, f"{path} has no table {name!r}; it has {sorted(known)}")
+        self.name = name
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class UnknownBlob(RowLogError, KeyError):
+    """No blob of that name in the checkpoint."""
+
+    def __init__(self, path: str, name: str, known: Iterable[str]) -> None:
+        RowLogError.__init__(self, f"{path} has no blob {name!r}; it has {sorted(known)}")
+        self.name = name
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class ExportFailed(RowLogError):
+    """What was asked for cannot be written to that place."""

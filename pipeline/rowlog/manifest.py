@@ -1,0 +1,143 @@
+"""The manifest of a checkpoint: everything that is in it, as one JSON file that checks itself.
+
+``manifest.json`` begins with ``{"checksum": "<16 hex digits>"``: XXH64 of the file's bytes with these digits as zeros.
+So any flipped or missing byte of it is found. It names every other file of the checkpoint with its size, and a
+checksum of every piece that is read as one. Paths are relative to the checkpoint's directory. Written from the same
+state, it has the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import xxhash
+
+from pipeline.rowlog.errors import CheckpointCorrupt, OtherFormat
+from pipeline.rows.layout import Column, RowLayout
+from pipeline.rows.spec import Initializer, TableSpec
+
+MANIFEST_NAME = "manifest.json"
+FORMAT_VERSION = 1
+HEAD = b'{"checksum": "'
+BLANK = b"0" * 16
+DIGITS = slice(len(HEAD), len(HEAD) + len(BLANK))
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of a table's file: rows with ascending ids, from ``first_id`` to ``last_id``. ``checksum`` covers its
+    bytes."""
+
+    offset: int
+    num_rows: int
+    first_id: int
+    last_id: int
+    checksum: str
+
+
+@dataclass(frozen=True, slots=True)
+class TableEntry:
+    """One table: what its rows look like, and where they are. Chunks follow each other, ids ascending throughout."""
+
+    spec: TableSpec
+    file: str
+    size: int
+    chunks: tuple[Chunk, ...]
+
+    @property
+    def num_rows(self) -> int:
+        return sum(chunk.num_rows for chunk in self.chunks)
+
+
+@dataclass(frozen=True, slots=True)
+class BlobEntry:
+    """One named byte string, in a file of its own."""
+
+    file: str
+    size: int
+    checksum: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a checkpoint holds. ``extra`` is whatever the writer wanted to have in it: plain JSON values."""
+
+    step: int
+    generation: int
+    extra: Mapping[str, Any]
+    tables: Mapping[str, TableEntry]
+    blobs: Mapping[str, BlobEntry]
+
+
+def checksum(data: bytes | bytearray | memoryview) -> str:
+    """XXH64 (seed 0) as 16 hex digits."""
+    return xxhash.xxh64_hexdigest(data)
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """The bytes of ``manifest.json``. Raises TypeError or ValueError where ``extra`` is not plain JSON (NaN
+    included)."""
+    fields: dict[str, Any] = {
+        "checksum": BLANK.decode(),
+        "format": FORMAT_VERSION,
+        "step": manifest.step,
+        "generation": manifest.generation,
+        "extra": dict(manifest.extra),
+        "tables": {name: _table_fields(entry) for name, entry in manifest.tables.items()},
+        "blobs": {name: asdict(entry) for name, entry in manifest.blobs.items()},
+    }
+    data = json.dumps(fields, allow_nan=False).encode() + b"\n"
+    assert data.startswith(HEAD + BLANK)
+    return data[: DIGITS.start] + checksum(data).encode() + data[DIGITS.stop :]
+
+
+def decode_manifest(data: bytes, path: str) -> Manifest:
+    """Read ``manifest.json``. Raises OtherFormat, or CheckpointCorrupt where a byte is not as it was written."""
+    blanked = data[: DIGITS.start] + BLANK + data[DIGITS.stop :]
+    if not data.startswith(HEAD) or checksum(blanked).encode() != data[DIGITS]:
+        _refuse_other_format(data, path)
+        raise CheckpointCorrupt(path, 0, f"the manifest's {len(data)} bytes do not have the checksum at its beginning")
+    fields = json.loads(data)
+    if fields["format"] != FORMAT_VERSION:
+        raise OtherFormat(path, fields["format"], FORMAT_VERSION)
+    return Manifest(
+        fields["step"],
+        fields["generation"],
+        fields["extra"],
+        {name: _read_table(name, entry) for name, entry in fields["tables"].items()},
+        {name: BlobEntry(**entry) for name, entry in fields["blobs"].items()},
+    )
+
+
+def _refuse_other_format(data: bytes, path: str) -> None:
+    """Another format may have another way to check itself: say so rather than call it corrupt."""
+    try:
+        fields = json.loads(data)
+    except ValueError:
+        return
+    found = fields.get("format") if isinstance(fields, dict) else None
+    if isinstance(found, int) and found != FORMAT_VERSION:
+        raise OtherFormat(path, found, FORMAT_VERSION)
+
+
+def _table_fields(entry: TableEntry) -> dict[str, Any]:
+    spec = entry.spec
+    return {
+        "seed": spec.seed,
+        "initializer": asdict(spec.initializer),
+        "columns": [asdict(column) for column in spec.layout.columns],
+        "row_bytes": spec.layout.row_bytes,
+        "num_rows": entry.num_rows,
+        "file": entry.file,
+        "size": entry.size,
+        "chunks": [[c.offset, c.num_rows, c.first_id, c.last_id, c.checksum] for c in entry.chunks],
+    }
+
+
+def _read_table(name: str, fields: Mapping[str, Any]) -> TableEntry:
+    layout = RowLayout(tuple(Column(**column) for column in fields["columns"]))
+    spec = TableSpec(name, layout, Initializer(**fields["initializer"]), fields["seed"])
+    return TableEntry(spec, fields["file"], fields["size"], tuple(Chunk(*chunk) for chunk in fields["chunks"]))
