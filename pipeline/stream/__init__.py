@@ -2,7 +2,7 @@
 
 from pipeline.stream.changed import Changed, ChangedSet
 from pipeline.stream.counters import StreamCounters
-from pipeline.stream.errors import BacklogLeft, PolicyError, SnapshotLost, StreamError, UnknownStreamTable
+from pipeline.stream.errors import BacklogLeft, PolicyError, SnapshotLost, StreamError
 from pipeline.stream.policy import CutPolicy
 from pipeline.stream.source import RowSnapshot, RowSource, RowsRead
 from pipeline.stream.streamer import RowStreamer, StreamerOptions, StreamIdentity
@@ -22,5 +22,4 @@ __all__ = [
     "StreamError",
     "StreamIdentity",
     "StreamerOptions",
-    "UnknownStreamTable",
 ]

@@ -17,13 +17,6 @@ class PolicyError(StreamError, ValueError):
         )
 
 
-class UnknownStreamTable(StreamError):
-    """A codec was chosen for a table that the source does not have."""
-
-    def __init__(self, table: str, known: list[str]) -> None:
-        super().__init__(f"a codec is set for table {table!r}, which does not exist; the tables are {', '.join(known)}")
-
-
 class SnapshotLost(StreamError):
     """A row source could not keep a snapshot until it was read. The cut is abandoned; its rows go into the next one."""
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.rows.spec import TableSpec
+from pipeline.wire.frames import StreamedTable
 
 Int64s = npt.NDArray[np.int64]
 RowBytes = npt.NDArray[np.uint8]
@@ -50,8 +50,8 @@ class RowSnapshot(Protocol):
 
 class RowSource(Protocol):
     @property
-    def tables(self) -> Sequence[TableSpec]:
-        """The tables that can be streamed. Fixed."""
+    def tables(self) -> Sequence[StreamedTable]:
+        """The tables that are streamed, each with its codec. Fixed."""
 
     def at_fence(self, call: Callable[[int], Result]) -> Result:
         """Run ``call(step)`` between two steps' writes, ``step`` being the last that ended, and return its result.

@@ -14,23 +14,21 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.rows.codec import find_codec
-from pipeline.rows.spec import TableSpec
 from pipeline.stream.changed import Changed, ChangedSet
 from pipeline.stream.counters import StreamCounters
 from pipeline.stream.cut import CutBuilder, FrameSizes
-from pipeline.stream.errors import BacklogLeft, SnapshotLost, StreamError, UnknownStreamTable
+from pipeline.stream.errors import BacklogLeft, SnapshotLost, StreamError
 from pipeline.stream.source import Int64s, RowSnapshot, RowSource
 from pipeline.wire.dense import DenseArrays
 from pipeline.wire.encoding import encode_frame
 from pipeline.wire.envelope import DEFAULT_LEVEL
-from pipeline.wire.frames import START, CommitFrame, CutPosition, Frame, HeaderFrame, StreamedTable
+from pipeline.wire.frames import START, CommitFrame, CutPosition, Frame, HeaderFrame
 from pipeline.wire.transport import Transport
 
 DRAIN_ATTEMPTS = 8
@@ -42,8 +40,6 @@ class StreamerOptions(BaseModel):
     chunk_rows: int = Field(
         default=8192, ge=1, le=1 << 20, description="rows that are read, encoded and sent as one frame"
     )
-    codec: str = Field(default="fp32", description="how rows travel: fp32 is exact, fp16 rounds to nearest even")
-    codecs: dict[str, str] = Field(default_factory=dict, description="codecs of single tables, by name")
     dense: bool = Field(default=False, description="whether the dense weights ride in every cut")
     dense_frame_bytes: int = Field(default=4 << 20, ge=1024, le=32 << 20, description="dense weights sent as one frame")
     zstd_level: int = Field(default=DEFAULT_LEVEL, ge=-50, le=19, description="zstd level of frames; lower is faster")
@@ -88,10 +84,7 @@ class RowStreamer:
         previous_step: int = 0,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
-        """``previous`` is the last cut that the stream has already committed, taken at ``previous_step``.
-
-        Raises UnknownStreamTable, and what ``find_codec`` raises.
-        """
+        """``previous`` is the last cut that the stream has already committed, taken at ``previous_step``."""
         self.options = options or StreamerOptions()
         self.changed = ChangedSet()
         self.counters = StreamCounters()
@@ -101,7 +94,7 @@ class RowStreamer:
         self._transport = transport
         self._identity = identity
         self._clock = clock
-        self._tables = _choose_codecs(source.tables, self.options)
+        self._tables = {table.spec.name: table for table in source.tables}
         self._raw_bytes = {name: 4 * table.spec.dim for name, table in self._tables.items()}
         self._sizes = FrameSizes(self.options.chunk_rows, self.options.dense_frame_bytes)
         self._last_number = 0
@@ -268,12 +261,3 @@ class RowStreamer:
         data = encode_frame(frame, self.options.zstd_level)
         self._transport.publish((data,), sync=sync)
         self.counters.add(frames=1, bytes_streamed=len(data))
-
-
-def _choose_codecs(specs: Sequence[TableSpec], options: StreamerOptions) -> dict[str, StreamedTable]:
-    names = [spec.name for spec in specs]
-    for name in options.codecs:
-        if name not in names:
-            raise UnknownStreamTable(name, names)
-    tables = [StreamedTable(spec, find_codec(options.codecs.get(spec.name, options.codec)).name) for spec in specs]
-    return {table.spec.name: table for table in tables}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -179,12 +179,13 @@ class TransportContract:
 
     def test_only_a_writer_that_began_may_publish(self, opener: Any) -> None:
         transport = opener()
-        for act in (
+        acts: list[Callable[[], object]] = [
             lambda: transport.publish([frame(1)], sync=True),
             lambda: transport.begin(HEADER),
             lambda: transport.retain_from(Position(0, 0)),
             lambda: transport.end,
-        ):
+        ]
+        for act in acts:
             with pytest.raises(TransportError, match=r"claim\(\)"):
                 act()
         transport.claim()

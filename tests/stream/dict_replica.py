@@ -1,0 +1,92 @@
+"""A replica in plain dictionaries: applies whole cuts, in order, by the rules of ``pipeline.wire.frames``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.rows.codec import find_codec
+from pipeline.wire import (
+    START,
+    CommitFrame,
+    CutPosition,
+    DenseAssembler,
+    DenseFrame,
+    HeaderFrame,
+    RowsFrame,
+    decode_frame,
+    dense_digest,
+    frame_digest,
+)
+from tests.stream.memory_source import Tables
+
+Piece = RowsFrame | DenseFrame
+
+
+class DictReplica:
+    def __init__(self) -> None:
+        self.header: HeaderFrame | None = None
+        self.tables: Tables = {}
+        self.dense: dict[str, npt.NDArray[Any]] = {}
+        self.position: CutPosition = START
+        self.step = 0
+        self.ended: list[tuple[int, int]] = []
+        self.snapshots_loaded = 0
+        self.gaps = 0
+        self._staged: dict[tuple[CutPosition, bool], list[Piece]] = {}
+
+    def feed(self, data: bytes) -> bool:
+        """Take one frame. True when it made the replica move to another step's state."""
+        frame = decode_frame(data)
+        if isinstance(frame, HeaderFrame):
+            self.header = frame
+            for table in frame.tables:
+                self.tables.setdefault(table.spec.name, {})
+            return False
+        if not isinstance(frame, CommitFrame):
+            self._staged.setdefault((frame.position, frame.snapshot), []).append(frame)
+            return False
+        pieces = self._staged.pop((frame.position, frame.snapshot), [])
+        if frame.position <= self.position:
+            return False
+        if not frame.snapshot and frame.previous > self.position:
+            self.gaps += 1
+            return False
+        self._apply(frame, pieces)
+        return True
+
+    def _apply(self, commit: CommitFrame, pieces: list[Piece]) -> None:
+        assert [piece.number for piece in pieces] == list(range(commit.num_frames)), "frames of the cut are missing"
+        assert all(piece.step == commit.step for piece in pieces)
+        if commit.snapshot:
+            self.tables = {name: {} for name in self.tables}
+            self.snapshots_loaded += 1
+        digest, assembler, seen = 0, DenseAssembler(), set()
+        for piece in pieces:
+            if isinstance(piece, DenseFrame):
+                assembler.add(piece)
+                continue
+            digest += self._apply_rows(piece)
+            for row_id in (*piece.ids_n.tolist(), *piece.tombstones_m.tolist()):
+                assert (piece.table, row_id) not in seen, "a row comes twice in one cut"
+                seen.add((piece.table, row_id))
+        assert digest % (1 << 64) == commit.digest
+        assert len(seen) == commit.num_rows + commit.num_tombstones
+        if commit.dense_digest is not None:
+            self.dense = assembler.arrays()
+            assert dense_digest(self.dense) == commit.dense_digest
+        self.ended += [(int(step), int(clock)) for step, clock in commit.ended_k2]
+        self.position, self.step = commit.position, commit.step
+
+    def _apply_rows(self, frame: RowsFrame) -> int:
+        assert self.header is not None
+        table = self.header.table(frame.table)
+        weights_nd = find_codec(table.codec).decode(frame.rows_nb, table.spec.dim)
+        rows = self.tables[frame.table]
+        for row_id, weights, version in zip(frame.ids_n.tolist(), weights_nd, frame.versions_n.tolist(), strict=True):
+            rows[row_id] = (np.ascontiguousarray(weights).tobytes(), version)
+        for row_id in frame.tombstones_m.tolist():
+            rows.pop(row_id, None)
+        return frame_digest(frame, weights_nd)

@@ -1,0 +1,147 @@
+"""A RowSource over plain dictionaries, and its whole history: what a stream of it must say.
+
+Training here is ``step()``. A snapshot remembers nothing itself: it reads the history of its step, as a store's snapshot does.
+``on_read`` lets a test train while a cut is being read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.rows.layout import Column, RowLayout
+from pipeline.rows.spec import Initializer, TableSpec
+from pipeline.rows.version import pack_version
+from pipeline.stream.errors import SnapshotLost
+from pipeline.wire import StreamedTable
+
+Int64s = npt.NDArray[np.int64]
+Result = TypeVar("Result")
+Tables = dict[str, dict[int, tuple[bytes, int]]]
+"""table -> id -> (bytes of the weights, packed version)"""
+
+
+def spec(name: str, dim: int, *states: Column) -> TableSpec:
+    return TableSpec(name, RowLayout((Column("weight", "float32", dim, "weight"), *states)), Initializer(), 7)
+
+
+SPECS = (
+    spec("users", 3, Column("momentum", "float32", 1, "state")),
+    spec("items", 8),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    rows_nb: npt.NDArray[np.uint8]
+    versions_n: Int64s
+    held_n: npt.NDArray[np.bool_]
+
+
+@dataclass
+class MemorySnapshot:
+    source: MemorySource
+    step: int
+    state: Tables
+    closed: bool = False
+
+    def ids(self, table: str) -> Int64s:
+        return np.array(sorted(self.state[table]), dtype=np.int64)
+
+    def read(self, table: str, ids_n: Int64s) -> Read:
+        assert not self.closed, "read after close"
+        self.source.on_read()
+        if self.source.lost_reads > 0:
+            self.source.lost_reads -= 1
+            raise SnapshotLost("no room for the rows of this snapshot")
+        found = [self.state[table].get(int(row_id)) for row_id in ids_n]
+        layout = self.source.layouts[table]
+        rows_nb = np.full((len(found), layout.row_bytes + 16), 0xAB, dtype=np.uint8)
+        for n, row in enumerate(found):
+            if row is not None:
+                rows_nb[n, : len(row[0])] = np.frombuffer(row[0], dtype=np.uint8)
+        versions_n = np.array([0 if row is None else row[1] for row in found], dtype=np.int64)
+        return Read(rows_nb, versions_n, np.array([row is not None for row in found], dtype=np.bool_))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@dataclass
+class MemorySource:
+    """See the module docstring. Single-threaded."""
+
+    specs: Sequence[TableSpec] = SPECS
+    codec: str = "fp32"
+    generation: int = 1
+    seed: int = 0
+    step: int = 0
+    lost_reads: int = 0
+    """So many reads of snapshots will be lost."""
+    on_read: Callable[[], object] = lambda: None
+    on_step: Callable[[int, Mapping[str, Int64s]], object] = lambda _step, _ids: None
+    snapshots: list[MemorySnapshot] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.rng = np.random.default_rng(self.seed)
+        self.layouts = {one.name: one.layout for one in self.specs}
+        self.history: dict[int, Tables] = {self.step: {one.name: {} for one in self.specs}}
+        self.dense_history: dict[int, dict[str, npt.NDArray[Any]]] = {self.step: self._new_dense()}
+        self.in_fence = False
+
+    @property
+    def tables(self) -> Sequence[StreamedTable]:
+        return [StreamedTable(one, self.codec) for one in self.specs]
+
+    @property
+    def state(self) -> Tables:
+        return self.history[self.step]
+
+    def train(self, ids: Mapping[str, Sequence[int]], forget: Mapping[str, Sequence[int]] | None = None) -> None:
+        """One step: new weights for ``ids``, and no row any more for ``forget``."""
+        tables = {name: dict(rows) for name, rows in self.state.items()}
+        self.step += 1
+        changed: dict[str, Int64s] = {}
+        for name in tables:
+            chosen, gone = sorted(set(ids.get(name, ()))), sorted(set((forget or {}).get(name, ())))
+            for row_id in chosen:
+                tables[name][row_id] = (self._weights(name), pack_version(self.generation, self.step))
+            for row_id in gone:
+                tables[name].pop(row_id, None)
+            changed[name] = np.array(sorted({*chosen, *gone}), dtype=np.int64)
+        self.history[self.step] = tables
+        self.dense_history[self.step] = self._new_dense()
+        self.on_step(self.step, changed)
+
+    def _weights(self, name: str) -> bytes:
+        weights = self.rng.standard_normal(self.layouts[name].dim).astype(np.float32)
+        return weights.tobytes()
+
+    def _new_dense(self) -> dict[str, npt.NDArray[Any]]:
+        return {"mlp.0": self.rng.standard_normal((5, 4)), "mlp.1": self.rng.integers(0, 9, 7)}
+
+    def at_fence(self, call: Callable[[int], Result]) -> Result:
+        self.in_fence = True
+        try:
+            return call(self.step)
+        finally:
+            self.in_fence = False
+
+    def freeze(self, changed: Any, *, changed_since: int) -> MemorySnapshot:
+        assert self.in_fence, "frozen outside the fence"
+        if changed != "all":
+            for name, pieces in changed.items():
+                for row_id in np.concatenate(pieces).tolist():
+                    row = self.state[name].get(row_id)
+                    assert row is None or row[1] > pack_version(self.generation, changed_since)
+        snapshot = MemorySnapshot(self, self.step, self.history[self.step])
+        self.snapshots.append(snapshot)
+        return snapshot
+
+    def dense(self) -> dict[str, npt.NDArray[Any]]:
+        assert self.in_fence, "dense weights copied outside the fence"
+        return {name: values.copy() for name, values in self.dense_history[self.step].items()}
