@@ -1,0 +1,112 @@
+"""A config as a tree of values that know where they come from, and how two trees merge. Pure.
+
+Rules of merging.
+
+1. The later one wins.
+2. Two mappings merge key by key, at every depth. Keys keep the order in which they first appeared; new ones come last.
+3. Everything else is replaced whole: lists too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.config.keys import Key
+
+DEFAULT = "default"
+OVERRIDE = "override"
+
+Scalar = str | int | float | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A value and its origin: ``file:line`` or ``override``. Never changed once made."""
+
+    value: dict[str, Node] | list[Node] | Scalar
+    origin: str
+
+    def plain(self) -> Any:
+        """The value without origins, as new dicts and lists."""
+        if isinstance(self.value, dict):
+            return {name: child.plain() for name, child in self.value.items()}
+        if isinstance(self.value, list):
+            return [child.plain() for child in self.value]
+        return self.value
+
+    def walk(self, key: Key = ()) -> Iterator[tuple[Key, Node]]:
+        """This node and all below it, with their key paths."""
+        yield key, self
+        if isinstance(self.value, dict):
+            for name, child in self.value.items():
+                yield from child.walk((*key, name))
+        elif isinstance(self.value, list):
+            for index, child in enumerate(self.value):
+                yield from child.walk((*key, index))
+
+
+def node_of(value: Any, origin: str) -> Node:
+    """A plain value as a tree, all of one origin."""
+    if isinstance(value, Mapping):
+        return Node({str(name): node_of(child, origin) for name, child in value.items()}, origin)
+    if isinstance(value, list | tuple):
+        return Node([node_of(child, origin) for child in value], origin)
+    return Node(value, origin)
+
+
+def merge(base: Node, over: Node) -> Node:
+    """``over`` laid on ``base``."""
+    if not isinstance(base.value, dict) or not isinstance(over.value, dict):
+        return over
+    merged = dict(base.value)
+    for name, child in over.value.items():
+        merged[name] = merge(merged[name], child) if name in merged else child
+    return Node(merged, over.origin)
+
+
+def merge_at(tree: Node, key: Key, over: Node) -> Node:
+    """``over`` laid on what stands at ``key``; mappings on the way are made where there are none.
+
+    Raises IndexError, with a sentence, when the key goes into a list beside its elements.
+    """
+    if not key:
+        return merge(tree, over)
+    part, rest = key[0], key[1:]
+    if isinstance(tree.value, list):
+        elements = list(tree.value)
+        index = _index(part, len(elements))
+        elements[index] = merge_at(elements[index], rest, over)
+        return Node(elements, tree.origin)
+    children = dict(tree.value) if isinstance(tree.value, dict) else {}
+    name = str(part)
+    children[name] = merge_at(children.get(name, Node({} if rest else None, over.origin)), rest, over)
+    return Node(children, tree.origin if isinstance(tree.value, dict) else over.origin)
+
+
+def _index(part: str | int, length: int) -> int:
+    if not str(part).isdecimal() or int(part) >= length:
+        raise IndexError(f"a list of {length} stands here and {part!r} is none of its elements (they count from 0)")
+    return int(part)
+
+
+class Origins:
+    """Where each value of a tree comes from."""
+
+    def __init__(self, by_key: Mapping[Key, str]) -> None:
+        self._by_key = dict(by_key)
+
+    @classmethod
+    def of_tree(cls, tree: Node) -> Origins:
+        return cls({key: node.origin for key, node in tree.walk()})
+
+    def of(self, key: Key) -> str:
+        """``file:line`` or ``override`` of what stands at ``key``; ``default`` when nobody set it."""
+        return self._by_key.get(key, DEFAULT)
+
+    def nearest(self, key: Key) -> str:
+        """The origin of ``key``, or of what it would stand in; empty when nothing is known."""
+        while key not in self._by_key and key:
+            key = key[:-1]
+        return self._by_key.get(key, "")
