@@ -13,9 +13,14 @@ from pipeline.config.tree import DEFAULT, Node, Origins, merge, merge_at, node_o
 NAMES = st.sampled_from("abcd")
 SCALARS = st.none() | st.booleans() | st.integers() | st.text(max_size=3)
 LEAVES = SCALARS | st.lists(SCALARS, max_size=2)
-TREES = st.dictionaries(
-    NAMES, st.recursive(LEAVES, lambda inner: st.dictionaries(NAMES, inner, max_size=3)), max_size=4
-)
+
+
+def trees_of(leaves: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    values = st.recursive(leaves, lambda inner: st.dictionaries(NAMES, inner, max_size=3))
+    return st.dictionaries(NAMES, values, max_size=4)
+
+
+TREES = trees_of(LEAVES)
 # Trees that agree on where a mapping stands: two levels of them, then values.
 LEVELLED = st.dictionaries(NAMES, st.dictionaries(NAMES, LEAVES, max_size=3), max_size=4)
 
@@ -75,7 +80,7 @@ def test_merging_leaves_both_trees_as_they_were(base: dict[str, Any], over: dict
     assert (left, right) == (node_of(base, "base"), node_of(over, "over"))
 
 
-@given(TREES, st.lists(NAMES, min_size=1, max_size=3), SCALARS)
+@given(trees_of(SCALARS), st.lists(NAMES, min_size=1, max_size=3), SCALARS)
 def test_a_value_set_at_a_key_is_found_there_and_nowhere_else(tree: dict[str, Any], key: list[str], value: Any) -> None:
     before = node_of(tree, "file")
     after = merge_at(before, tuple(key), Node(value, "override"))
