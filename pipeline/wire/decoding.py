@@ -162,7 +162,6 @@ def decode_commit(fields: Fields, limits: FrameLimits) -> CommitFrame:
         dense_digest=fields.optional_integer("dense"),
         ended_k2=ended.reshape(-1, 2),
         end=fields.flag("end"),
-        end=fields.flag("end"),
     )
 
 

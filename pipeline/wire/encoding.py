@@ -148,7 +148,6 @@ def _encode_commit(frame: CommitFrame) -> dict[str, Any]:
         "dense": frame.dense_digest,
         "ended": _bytes_of(frame.ended_k2, "<i8"),
         "end": frame.end,
-        "end": frame.end,
     }
 
 

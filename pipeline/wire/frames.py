@@ -158,8 +158,6 @@ class CommitFrame:
     ended_k2: Int64s
     """[k, 2]: (step, wall clock ns of its end) of the steps that this cut is the first to carry, steps rising."""
     end: bool = False
-    """The run is over: nothing follows in this generation. A later one may go on."""
-    end: bool = False
     """The writer ended cleanly with this cut and has published everything: nothing follows in this generation."""
 
     @property
