@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 
 class FlowError(Exception):
-    """Base of all errors of the runtime."""
+    """Base of all errors of the runtime. ``exit_code`` is what the command line returns."""
+
+    exit_code = 1
 
 
 @dataclass(frozen=True, slots=True)
