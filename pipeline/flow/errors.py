@@ -32,6 +32,8 @@ class GraphError(FlowError):
     ``problems`` holds all that was found, with key paths.
     """
 
+    exit_code = 2
+
     def __init__(self, problems: str | Sequence[Problem]) -> None:
         self.problems = (Problem("", problems),) if isinstance(problems, str) else tuple(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
