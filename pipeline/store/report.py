@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
 def report(residency: Residency, snapshots: Snapshots) -> dict[str, Any]:
     """Counters, slots by state, tier and shadow; what msgpack and JSON can carry."""
     counted = {
-        name: dict(value) if isinstance(value, dict) else value for name, value in asdict(residency.counters).items()
+        name: dict(value) if isinstance(value, dict) else value for name, value in vars(residency.counters).items()
     }
     looked = residency.counters.hits + residency.counters.misses
     return {
