@@ -58,8 +58,9 @@ class Train(Stage):
         labels_b = torch.from_numpy(raw.labels_b)
         logits_b = self._model(features, torch.from_numpy(raw.dense_bd))
         loss = torch.nn.functional.binary_cross_entropy_with_logits(logits_b, labels_b)
-        if not math.isfinite(float(loss)):
-            raise NotFiniteLoss(step, float(loss), raw.cursor)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise NotFiniteLoss(step, value, raw.cursor)
         self._metrics.add(logits_b.detach().numpy(), raw.labels_b)
         loss.backward()  # type: ignore[no-untyped-call]
         return grads

@@ -40,8 +40,7 @@ def run(sources: Sequence[str], overrides: Sequence[str], *, overwrite: bool) ->
 
     settings = plan.settings
     described = {"environment": environment.record(settings.run.threads), "config": plan.tree}
-    info, lock = claim(settings.run.dir, seed=settings.run.seed, record=described, overwrite=overwrite)
-    with lock:
+    with claim(settings.run.dir, seed=settings.run.seed, record=described, overwrite=overwrite) as info:
         report, summary = Trainer(plan, info).train()
     print(short_report(summary, info.dir))
     if summary["lost"]:

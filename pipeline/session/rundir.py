@@ -13,6 +13,8 @@ import json
 import shutil
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +26,15 @@ FORMAT_VERSION = 1
 OURS = ("run.json", "summary.json", "checkpoints", "stream", "spill", "dead_letters", "lock", ".lock")
 
 
-def claim(path: Path, *, seed: int, record: dict[str, Any], overwrite: bool) -> tuple[RunInfo, DirectoryLock]:
-    """Make ``path`` the directory of a new run and lock it. Raises RunDirTaken; with ``overwrite`` an old run is removed first.
+@contextmanager
+def claim(path: Path, *, seed: int, record: dict[str, Any], overwrite: bool) -> Iterator[RunInfo]:
+    """Make ``path`` the directory of a new run, locked while the context lasts.
 
-    Only what a run wrote is removed: a directory that holds anything else is refused.
+    Raises RunDirTaken; with ``overwrite`` an old run is removed first. Only what a run wrote is removed: a directory that holds
+    anything else is refused.
     """
     path.mkdir(parents=True, exist_ok=True)
-    lock = DirectoryLock(str(path))
-    lock.__enter__()
-    try:
+    with DirectoryLock(str(path)):
         _clear(path, overwrite)
         info = RunInfo(uuid.uuid4().hex[:16], path, seed, generation=1)
         described = {
@@ -44,10 +46,7 @@ def claim(path: Path, *, seed: int, record: dict[str, Any], overwrite: bool) -> 
             **record,
         }
         write_atomically(RealFiles(), str(path / "run.json"), (json.dumps(described, indent=1) + "\n").encode())
-    except BaseException:
-        lock.__exit__(None, None, None)
-        raise
-    return info, lock
+        yield info
 
 
 def _clear(path: Path, overwrite: bool) -> None:

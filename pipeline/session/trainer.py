@@ -6,19 +6,20 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from pipeline.flow import LaneOptions, Lanes, Marker, Runner, RunReport, run_loop
 from pipeline.flow.run_info import RunInfo
-from pipeline.session.follower import Follower
 from pipeline.session.plan import Plan
 from pipeline.session.progress import Progress
 from pipeline.session.resources import Resources
 from pipeline.session.summary import summarize, write_summary
 
-FINAL_REASONS = ("end", "limit", "interrupt")
+if TYPE_CHECKING:
+    from pipeline.session.follower import Follower
+
 READ_THREADS = 2
 
 
@@ -58,6 +59,8 @@ class Trainer:
         streams = any(stage.name == "stream" for stage in self.plan.graph.stages)
         if not (streams and self.plan.settings.replica.embedded):
             return None
+        from pipeline.session.follower import Follower
+
         follower = Follower(self.run.dir / "stream")
         follower.start()
         return follower

@@ -79,13 +79,12 @@ def run_job(
         source = str(directory.with_suffix(".yaml"))
         Path(source).write_text(yaml.safe_dump(dict(config), sort_keys=False))
     plan = make_plan(load([source], [f"run.dir={directory}", *overrides], Settings))
-    info, lock = claim(directory, seed=plan.settings.run.seed, record={}, overwrite=False)
-    trainer = Trainer(plan, info, perturb=perturb, handle_signals=False)
-    if on_step is not None:
-        trainer.on_open.append(lambda resources: resources.store.on_step(lambda step, _plan: on_step(step)))
-    if on_open is not None:
-        trainer.on_open.append(on_open)
-    with lock, LoopGuard():
+    with claim(directory, seed=plan.settings.run.seed, record={}, overwrite=False) as info, LoopGuard():
+        trainer = Trainer(plan, info, perturb=perturb, handle_signals=False)
+        if on_step is not None:
+            trainer.on_open.append(lambda resources: resources.store.on_step(lambda step, _plan: on_step(step)))
+        if on_open is not None:
+            trainer.on_open.append(on_open)
         _, summary = trainer.train()
     return Job(directory, summary, trainer)
 

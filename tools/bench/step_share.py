@@ -74,8 +74,8 @@ def measure(directory: Path, steps: int) -> dict[str, Any]:
 
     overrides = [f"run.dir={directory}", f"run.steps={steps}", "stages.stream.enabled=false"]
     plan = make_plan(load(["globo"], overrides, Settings))
-    info, lock = claim(directory, seed=0, record={}, overwrite=False)
-    trainer, watch, marks = Trainer(plan, info), Stopwatch(), {}
+    watch: Stopwatch = Stopwatch()
+    marks: dict[int, tuple[float, float]] = {}
 
     import torch
 
@@ -90,8 +90,9 @@ def measure(directory: Path, steps: int) -> dict[str, Any]:
         watch.wrap(torch.nn.functional, "binary_cross_entropy_with_logits")
         resources.store.on_step(lambda step, _plan: marks.update({step: (time.perf_counter(), watch.seconds)}))
 
-    trainer.on_open.append(watch_all)
-    with lock:
+    with claim(directory, seed=0, record={}, overwrite=False) as info:
+        trainer = Trainer(plan, info)
+        trainer.on_open.append(watch_all)
         trainer.train()
     (begin, before), (end, after) = marks[WARM_STEPS], marks[max(marks)]
     counted = max(marks) - WARM_STEPS
