@@ -33,3 +33,8 @@ class NotFiniteLoss(StageInputError):
             f"the loss of step {step} is {loss} (source behind {dict(cursor)}): nothing of that step was applied. "
             "A lower learning rate or scaled dense columns usually help."
         )
+
+
+class WrongItems(StageInputError):
+    def __init__(self, what: str, cursor: Mapping[str, Any]) -> None:
+        super().__init__(f"negatives cannot be drawn (behind {dict(cursor)}): {what}")

@@ -35,6 +35,12 @@ def unit(word: np.uint64) -> float:
 
 
 @njit(nogil=True, cache=True)
+def signed(word: np.uint64) -> int:
+    """The same number, below 2**63, as int64: Numba makes a float64 of int64 + uint64."""
+    return np.int64(word)  # type: ignore[return-value]
+
+
+@njit(nogil=True, cache=True)
 def mix_range(key: np.uint64, count: int) -> UInt64s:
     """``mix(key, i)`` for i in 0..count-1."""
     words_n = np.empty(count, np.uint64)

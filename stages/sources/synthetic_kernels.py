@@ -13,7 +13,7 @@ import numpy.typing as npt
 from numba import njit
 
 from stages.items import Float32s, Int64s
-from stages.mixing import mix, unit
+from stages.mixing import mix, signed, unit
 
 Float64s = npt.NDArray[np.float64]
 ROOT_3 = math.sqrt(3.0)
@@ -65,13 +65,13 @@ def _permuted(key: np.uint64, x: int, count: int) -> int:
             left, right = right, left ^ (mix(key + np.uint64(r), right) & mask)
         y = left << half | right
         if y < np.uint64(count):
-            return int(y)
+            return signed(y)
 
 
 @njit(nogil=True, cache=True)
 def bag_lengths(key: np.uint64, first: int, least: int, most: int, lengths_b: Int64s) -> None:
     for b in range(lengths_b.shape[0]):
-        lengths_b[b] = least + np.int64(mix(key, np.uint64(first + b)) % np.uint64(most - least + 1))
+        lengths_b[b] = least + signed(mix(key, np.uint64(first + b)) % np.uint64(most - least + 1))
 
 
 @njit(nogil=True, cache=True)
@@ -106,7 +106,7 @@ def reuse_ids(
                 at -= bins[0, i]
                 base += bins[2, i]
                 i += 1
-            begin = np.int64(mix(truth_key ^ np.uint64(i + 1), np.uint64(turn)) % np.uint64(bins[2, i]))
+            begin = signed(mix(truth_key ^ np.uint64(i + 1), np.uint64(turn)) % np.uint64(bins[2, i]))
             ids_n[n] = base + (begin + at % bins[1, i]) % bins[2, i]
 
 
