@@ -28,6 +28,7 @@ from pipeline.wire.frames import (
     StreamedTable,
 )
 from pipeline.wire.transport import Position, Subscription, Transport
+from pipeline.wire.weights import frame_weights
 
 __all__ = [
     "DEFAULT_LIMITS",
@@ -59,5 +60,6 @@ __all__ = [
     "dense_digest",
     "encode_frame",
     "frame_digest",
+    "frame_weights",
     "split_dense",
 ]

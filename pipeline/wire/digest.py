@@ -31,4 +31,5 @@ def frame_digest(frame: RowsFrame, weights_nd: npt.NDArray[np.float32]) -> int:
 
 
 def _bytes_2d(values_nd: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    return np.ascontiguousarray(values_nd).view(np.uint8).reshape(len(values_nd), -1)
+    count, width = values_nd.shape
+    return np.ascontiguousarray(values_nd).reshape(-1).view(np.uint8).reshape(count, width * values_nd.itemsize)

@@ -12,6 +12,10 @@ Rules.
    numbering and a commit frame of their own, and may be mixed with frames of later cuts.
 3. A commit frame names the committed cut before it. A reader that has applied position p may apply cut c when
    ``previous <= p < c``: it drops c when c <= p, and lacks something when previous > p.
+4. A reader that begins inside a stream may meet the rest of a cut whose first frames it never saw. While it has applied
+   nothing, a cut that lacks frames is passed over like one that is too far ahead; later on it is damage.
+5. A reader that loads snapshot cut c goes on with the cuts behind c, which may have been committed before the snapshot
+   cut was: it reads again from where it began.
 """
 
 from __future__ import annotations
@@ -152,7 +156,7 @@ class CommitFrame:
     num_rows: int
     num_tombstones: int
     digest: int
-    """Sum over rows and tombstones, mod 2**64; see ``cut_digest``."""
+    """Sum over rows and tombstones, mod 2**64; see ``digest``."""
     dense_digest: int | None
     """``dense.dense_digest`` of the arrays, None when the cut carries none."""
     ended_k2: Int64s

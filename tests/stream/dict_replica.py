@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.rows.codec import find_codec
 from pipeline.wire import (
     START,
     CommitFrame,
@@ -19,6 +18,7 @@ from pipeline.wire import (
     decode_frame,
     dense_digest,
     frame_digest,
+    frame_weights,
 )
 from tests.stream.memory_source import Tables
 
@@ -51,14 +51,19 @@ class DictReplica:
         pieces = self._staged.pop((frame.position, frame.snapshot), [])
         if frame.position <= self.position:
             return False
-        if not frame.snapshot and frame.previous > self.position:
+        whole = [piece.number for piece in pieces] == list(range(frame.num_frames))
+        if (not frame.snapshot and frame.previous > self.position) or (not whole and self.position == START):
             self.gaps += 1
             return False
+        assert whole, "frames of the cut are missing"
         self._apply(frame, pieces)
         return True
 
+    def read_again(self) -> None:
+        """Forget cuts that were not committed: reading goes back to where it began."""
+        self._staged.clear()
+
     def _apply(self, commit: CommitFrame, pieces: list[Piece]) -> None:
-        assert [piece.number for piece in pieces] == list(range(commit.num_frames)), "frames of the cut are missing"
         assert all(piece.step == commit.step for piece in pieces)
         if commit.snapshot:
             self.tables = {name: {} for name in self.tables}
@@ -82,8 +87,7 @@ class DictReplica:
 
     def _apply_rows(self, frame: RowsFrame) -> int:
         assert self.header is not None
-        table = self.header.table(frame.table)
-        weights_nd = find_codec(table.codec).decode(frame.rows_nb, table.spec.dim)
+        weights_nd = frame_weights(frame, self.header)
         rows = self.tables[frame.table]
         for row_id, weights, version in zip(frame.ids_n.tolist(), weights_nd, frame.versions_n.tolist(), strict=True):
             rows[row_id] = (np.ascontiguousarray(weights).tobytes(), version)
