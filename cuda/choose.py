@@ -1,0 +1,29 @@
+"""The one place where a backend is chosen."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from cuda.backend import Backend
+from cuda.errors import BackendUnavailable
+
+Device = Literal["auto", "host", "cuda"]
+
+
+def choose_backend(device: Device, threads: int) -> Backend:
+    """The backend for a device; ``threads`` is how many the host backend may use in one call.
+
+    ``auto`` takes the best that works here, which is ``host`` as long as there is no CUDA backend. Raises BackendUnavailable, with
+    what is missing and what would work, for a device that cannot be used, and ValueError for an unknown one.
+    """
+    if device in ("auto", "host"):
+        from cuda.host import HostBackend
+
+        return HostBackend(threads)
+    if device == "cuda":
+        raise BackendUnavailable(
+            device,
+            "this version has no CUDA backend yet",
+            "use device=host, or device=auto, which takes the best there is",
+        )
+    raise ValueError(f"device {device!r} is unknown; choose auto, host or cuda")

@@ -1,0 +1,174 @@
+"""The host twin: ``cuda.backend.Backend`` on the processor, in Numba.
+
+L1 is one array of bytes, a row per slot, and an array of versions. Methods here check, allocate and launch; the work is in the
+kernels of this room. Results never depend on the number of threads, on slots, or on who else is calling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+
+from cuda.backend import RowBytes, UpdateRule, forbid_event_loop
+from cuda.host import gather, gradients, rows, slotmap, update
+from cuda.host.batch import NO_WEIGHTS, Batch, describe, plain
+from cuda.host.memory import allocate
+from cuda.host.recycle import Recycler, aligned_bytes
+from cuda.host.tables import TableSet, stride_for
+from cuda.host.threads import use_threads
+from cuda.host.unique import Deduplicator
+from cuda.plan import MEAN, BatchIds, Float32s, Int32s, Int64s, Matrix, SlotPlan, UniqueIds
+from pipeline.rows.spec import TableSpec
+
+
+class HostBackend:
+    """See ``cuda.backend.Backend`` for what each method promises. ``threads``: how many threads one call may use, at least 1."""
+
+    name = "host"
+
+    def __init__(self, threads: int) -> None:
+        if threads < 1:
+            raise ValueError(f"threads is {threads}; a backend needs at least 1")
+        self.num_slots = 0
+        self.row_bytes = 0
+        self._threads = threads
+        self._recycler = Recycler()
+        self._deduplicator = Deduplicator(threads, self._recycler)
+        self._is_open = False
+
+    def open(self, specs: Sequence[TableSpec], num_slots: int) -> None:
+        forbid_event_loop("HostBackend.open")
+        assert specs, "a pool needs tables"
+        assert num_slots >= 1, f"a pool needs slots, got {num_slots}"
+        self._tables = TableSet(specs)
+        self.row_bytes, self.num_slots = self._tables.row_bytes, num_slots
+        self._pool = rows.Pool(allocate(num_slots, stride_for(self.row_bytes)), np.zeros(num_slots, np.int64))
+        self._entries_c2 = np.full((slotmap.capacity_for(num_slots), 2), slotmap.EMPTY, np.int64)
+        self._pair_tables_s = np.full(num_slots, -1, np.int32)
+        self._pair_ids_s = np.zeros(num_slots, np.int64)
+        self._is_open = True
+
+    def close(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            del self._pool, self._entries_c2, self._pair_tables_s, self._pair_ids_s
+
+    def deduplicate(self, batch: BatchIds) -> UniqueIds:
+        forbid_event_loop("HostBackend.deduplicate")
+        use_threads(self._threads)
+        return self._deduplicator.find(batch)
+
+    def locate(self, tables_u: Int32s, ids_u: Int64s) -> Int32s:
+        self._enter("locate")
+        (slots_u,) = self._recycler.arrays((np.int32, ids_u.shape[0]))
+        assert tables_u.shape == ids_u.shape
+        slotmap.locate(self._entries_c2, plain(tables_u, np.int32), plain(ids_u, np.int64), slots_u, self._threads)
+        return slots_u
+
+    def admit(self, slots_m: Int32s, tables_m: Int32s, ids_m: Int64s) -> None:
+        self._enter("admit")
+        slots_m = self._checked(slots_m)
+        assert slots_m.shape == tables_m.shape == ids_m.shape
+        admitted = slotmap.admit(*self._maps(), slots_m, plain(tables_m, np.int32), plain(ids_m, np.int64))
+        assert admitted, "a pair that is already resident, or a slot named twice, cannot be admitted"
+
+    def forget(self, slots_m: Int32s) -> None:
+        self._enter("forget")
+        slots_m = self._checked(slots_m)
+        slotmap.forget(*self._maps(), slots_m)
+
+    def pairs(self, slots_m: Int32s) -> tuple[Int32s, Int64s]:
+        self._enter("pairs")
+        return self._pair_tables_s[slots_m], self._pair_ids_s[slots_m]
+
+    def read_rows(self, slots_m: Int32s) -> tuple[RowBytes, Int64s]:
+        self._enter("read_rows")
+        slots_m = self._checked(slots_m)
+        rows_mb = np.empty((slots_m.shape[0], self.row_bytes), np.uint8)
+        versions_m = np.empty(slots_m.shape[0], np.int64)
+        rows.read_rows(self._pool, slots_m, rows_mb, versions_m, self._threads)
+        return rows_mb, versions_m
+
+    def read_versions(self, slots_m: Int32s) -> Int64s:
+        self._enter("read_versions")
+        return self._pool.versions_s[slots_m]
+
+    def write_rows(self, slots_m: Int32s, rows_mb: RowBytes, versions_m: Int64s) -> None:
+        self._enter("write_rows")
+        slots_m = self._checked(slots_m)
+        assert rows_mb.shape[0] == slots_m.shape[0] == versions_m.shape[0]
+        assert rows_mb.shape[1] <= self.row_bytes, f"rows of {rows_mb.shape[1]} bytes; the pool's have {self.row_bytes}"
+        assert rows_mb.shape[1] % 4 == 0, f"rows of {rows_mb.shape[1]} bytes; need a multiple of 4"
+        rows_mb, versions_m = plain(rows_mb, np.uint8), plain(versions_m, np.int64)
+        rows.write_rows(self._pool, slots_m, rows_mb, versions_m, self._threads)
+
+    def gather_pool(self, plan: SlotPlan, outs_f: Sequence[Matrix]) -> None:
+        self._enter("gather_pool")
+        gather.gather(self._pool, describe(plan, outs_f), self._threads)
+
+    def sum_gradients(self, plan: SlotPlan, grads_f: Sequence[Matrix | None]) -> Float32s:
+        """Zeros behind a row's dim, and where no feature of a row took part."""
+        self._enter("sum_gradients")
+        terms = self._terms(plan, describe(plan, grads_f))
+        sums_ud = np.empty((plan.unique.count, int(self._tables.dims_t.max())), np.float32)
+        gradients.sum_rows(terms, sums_ud, self._threads)
+        return sums_ud
+
+    def weight_gradients(self, plan: SlotPlan, grads_f: Sequence[Matrix | None]) -> Float32s:
+        """Zero where the feature took no part."""
+        self._enter("weight_gradients")
+        batch = describe(plan, grads_f)
+        result_n = np.empty(plan.batch.ids_n.shape[0], np.float32)
+        gradients.weight_gradients(self._pool, batch, self._terms(plan, batch), result_n, self._threads)
+        return result_n
+
+    def update(
+        self, plan: SlotPlan, grads_f: Sequence[Matrix | None], rules_t: Sequence[UpdateRule], version: int
+    ) -> None:
+        self._enter("update")
+        rules = self._tables.rules(rules_t)
+        terms = self._terms(plan, describe(plan, grads_f))
+        width = -(-int(self._tables.dims_t.max()) // 16) * 16
+        scratch = aligned_bytes(4 * width * self._threads).view(np.float32).reshape(self._threads, width)
+        update.update(self._pool, terms, rules, plain(plan.slots_u, np.int32), version, scratch, self._threads)
+
+    def encode_rows(self, slots_m: Int32s, codec: str, dim: int) -> RowBytes:
+        from pipeline.rows.codec import find_codec
+
+        self._enter("encode_rows")
+        slots_m = self._checked(slots_m)
+        rows_mb, versions_m = np.empty((slots_m.shape[0], 4 * dim), np.uint8), np.empty(slots_m.shape[0], np.int64)
+        rows.read_rows(self._pool, slots_m, rows_mb, versions_m, self._threads)
+        return find_codec(codec).encode(rows_mb.view(np.float32))
+
+    def _enter(self, what: str) -> None:
+        forbid_event_loop(f"HostBackend.{what}")
+        assert self._is_open, f"{what} on a backend that is not open"
+        use_threads(self._threads)
+
+    def _maps(self) -> tuple[slotmap.Entries, Int32s, Int64s]:
+        return self._entries_c2, self._pair_tables_s, self._pair_ids_s
+
+    def _checked(self, slots_m: Int32s) -> Int32s:
+        if slots_m.shape[0]:
+            low, high = int(slots_m.min()), int(slots_m.max())
+            assert 0 <= low <= high < self.num_slots, f"slots {low} .. {high} outside 0 .. {self.num_slots - 1}"
+        return cast(Int32s, plain(slots_m, np.int32))
+
+    def _terms(self, plan: SlotPlan, batch: Batch) -> gradients.Terms:
+        num_ids = plan.batch.ids_n.shape[0]
+        scaled = plan.batch.weights_n is not None or bool((plan.batch.features.poolings_f == MEAN).any())
+        addresses_n, factors_n = self._recycler.arrays((np.int64, num_ids), (np.float32, num_ids if scaled else 0))
+        unique = plan.unique
+        terms = gradients.Terms(
+            addresses_n=addresses_n,
+            factors_n=factors_n if scaled else NO_WEIGHTS,
+            tables_u=plain(unique.tables_u, np.int32),
+            starts_u=plain(unique.occurrence_start_u, np.int64),
+            occurrences_n=plain(unique.occurrences_n, np.int32),
+            dims_t=self._tables.dims_t,
+        )
+        gradients.find_terms(batch, terms, self._threads)
+        return terms

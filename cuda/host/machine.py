@@ -1,0 +1,59 @@
+"""What kernels ask of the processor itself: prefetches, and a counter that threads share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cuda.host.compiled import device
+from cuda.host.numba_types import intrinsic, ir, llvm_function, types
+from cuda.plan import Int64s
+
+_BYTE_POINTER = ir.IntType(8).as_pointer()
+_INT32 = ir.IntType(32)
+_READ, _WRITE, _KEEP, _DATA = 0, 1, 3, 1
+
+
+def _prefetch(intent: int) -> Any:
+    @intrinsic
+    def prefetch(typingctx: Any, address: Any) -> Any:
+        del typingctx, address
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            del signature
+            kind = ir.FunctionType(ir.VoidType(), [_BYTE_POINTER, _INT32, _INT32, _INT32])
+            function = llvm_function(builder, kind, "llvm.prefetch.p0")
+            hints = [ir.Constant(_INT32, value) for value in (intent, _KEEP, _DATA)]
+            builder.call(function, [builder.inttoptr(args[0], _BYTE_POINTER), *hints])
+            return context.get_dummy_value()
+
+        return types.void(types.int64), codegen
+
+    return prefetch
+
+
+prefetch_read = _prefetch(_READ)
+"""Ask for the cache line at an address. Any address is legal."""
+prefetch_write = _prefetch(_WRITE)
+"""The same for a line that will be written."""
+
+
+@intrinsic
+def fetch_add(typingctx: Any, address: Any, amount: Any) -> Any:
+    """Add to the int64 at an address and return what was there before, in one indivisible step."""
+    del typingctx, address, amount
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        del context, signature
+        pointer = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
+        return builder.atomic_rmw("add", pointer, args[1], "monotonic")
+
+    return types.int64(types.int64, types.int64), codegen
+
+
+@device
+def take(counters: Int64s, index: int, amount: int) -> Any:
+    """Add to one of a kernel's shared counters and return what it was: how threads share out work.
+
+    Takes the array, not its address: Numba frees an array of its own after the array's last use, whoever still holds its address.
+    """
+    return fetch_add(counters.ctypes.data + 8 * index, amount)

@@ -1,0 +1,81 @@
+"""Kernels that move whole rows between slots and arrays. A slot's row starts at ``base + slot * stride`` bytes.
+
+Legend: M slots, S slots of the pool, b bytes of a row: a multiple of 4, so that rows can be moved as float32.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from numba import prange
+
+from cuda.host.compiled import device, parallel_kernel
+from cuda.host.machine import prefetch_read, prefetch_write, take
+from cuda.host.vector import LINE_BYTES, ONE, copy
+from cuda.plan import Int32s, Int64s
+
+AHEAD = 8
+CHUNK = 256
+MAX_LINES = 16
+"""Of a longer row, the processor's own prefetcher sees the rest."""
+
+RowBytes = npt.NDArray[np.uint8]
+
+
+class Pool(NamedTuple):
+    """The rows of all tables, and their versions."""
+
+    rows_sb: RowBytes
+    """[S, stride], C-contiguous."""
+    versions_s: Int64s
+
+
+@device
+def row_address(pool: Pool, slot: int) -> Any:
+    return pool.rows_sb.ctypes.data + np.int64(slot) * pool.rows_sb.shape[1]
+
+
+@device
+def prefetch_row(address: int, num_bytes: int) -> None:
+    """Ask for a row that will be read."""
+    for line in range(0, min(num_bytes, MAX_LINES * LINE_BYTES), LINE_BYTES):
+        prefetch_read(address + line)
+
+
+@device
+def prefetch_row_to_write(address: int, num_bytes: int) -> None:
+    """Ask for a row that will be changed."""
+    for line in range(0, min(num_bytes, MAX_LINES * LINE_BYTES), LINE_BYTES):
+        prefetch_write(address + line)
+
+
+@parallel_kernel
+def read_rows(pool: Pool, slots_m: Int32s, rows_mb: RowBytes, versions_m: Int64s, threads: int) -> None:
+    """Copy the first bytes of each slot's row to ``rows_mb``, and its version."""
+    taken = np.zeros(1, np.int64)
+    count, width = rows_mb.shape
+    for _ in prange(threads):
+        start = take(taken, 0, CHUNK)
+        while start < count:
+            for m in range(start, min(start + CHUNK, count)):
+                prefetch_row(row_address(pool, slots_m[min(m + AHEAD, count - 1)]), width)
+                copy(rows_mb.ctypes.data + m * width, row_address(pool, slots_m[m]), ONE, width >> 2)
+                versions_m[m] = pool.versions_s[slots_m[m]]
+            start = take(taken, 0, CHUNK)
+
+
+@parallel_kernel
+def write_rows(pool: Pool, slots_m: Int32s, rows_mb: RowBytes, versions_m: Int64s, threads: int) -> None:
+    """Copy ``rows_mb`` to the front of each slot's row, and set its version. Slots are distinct."""
+    taken = np.zeros(1, np.int64)
+    count, width = rows_mb.shape
+    for _ in prange(threads):
+        start = take(taken, 0, CHUNK)
+        while start < count:
+            for m in range(start, min(start + CHUNK, count)):
+                prefetch_row_to_write(row_address(pool, slots_m[min(m + AHEAD, count - 1)]), width)
+                copy(row_address(pool, slots_m[m]), rows_mb.ctypes.data + m * width, ONE, width >> 2)
+                pool.versions_s[slots_m[m]] = versions_m[m]
+            start = take(taken, 0, CHUNK)

@@ -1,0 +1,54 @@
+"""What a pool needs to know of its tables: dims, where states lie in a row, and how rules reach a kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from cuda.backend import UpdateRule
+from cuda.host.rules import MAX_HYPER, RULES, STATE_FLOATS
+from cuda.host.update import Rules
+from cuda.host.vector import LINE_BYTES
+from pipeline.rows.spec import TableSpec
+
+
+def stride_for(row_bytes: int) -> int:
+    """Distance between two slots' rows: whole cache lines where that costs at most a fifth more memory."""
+    aligned = -(-row_bytes // LINE_BYTES) * LINE_BYTES
+    return aligned if 5 * aligned <= 6 * row_bytes else row_bytes
+
+
+class TableSet:
+    """The tables of one pool, as arrays [T]."""
+
+    def __init__(self, specs: Sequence[TableSpec]) -> None:
+        self._specs = tuple(specs)
+        self.row_bytes = max(spec.layout.row_bytes for spec in specs)
+        self.dims_t = np.array([spec.dim for spec in specs], np.int64)
+        self._states_t = np.array([_first_state(spec) for spec in specs], np.int64)
+        self._used_bytes_t = np.array([spec.layout.row_bytes for spec in specs], np.int64)
+        self._last: tuple[tuple[UpdateRule, ...], Rules] | None = None
+
+    def rules(self, rules_t: Sequence[UpdateRule]) -> Rules:
+        """The rules of all tables for a kernel. An unknown rule, or one whose states a table's rows lack, is our own bug."""
+        wanted = tuple(rules_t)
+        if self._last is None or self._last[0] != wanted:
+            self._last = (wanted, self._pack(wanted))
+        return self._last[1]
+
+    def _pack(self, rules: tuple[UpdateRule, ...]) -> Rules:
+        assert len(rules) == len(self._specs), f"{len(rules)} rules for {len(self._specs)} tables"
+        hyper_th = np.zeros((len(rules), MAX_HYPER), np.float32)
+        for table, (rule, spec) in enumerate(zip(rules, self._specs, strict=True)):
+            assert rule.rule in RULES, f"no rule {rule.rule!r}; this backend has {sorted(RULES)}"
+            floats = sum(column.width for column in spec.layout.states)
+            assert floats >= STATE_FLOATS[rule.rule], f"the rows of {spec.name} lack the states of {rule.rule}"
+            hyper_th[table, : len(rule.hyper)] = rule.hyper
+        codes_t = np.array([RULES[rule.rule] for rule in rules], np.int64)
+        return Rules(codes_t, hyper_th, self._states_t, self._used_bytes_t)
+
+
+def _first_state(spec: TableSpec) -> int:
+    states = spec.layout.states
+    return spec.layout.offsets[states[0].name] if states else 0

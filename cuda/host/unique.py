@@ -1,0 +1,119 @@
+"""Deduplication of a batch: cuts the work up, keeps the hash tables between calls, and calls the kernels of ``dedup``."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+
+from cuda.host.batch import plain
+from cuda.host.dedup import BLOCK, PIECE, SMALLEST, Found, Job, Workbench, distinct
+from cuda.host.memory import allocate
+from cuda.host.recycle import Recycler
+from cuda.plan import BatchIds, Int64s, UniqueIds
+
+MAX_IDS = (1 << 31) - 1
+KEPT_BENCHES = 4
+
+
+class Deduplicator:
+    """Finds distinct ids with up to ``threads`` threads. Callers on several threads each get a workbench of their own.
+
+    Benches are kept between calls: at most KEPT_BENCHES, each with a hash table per thread of 32 to 64 bytes per id of the largest
+    table in the largest batch (touched only where ids fell).
+    """
+
+    def __init__(self, threads: int, recycler: Recycler) -> None:
+        self._threads = threads
+        self._recycler = recycler
+        self._idle: list[Workbench] = []
+        self._lock = threading.Lock()
+
+    def find(self, batch: BatchIds) -> UniqueIds:
+        """See ``Backend.deduplicate``."""
+        num_ids, num_tables = batch.ids_n.shape[0], batch.features.num_tables
+        assert num_ids <= MAX_IDS, f"{num_ids} ids in one batch; the limit is {MAX_IDS}"
+        segments = _segments(batch)
+        table_ids_t = np.bincount(segments[:, 0], segments[:, 2] - segments[:, 1], num_tables).astype(np.int64)
+        job, found = self._job(batch.ids_n, segments, table_ids_t), self._found(num_ids)
+        bench = self._take(int(table_ids_t.max(initial=0)))
+        count = distinct(job, found, bench, self._threads)
+        self._give_back(bench)
+        tables_u = found.tables_u[:count]
+        return UniqueIds(
+            ids_u=found.ids_u[:count],
+            tables_u=tables_u,
+            table_start_t=np.searchsorted(tables_u, np.arange(num_tables + 1, dtype=np.int32)),
+            inverse_n=found.inverse_n,
+            occurrence_start_u=found.starts_u[: count + 1],
+            occurrences_n=found.occurrences_n,
+        )
+
+    def _job(self, ids_n: Int64s, segments_s3: Int64s, table_ids_t: Int64s) -> Job:
+        pieces = _pieces(segments_s3)
+        first_n, counts_n = self._recycler.arrays((np.int32, ids_n.shape[0]), (np.int64, ids_n.shape[0]))
+        return Job(
+            ids_n=plain(ids_n, np.int64),
+            segments_s3=segments_s3,
+            parts_r4=_parts(segments_s3, table_ids_t, self._threads),
+            pieces_c3=pieces,
+            first_n=first_n,
+            counts_n=counts_n,
+            sums_c2=np.empty((pieces.shape[0], 2), np.int64),
+        )
+
+    def _found(self, num_ids: int) -> Found:
+        wide, narrow = (np.int64, num_ids), (np.int32, num_ids)
+        return Found(*self._recycler.arrays(wide, narrow, (np.int64, num_ids + 1), narrow, narrow))
+
+    def _take(self, ids: int) -> Workbench:
+        entries = max(SMALLEST, 1 << max(0, 2 * ids - 1).bit_length())
+        with self._lock:
+            bench = self._idle.pop() if self._idle else None
+        if bench is None or bench.tables_wh2.shape[1] < entries:
+            bench = _new_bench(self._threads, entries)
+        return bench
+
+    def _give_back(self, bench: Workbench) -> None:
+        with self._lock:
+            if len(self._idle) < KEPT_BENCHES:
+                self._idle.append(bench)
+
+
+def _new_bench(threads: int, entries: int) -> Workbench:
+    return Workbench(
+        tables_wh2=allocate(threads, entries * 16).view(np.int64).reshape(threads, entries, 2),
+        stamps_w=np.zeros(threads, np.int64),
+        positions_wb=np.empty((threads, BLOCK), np.int32),
+        hashes_wb=np.empty((threads, BLOCK), np.uint64),
+    )
+
+
+def _segments(batch: BatchIds) -> Int64s:
+    """[F, 3] (table, start, end) of each feature, by table, features of a table in order."""
+    starts, tables = batch.feature_start_f, batch.features.tables_f
+    order = np.argsort(tables, kind="stable")
+    return np.stack([tables[order].astype(np.int64), starts[order], starts[order + 1]], axis=1)
+
+
+def _parts(segments_s3: Int64s, table_ids_t: Int64s, threads: int) -> Int64s:
+    """Cut tables that are large beside a thread's share, largest tables first."""
+    bounds = np.searchsorted(segments_s3[:, 0], np.arange(table_ids_t.shape[0] + 1))
+    share = max(1, int(table_ids_t.sum()) // (2 * threads), PIECE)
+    parts_t = np.clip(-(-table_ids_t // share), 0, threads)
+    rows = [
+        (bounds[table], bounds[table + 1], part, parts_t[table])
+        for table in np.argsort(-table_ids_t, kind="stable").tolist()
+        for part in range(int(parts_t[table]))
+    ]
+    return np.array(rows, np.int64).reshape(-1, 4)
+
+
+def _pieces(segments_s3: Int64s) -> Int64s:
+    """[C, 3] the segments, cut to at most PIECE positions."""
+    tables, starts, ends = segments_s3.T
+    counts = -(-(ends - starts) // PIECE)
+    segment_c = np.repeat(np.arange(segments_s3.shape[0]), counts)
+    within_c = np.arange(segment_c.shape[0]) - np.repeat(np.cumsum(counts) - counts, counts)
+    start_c = starts[segment_c] + within_c * PIECE
+    return np.stack([tables[segment_c], start_c, np.minimum(start_c + PIECE, ends[segment_c])], axis=1)

@@ -1,0 +1,86 @@
+"""Compile everything before the first batch, and say so when it takes time."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import llvmlite
+import numba
+import numpy as np
+
+from cuda.backend import UpdateRule
+from cuda.host.backend import HostBackend
+from cuda.host.cache import folder_stamp
+from cuda.host.compiled import KERNELS
+from cuda.host.numba_types import llvm
+from cuda.host.threads import require_safe_layer
+from cuda.plan import SUM, BatchIds, FeatureSet, Matrix, SlotPlan
+from pipeline.rows.layout import Column, RowLayout
+from pipeline.rows.spec import Initializer, TableSpec
+
+COLD_START_S = 25
+"""What compiling everything takes on two cores, about; see README."""
+
+
+def warm_up(announce: Callable[[str], None]) -> float:
+    """Compile every kernel, or load it from the cache on disk; returns the seconds it took.
+
+    Announces in one line when there is nothing in the cache yet. Raises NoThreadingLayer where Numba has no safe one. Blocks; call
+    it on a lane.
+    """
+    started = time.perf_counter()
+    marker = _marker()
+    if not marker.exists():
+        announce(f"compiling {len(KERNELS)} kernels, about {COLD_START_S} s, once (kept in {marker.parent})")
+    _run_everything()
+    require_safe_layer()
+    _touch(marker)
+    return time.perf_counter() - started
+
+
+def _marker() -> Path:
+    """A file beside the cached kernels that stands for all of them: same sources, same versions, same processor."""
+    folder = Path(KERNELS[0].stats.cache_path)
+    parts = [
+        folder_stamp(Path(__file__).parent),
+        numba.__version__,
+        llvmlite.__version__,
+        platform.python_version(),
+        llvm.get_host_cpu_name(),
+        llvm.get_host_cpu_features().flatten(),
+    ]
+    return folder / f"kernels-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}.warm"
+
+
+def _touch(marker: Path) -> None:
+    try:
+        os.close(os.open(marker, os.O_CREAT | os.O_WRONLY, 0o600))
+    except OSError:  # a cache that can no longer be written: the next start announces again, no harm
+        return
+
+
+def _run_everything() -> None:
+    """One tiny batch through every method. Kernels take one set of types each, so this compiles all there is."""
+    layout = RowLayout((Column("weight", "float32", 4, "weight"),))
+    features = FeatureSet(("f",), np.zeros(1, np.int32), np.full(1, 4, np.int32), np.full(1, SUM, np.int32), 1)
+    starts = np.array([0, 1], np.int64)
+    batch = BatchIds(features, 1, np.array([7], np.int64), starts, starts.reshape(1, 2), None)
+    backend = HostBackend(threads=1)
+    backend.open([TableSpec("t", layout, Initializer("zeros"), 0)], 1)
+    unique = backend.deduplicate(batch)
+    slots = np.zeros(1, np.int32)
+    backend.admit(slots, unique.tables_u, unique.ids_u)
+    plan = SlotPlan(batch, unique, backend.locate(unique.tables_u, unique.ids_u))
+    backend.write_rows(slots, *backend.read_rows(slots))
+    matrix = Matrix.of(np.zeros((1, 4), np.float32))
+    backend.gather_pool(plan, [matrix])
+    backend.sum_gradients(plan, [matrix])
+    backend.weight_gradients(plan, [matrix])
+    backend.update(plan, [matrix], [UpdateRule("sgd", (0.0,))], 1)
+    backend.forget(slots)
+    backend.close()
