@@ -15,6 +15,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -185,23 +186,24 @@ class RowStreamer:
         return commit
 
     def _freeze(self, step: int) -> _Frozen:
-        changed = self.changed.take()
-        try:
-            rows = self._source.freeze(changed.pieces, changed_since=self.committed_step)
-            dense = self._source.dense() if self.options.dense else None
-        except BaseException:
-            self.changed.put_back(changed)
-            raise
-        return _Frozen(step, self._clock(), changed, rows, dense, None)
+        return self._take(step, with_everything=False)
 
     def _freeze_all(self, step: int) -> _Frozen:
-        everything = self._source.freeze("all", changed_since=0)
-        try:
-            frozen = self._freeze(step)
-        except BaseException:
-            everything.close()
-            raise
-        return _Frozen(step, frozen.clock_ns, frozen.changed, frozen.rows, frozen.dense, everything)
+        return self._take(step, with_everything=True)
+
+    def _take(self, step: int, with_everything: bool) -> _Frozen:
+        """Inside the fence: swap references. What was done is undone if the source fails."""
+        with ExitStack() as undo:
+            changed = self.changed.take()
+            undo.callback(self.changed.put_back, changed)
+            rows = self._source.freeze(changed.pieces, changed_since=self.committed_step)
+            undo.callback(rows.close)
+            everything = self._source.freeze("all", changed_since=0) if with_everything else None
+            if everything is not None:
+                undo.callback(everything.close)
+            dense = self._source.dense() if self.options.dense else None
+            undo.pop_all()
+        return _Frozen(step, self._clock(), changed, rows, dense, everything)
 
     def _publish_changed(self, frozen: _Frozen) -> CommitFrame | None:
         self._last_number += 1
