@@ -1,0 +1,190 @@
+"""The command line: ``python -m pipeline``. Commands are thin; what they do is imported when they run.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or config, 130 interrupted after a clean drain.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipeline import __version__
+from pipeline.console import UsageError, guarded, list_stages, parse_ids, show_stage, split_config
+from pipeline.console.failures import DEBUG
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Train embedding tables larger than memory, and stream every changed row to a replica, bit for bit.",
+)
+
+Config = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="CONFIG|key=value", help="YAML files or names of shipped configs, and overrides"),
+]
+RunDir = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="directory of a run (its run.dir)")]
+Table = Annotated[str | None, typer.Option(metavar="T", help="name of a table")]
+
+
+def command(name: str, **settings: Any) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Register a command whose return value is the exit code."""
+
+    def register(function: Callable[..., int]) -> Callable[..., int]:
+        @wraps(function)
+        def run(*arguments: Any, **options: Any) -> None:
+            raise typer.Exit(guarded(lambda: function(*arguments, **options)))
+
+        app.command(name, **settings)(run)
+        return function
+
+    return register
+
+
+@app.callback(invoke_without_command=True)
+def common(
+    version: Annotated[bool, typer.Option("--version", help="print the version")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help=f"show tracebacks; may stand anywhere; also {DEBUG}=1")
+    ] = False,
+) -> None:
+    if debug:
+        os.environ[DEBUG] = "1"
+    if version:
+        typer.echo(f"rowstream {__version__}")
+        raise typer.Exit
+
+
+@command("run")
+def run_command(
+    config: Config = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="empty a run directory that already holds a run")
+    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with the run in the run directory")] = False,
+) -> int:
+    """Train. Figures go to RUN_DIR/summary.json."""
+    if resume:
+        raise UsageError(
+            "--resume comes with crash-safe checkpoints, which this version does not write yet; "
+            "start anew with --overwrite, or with another run.dir"
+        )
+    from pipeline.session import commands
+
+    return commands.run(*split_config(config or []), overwrite=overwrite)
+
+
+@command("check")
+def check_command(config: Config = None) -> int:
+    """Compose, validate and plan; run nothing."""
+    from pipeline.session import commands
+
+    return commands.check(*split_config(config or []))
+
+
+@command("show")
+def show_command(config: Config = None) -> int:
+    """Print the effective config with the origin of each key, and the graph."""
+    from pipeline.session import commands
+
+    return commands.show(*split_config(config or []))
+
+
+@command("stages")
+def stages_command(name: Annotated[str | None, typer.Argument(help="a stage, or package.module:Class")] = None) -> int:
+    """What can be used as a stage; with NAME its options, defaults and docs."""
+    return list_stages() if name is None else show_stage(name)
+
+
+# A negative id must not be taken for an option.
+@command("rows", context_settings={"ignore_unknown_options": True})
+def rows_command(
+    run_dir: RunDir,
+    table: Annotated[str, typer.Option(metavar="T", help="name of a table")],
+    ids: Annotated[list[str], typer.Option(metavar="ID ...", help="which rows, parted by spaces or commas")],
+    more_ids: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> int:
+    """Current weights, states and versions of some rows."""
+    wanted = parse_ids([*ids, *(more_ids or [])])
+    from pipeline.session import commands
+
+    return commands.rows(run_dir, table, wanted, as_json)
+
+
+@command("export")
+def export_command(
+    run_dir: RunDir,
+    out: Annotated[Path, typer.Option(metavar="F", help="npz file to write")],
+    table: Table = None,
+    dense: Annotated[bool, typer.Option("--dense", help="the dense weights instead of a table")] = False,
+) -> int:
+    """Write a whole table, or the dense weights, to an npz."""
+    if (table is None) == (not dense):
+        raise UsageError("name either one table (--table T) or the dense weights (--dense)")
+    from pipeline.session import commands
+
+    return commands.export(run_dir, table, dense, out)
+
+
+@command("replica")
+def replica_command(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="run directory, or directory of a stream")],
+    table: Table = None,
+    export: Annotated[Path | None, typer.Option(metavar="F", help="write the table to this npz at the end")] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="wait for more cuts instead of stopping at the last")
+    ] = False,
+    until_end: Annotated[bool, typer.Option("--until-end", help="with --follow: stop when the run has ended")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print figures as JSON, one object a line")] = False,
+) -> int:
+    """Follow a stream: apply its cuts, report lag, export a table."""
+    if (table is None) != (export is None):
+        raise UsageError("--table and --export go together: --table T --export F.npz")
+    from pipeline.replica import command as replica
+
+    return replica.follow(source, table=table, export=export, follow=follow, until_end=until_end, as_json=as_json)
+
+
+@command("bench")
+def bench_command(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME ...]", help="which; all when none is named")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="smaller sizes, for a first look")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="print tables for a README")] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write all figures to FILE")] = None,
+    listing: Annotated[bool, typer.Option("--list", help="only say which benchmarks there are")] = False,
+) -> int:
+    """Measure, each figure beside its peer."""
+    try:
+        from tools.bench.main import main as bench
+    except ModuleNotFoundError as error:
+        if error.name is None or not error.name.startswith("tools"):
+            raise
+        raise UsageError(
+            "the benchmarks come with a checkout, not with the installed package: clone, then make bench"
+        ) from error
+    return bench(names or [], quick, markdown=markdown, json_file=json_file, listing=listing)
+
+
+@command("schema")
+def schema_command() -> int:
+    """Print the JSON Schema of configs, for editors."""
+    from pipeline.session import commands
+
+    return commands.schema()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and leave the process with its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    # People add --debug where they stopped typing, so it counts wherever it stands.
+    app(["--debug", *(word for word in words if word != "--debug")] if "--debug" in words else words)
