@@ -20,6 +20,7 @@ from pipeline.flow.runtime_options import RUNTIME_KEYS, RuntimeOptions
 from pipeline.flow.stage import Stage
 
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+HEAD_KEYS = ("use", "enabled")
 Nodes = Sequence[StageNode] | Mapping[str, Mapping[str, Any] | None]
 
 
@@ -66,21 +67,31 @@ def _plan_stage(node: StageNode, problems: list[Problem], find: Callable[[str], 
     """None when the stage is disabled or wrong; what is wrong goes to ``problems``."""
     path = f"stages.{node.name}"
     given = {str(key): value for key, value in node.options.items()}
-    runtime = _validate(
-        RuntimeOptions, {key: given.pop(key) for key in RUNTIME_KEYS if key in given}, path, problems, ()
-    )
-    if runtime is None or not runtime.enabled:
+    head = _validate(RuntimeOptions, {key: given[key] for key in HEAD_KEYS if key in given}, path, problems, ())
+    if head is None:
         return None
-    use = node.use or runtime.use or node.name
-    try:
-        stage_class = find(use)
-    except GraphError as error:
-        problems.append(Problem(path if use == node.name else f"{path}.use", str(error)))
+    stage_class = _find_class(node, head, problems, find) if head.enabled else None
+    # A source has policies of its own for what it reads; the keys then are its options.
+    own = () if stage_class is None else set(stage_class.Options.model_fields) - set(HEAD_KEYS)
+    keys = [key for key in RUNTIME_KEYS if key in given and key not in own]
+    runtime = _validate(RuntimeOptions, {key: given.pop(key) for key in keys}, path, problems, ())
+    if runtime is None or stage_class is None:
         return None
     options = _validate(stage_class.Options, given, path, problems, RUNTIME_KEYS)
     if options is None:
         return None
-    return PlannedStage(node.name, use, stage_class, options, runtime)
+    return PlannedStage(node.name, node.use or runtime.use or node.name, stage_class, options, runtime)
+
+
+def _find_class(
+    node: StageNode, head: RuntimeOptions, problems: list[Problem], find: Callable[[str], type[Stage]]
+) -> type[Stage] | None:
+    path, use = f"stages.{node.name}", node.use or head.use or node.name
+    try:
+        return find(use)
+    except GraphError as error:
+        problems.append(Problem(path if use == node.name else f"{path}.use", str(error)))
+        return None
 
 
 def _validate(

@@ -1,4 +1,7 @@
-"""What the runtime gives every stage, built in or not: the keys of a stage's config that are not its own options."""
+"""What the runtime gives every stage, built in or not: the keys of a stage's config that are not its own options.
+
+A key that a stage's ``Options`` declare themselves (``on_error`` of a source, for the lines it reads) is the stage's.
+"""
 
 from __future__ import annotations
 
