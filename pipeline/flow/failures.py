@@ -22,20 +22,20 @@ class Failures:
 
     def __init__(self) -> None:
         self.first: BaseException | None = None
+        self._noted: list[BaseException] = []
 
     def note(self, error: BaseException) -> None:
-        """Keep ``error`` if it is the first, or note it on the first. The run's own cancellations are no errors."""
-        if isinstance(error, asyncio.CancelledError) or (
-            self.first is not None and self.first in (error, error.__cause__)
-        ):
-            return
+        """Keep ``error`` if it is the first, or note it on the first, once. Cancellations are no errors."""
         if isinstance(error, BaseExceptionGroup):
             for inner in error.exceptions:
                 self.note(inner)
+        elif isinstance(error, asyncio.CancelledError) or any(one in (error, error.__cause__) for one in self._noted):
+            return
         elif self.first is None:
             self.first = error
         else:
             self.first.add_note(f"then: {type(error).__name__}: {error}")
+        self._noted.append(error)
 
     async def watch(self, stage: str, work: Awaitable[None], where: str = "") -> None:
         """Await ``work`` on behalf of ``stage`` and note what it raises, named. The error goes on to the task group."""

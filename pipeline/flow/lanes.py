@@ -211,6 +211,10 @@ class Lanes:
         if first is not None:
             raise first
 
+    async def aclose(self, timeout_s: float = 10.0) -> None:
+        """The same without blocking the loop, which may have to deliver results meanwhile."""
+        await asyncio.to_thread(self.close, timeout_s)
+
     def __enter__(self) -> Lanes:
         return self
 
@@ -218,3 +222,11 @@ class Lanes:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    async def __aenter__(self) -> Lanes:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
