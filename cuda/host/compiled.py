@@ -1,6 +1,7 @@
 """How functions of this room are compiled: ``kernel`` is called from Python, ``device`` from kernels.
 
 Both release the GIL, follow IEEE arithmetic (no fastmath: nothing is reassociated or contracted) and divide by zero as numpy does.
+A ``prange`` body only calls ``device`` functions: writes to an array inside a NamedTuple got lost when they stood in the body itself.
 Nothing is compiled at import; ``warm_up`` compiles everything at once.
 """
 

@@ -51,31 +51,41 @@ def prefetch_row_to_write(address: int, num_bytes: int) -> None:
         prefetch_write(address + line)
 
 
+@device
+def _read_some(pool: Pool, slots_m: Int32s, rows_mb: RowBytes, versions_m: Int64s, first: int, last: int) -> None:
+    width = rows_mb.shape[1]
+    for m in range(first, last):
+        prefetch_row(row_address(pool, slots_m[min(m + AHEAD, last - 1)]), width)
+        copy(rows_mb.ctypes.data + m * width, row_address(pool, slots_m[m]), ONE, width >> 2)
+        versions_m[m] = pool.versions_s[slots_m[m]]
+
+
+@device
+def _write_some(pool: Pool, slots_m: Int32s, rows_mb: RowBytes, versions_m: Int64s, first: int, last: int) -> None:
+    width = rows_mb.shape[1]
+    for m in range(first, last):
+        prefetch_row_to_write(row_address(pool, slots_m[min(m + AHEAD, last - 1)]), width)
+        copy(row_address(pool, slots_m[m]), rows_mb.ctypes.data + m * width, ONE, width >> 2)
+        pool.versions_s[slots_m[m]] = versions_m[m]
+
+
 @parallel_kernel
 def read_rows(pool: Pool, slots_m: Int32s, rows_mb: RowBytes, versions_m: Int64s, threads: int) -> None:
     """Copy the first bytes of each slot's row to ``rows_mb``, and its version."""
     taken = np.zeros(1, np.int64)
-    count, width = rows_mb.shape
     for _ in prange(threads):
-        start = take(taken, 0, CHUNK)
-        while start < count:
-            for m in range(start, min(start + CHUNK, count)):
-                prefetch_row(row_address(pool, slots_m[min(m + AHEAD, count - 1)]), width)
-                copy(rows_mb.ctypes.data + m * width, row_address(pool, slots_m[m]), ONE, width >> 2)
-                versions_m[m] = pool.versions_s[slots_m[m]]
-            start = take(taken, 0, CHUNK)
+        first = take(taken, 0, CHUNK)
+        while first < slots_m.shape[0]:
+            _read_some(pool, slots_m, rows_mb, versions_m, first, min(first + CHUNK, slots_m.shape[0]))
+            first = take(taken, 0, CHUNK)
 
 
 @parallel_kernel
 def write_rows(pool: Pool, slots_m: Int32s, rows_mb: RowBytes, versions_m: Int64s, threads: int) -> None:
     """Copy ``rows_mb`` to the front of each slot's row, and set its version. Slots are distinct."""
     taken = np.zeros(1, np.int64)
-    count, width = rows_mb.shape
     for _ in prange(threads):
-        start = take(taken, 0, CHUNK)
-        while start < count:
-            for m in range(start, min(start + CHUNK, count)):
-                prefetch_row_to_write(row_address(pool, slots_m[min(m + AHEAD, count - 1)]), width)
-                copy(row_address(pool, slots_m[m]), rows_mb.ctypes.data + m * width, ONE, width >> 2)
-                pool.versions_s[slots_m[m]] = versions_m[m]
-            start = take(taken, 0, CHUNK)
+        first = take(taken, 0, CHUNK)
+        while first < slots_m.shape[0]:
+            _write_some(pool, slots_m, rows_mb, versions_m, first, min(first + CHUNK, slots_m.shape[0]))
+            first = take(taken, 0, CHUNK)

@@ -1,0 +1,309 @@
+"""What every backend keeps. Inherit ``BackendContract`` and provide the fixtures ``backend`` and ``make``; nothing else is needed.
+
+The oracle is ``tests.cuda.reference``; answers must equal it bit for bit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from cuda.backend import Backend
+from cuda.plan import MEAN, NONE, SUM, BatchIds, SlotPlan
+from pipeline.rows.codec import find_codec
+from tests.cuda import cases, reference
+from tests.cuda.cases import Random, Table
+
+NUM_SLOTS = 4096
+VERSION = (3 << 40) | 17
+
+
+@pytest.fixture
+def random() -> Random:
+    return np.random.default_rng()
+
+
+class BackendContract:
+    """``make(threads)`` gives an unopened backend; ``backend`` is an unopened one as well. Both are closed by the fixtures."""
+
+    def open(self, backend: Backend, tables: list[Table]) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+        """Open with NUM_SLOTS slots, and give them in random order."""
+        backend.open([table.spec for table in tables], NUM_SLOTS)
+        return np.random.default_rng().permutation(NUM_SLOTS).astype(np.int32)
+
+    # ids
+
+    @pytest.mark.parametrize("num_samples", [0, 1, 2, 33])
+    def test_distinct_ids_are_found_in_order_of_first_occurrence(
+        self, backend: Backend, random: Random, num_samples: int
+    ) -> None:
+        for _ in range(5):
+            _, made = cases.mixed(random, num_samples)
+            reference.check_unique(made, backend.deduplicate(made))
+
+    @pytest.mark.parametrize("spread", [1, 50, 10**6])
+    def test_one_table_with_many_ids_is_deduplicated_like_any_other(
+        self, backend: Backend, random: Random, spread: int
+    ) -> None:
+        made = cases.batch(random, [4, 4], [1, 0, 1], [SUM, SUM, NONE], 2500, longest=8, spread=spread)
+        reference.check_unique(made, backend.deduplicate(made))
+
+    def test_results_of_deduplication_outlive_later_calls(self, backend: Backend, random: Random) -> None:
+        batches = [cases.mixed(random, 20)[1] for _ in range(8)]
+        results = [backend.deduplicate(made) for made in batches]
+        for made, unique in zip(batches, results, strict=True):
+            reference.check_unique(made, unique)
+
+    def test_pairs_are_located_until_their_slot_is_forgotten_or_given_away(
+        self, backend: Backend, random: Random
+    ) -> None:
+        tables, made = cases.mixed(random, 40)
+        slots = self.open(backend, tables)
+        plan = cases.fill(backend, random, made, slots)
+        unique, count = plan.unique, plan.unique.count
+        np.testing.assert_array_equal(plan.slots_u, slots[:count])
+        bound = backend.pairs(slots[: count + 1])
+        np.testing.assert_array_equal(bound[0][:count], unique.tables_u)
+        np.testing.assert_array_equal(bound[1][:count], unique.ids_u)
+        assert bound[0][count] == -1
+
+        backend.forget(slots[0:count:2])
+        expected = slots[:count].copy()
+        expected[0::2] = -1
+        np.testing.assert_array_equal(backend.locate(unique.tables_u, unique.ids_u), expected)
+
+        backend.admit(slots[1:2], unique.tables_u[:1], unique.ids_u[:1])
+        expected[:2] = slots[1], -1
+        np.testing.assert_array_equal(backend.locate(unique.tables_u, unique.ids_u), expected)
+
+    # rows
+
+    def test_rows_and_versions_come_back_as_written(self, backend: Backend, random: Random) -> None:
+        slots = self.open(backend, cases.mixed(random)[0])[:500]
+        rows = random.integers(0, 256, (500, backend.row_bytes), dtype=np.uint8)
+        versions = random.integers(0, 2**62, 500)
+        backend.write_rows(slots, rows, versions)
+        order = random.permutation(500)
+        read_rows, read_versions = backend.read_rows(slots[order])
+        np.testing.assert_array_equal(read_rows, rows[order])
+        np.testing.assert_array_equal(read_versions, versions[order])
+        np.testing.assert_array_equal(backend.read_versions(slots[order]), versions[order])
+
+    def test_narrow_rows_leave_the_rest_of_a_slot_alone(self, backend: Backend, random: Random) -> None:
+        slots = self.open(backend, cases.mixed(random)[0])[:40]
+        wide = random.integers(0, 256, (40, backend.row_bytes), dtype=np.uint8)
+        narrow = random.integers(0, 256, (40, 48), dtype=np.uint8)
+        backend.write_rows(slots, wide, np.zeros(40, np.int64))
+        backend.write_rows(slots, narrow, np.ones(40, np.int64))
+        wide[:, :48] = narrow
+        np.testing.assert_array_equal(backend.read_rows(slots)[0], wide)
+
+    @pytest.mark.parametrize("codec", ["fp32", "fp16"])
+    def test_encoded_rows_are_the_codec_applied_to_the_weights(
+        self, backend: Backend, random: Random, codec: str
+    ) -> None:
+        tables, made = cases.mixed(random, 30)
+        plan = cases.fill(backend, random, made, self.open(backend, tables))
+        weights = backend.read_rows(plan.slots_u)[0][:, :16].view(np.float32)
+        encoded = backend.encode_rows(plan.slots_u, codec, 4)
+        np.testing.assert_array_equal(encoded, find_codec(codec).encode(weights))
+
+    # forward
+
+    @pytest.mark.parametrize("num_samples", [0, 1, 9, 40])
+    @pytest.mark.parametrize("weighted", [False, True])
+    def test_gathered_rows_are_the_reference_to_the_last_bit(
+        self, backend: Backend, random: Random, num_samples: int, weighted: bool
+    ) -> None:
+        tables, made = cases.mixed(random, num_samples, weighted)
+        plan = cases.fill(backend, random, made, self.open(backend, tables))
+        self.check_gather(backend, plan)
+
+    def test_one_giant_bag_is_pooled_in_order(self, backend: Backend, random: Random) -> None:
+        dims = [20]
+        tables = cases.tables(dims)
+        made = cases.batch(random, dims, [0, 0], [MEAN, SUM], 1, longest=3000, spread=200)
+        self.check_gather(backend, cases.fill(backend, random, made, self.open(backend, tables)))
+
+    def check_gather(self, backend: Backend, plan: SlotPlan) -> None:
+        outs = cases.poisoned_outputs(plan.batch)
+        backend.gather_pool(plan, [matrix for matrix in cases.matrices(outs) if matrix is not None])
+        for out, expected in zip(outs, reference.gather(plan.batch, cases.rows_of(backend, plan)), strict=True):
+            assert cases.same_bits(out, expected)
+            assert out.base is None or np.isnan(out.base[:, out.shape[1] :]).all(), "wrote outside the matrix"
+
+    # backward
+
+    @pytest.mark.parametrize("without", [[], [3], [0, 3, 6]])
+    @pytest.mark.parametrize("weighted", [False, True])
+    def test_summed_gradients_are_the_reference_to_the_last_bit(
+        self, backend: Backend, random: Random, weighted: bool, without: list[int]
+    ) -> None:
+        tables, made = cases.mixed(random, 21, weighted)
+        plan = cases.fill(backend, random, made, self.open(backend, tables))
+        grads = cases.gradients(random, made, without)
+        sums = backend.sum_gradients(plan, cases.matrices(grads))
+        assert sums.shape == (plan.unique.count, 1024)
+        for found, expected in zip(sums, reference.sum_gradients(made, grads).values(), strict=True):
+            assert cases.same_bits(found[: expected.shape[0]], expected)
+            assert not found[expected.shape[0] :].any()
+
+    def test_a_first_gradient_is_copied_so_negative_zero_survives(self, backend: Backend, random: Random) -> None:
+        dims = [8]
+        made = cases.batch(random, dims, [0], [SUM], 30, longest=1, spread=10**6)
+        plan = cases.fill(backend, random, made, self.open(backend, cases.tables(dims)))
+        grads = np.full((30, 8), -0.0, np.float32)
+        single = np.diff(plan.unique.occurrence_start_u) == 1
+        assert np.signbit(backend.sum_gradients(plan, cases.matrices([grads]))[single]).all()
+
+    @pytest.mark.parametrize("without", [[], [0, 3]])
+    @pytest.mark.parametrize("weighted", [False, True])
+    def test_gradients_of_weights_are_the_reference_to_the_last_bit(
+        self, backend: Backend, random: Random, weighted: bool, without: list[int]
+    ) -> None:
+        tables, made = cases.mixed(random, 21, weighted)
+        plan = cases.fill(backend, random, made, self.open(backend, tables))
+        grads = cases.gradients(random, made, without)
+        found = backend.weight_gradients(plan, cases.matrices(grads))
+        assert cases.same_bits(found, reference.weight_gradients(made, cases.rows_of(backend, plan), grads))
+
+    # update
+
+    @pytest.mark.parametrize("num_samples", [0, 1, 40])
+    @pytest.mark.parametrize("weighted", [False, True])
+    def test_updated_rows_are_the_reference_to_the_last_bit(
+        self, backend: Backend, random: Random, num_samples: int, weighted: bool
+    ) -> None:
+        tables, made = cases.mixed(random, num_samples, weighted)
+        plan = cases.fill(backend, random, made, self.open(backend, tables))
+        for version in (VERSION, VERSION + 1):
+            self.check_update(backend, plan, tables, cases.gradients(random, made, [3]), version)
+
+    def test_a_row_hit_by_every_sample_is_updated_once(self, backend: Backend, random: Random) -> None:
+        dims = [16, 68]
+        tables = cases.tables(dims)
+        made = cases.batch(random, dims, [0, 1, 1], [SUM, MEAN, SUM], 700, longest=2, spread=1)
+        plan = cases.fill(backend, random, made, self.open(backend, tables))
+        self.check_update(backend, plan, tables, cases.gradients(random, made), VERSION)
+
+    def check_update(
+        self, backend: Backend, plan: SlotPlan, tables: list[Table], grads: list[cases.Floats | None], version: int
+    ) -> None:
+        before = cases.rows_of(backend, plan)
+        backend.update(plan, cases.matrices(grads), [table.rule for table in tables], version)
+        after = cases.rows_of(backend, plan)
+        for (table, number), gradient in reference.sum_gradients(plan.batch, grads).items():
+            expected = reference.apply_rule(
+                tables[table].rule, tables[table].spec, before[table, number], gradient
+            )
+            assert cases.same_bits(after[table, number], expected)
+        assert (backend.read_versions(plan.slots_u) == version).all()
+
+    def test_rows_outside_the_batch_do_not_change(self, backend: Backend, random: Random) -> None:
+        tables, made = cases.mixed(random, 30)
+        slots = self.open(backend, tables)
+        plan = cases.fill(backend, random, made, slots)
+        others = slots[plan.unique.count :]
+        rows = random.integers(0, 256, (others.shape[0], backend.row_bytes), dtype=np.uint8)
+        backend.write_rows(others, rows, np.full(others.shape[0], 5))
+        backend.update(plan, cases.matrices(cases.gradients(random, made)), [t.rule for t in tables], VERSION)
+        found, versions = backend.read_rows(others)
+        np.testing.assert_array_equal(found, rows)
+        assert (versions == 5).all()
+
+    # what must make no difference
+
+    def steps(self, backend: Backend, tables: list[Table], batches: list[BatchIds], seed: int) -> list[bytes]:
+        """Forward and backward over some batches: everything that comes out, with slots in random order."""
+        slots, random = self.open(backend, tables), np.random.default_rng(seed)
+        results: list[bytes] = []
+        for step, made in enumerate(batches):
+            plan = cases.fill(backend, random, made, slots)
+            outs, grads = cases.poisoned_outputs(made), cases.gradients(random, made)
+            backend.gather_pool(plan, [matrix for matrix in cases.matrices(outs) if matrix is not None])
+            sums = backend.sum_gradients(plan, cases.matrices(grads))
+            weights = backend.weight_gradients(plan, cases.matrices(grads))
+            backend.update(plan, cases.matrices(grads), [table.rule for table in tables], step + 1)
+            rows, versions = backend.read_rows(plan.slots_u)
+            results += [array.tobytes() for array in (*outs, sums, weights, rows, versions)]
+            backend.forget(plan.slots_u)
+        return results
+
+    def test_threads_and_slots_make_no_difference(self, make: Callable[[int], Backend], random: Random) -> None:
+        tables, first = cases.mixed(random, 60)
+        batches = [first, *(cases.mixed(random, 60, weighted=True)[1] for _ in range(3))]
+        expected = self.steps(make(1), tables, batches, seed=1)
+        for threads in (1, 2, 5):
+            assert self.steps(make(threads), tables, batches, seed=1) == expected
+
+    def test_callers_on_several_threads_do_not_meet(self, make: Callable[[int], Backend], random: Random) -> None:
+        tables, first = cases.mixed(random, 60)
+        batches = [first, *(cases.mixed(random, 60)[1] for _ in range(5))]
+        backends = [make(2) for _ in range(3)]
+        expected = self.steps(make(2), tables, batches, seed=1)
+        with ThreadPoolExecutor(3) as lanes:
+            runs = lanes.map(lambda backend: self.steps(backend, tables, batches, seed=1), backends)
+            assert all(run == expected for run in runs)
+
+    def test_one_backend_serves_several_threads(self, backend: Backend, random: Random) -> None:
+        tables, made = cases.mixed(random, 60)
+        plan = cases.fill(backend, random, made, self.open(backend, tables))
+        rows = backend.read_rows(plan.slots_u)[0]
+
+        def lane(number: int) -> None:
+            for _ in range(20):
+                if number == 0:
+                    reference.check_unique(made, backend.deduplicate(made))
+                elif number == 1:
+                    np.testing.assert_array_equal(backend.read_rows(plan.slots_u)[0], rows)
+                else:
+                    np.testing.assert_array_equal(
+                        backend.locate(plan.unique.tables_u, plan.unique.ids_u), plan.slots_u
+                    )
+
+        with ThreadPoolExecutor(3) as lanes:
+            list(lanes.map(lane, range(3)))
+
+    # misuse
+
+    async def test_the_event_loop_may_not_call_it(self, backend: Backend, random: Random) -> None:
+        tables, made = cases.mixed(random)
+        slots = await asyncio.to_thread(self.open, backend, tables)
+        plan = await asyncio.to_thread(cases.fill, backend, random, made, slots)
+        unique, rules = plan.unique, [table.rule for table in tables]
+        grads = cases.matrices(cases.gradients(random, made))
+        outs = [matrix for matrix in cases.matrices(cases.poisoned_outputs(made)) if matrix is not None]
+        rows, versions = await asyncio.to_thread(backend.read_rows, slots[:1])
+        calls: dict[str, Callable[[], object]] = {
+            "open": lambda: backend.open([table.spec for table in tables], 1),
+            "deduplicate": lambda: backend.deduplicate(made),
+            "locate": lambda: backend.locate(unique.tables_u, unique.ids_u),
+            "admit": lambda: backend.admit(slots[-1:], unique.tables_u[:1], unique.ids_u[:1]),
+            "forget": lambda: backend.forget(slots[-1:]),
+            "pairs": lambda: backend.pairs(slots[:1]),
+            "read_rows": lambda: backend.read_rows(slots[:1]),
+            "read_versions": lambda: backend.read_versions(slots[:1]),
+            "write_rows": lambda: backend.write_rows(slots[:1], rows, versions),
+            "gather_pool": lambda: backend.gather_pool(plan, outs),
+            "sum_gradients": lambda: backend.sum_gradients(plan, grads),
+            "weight_gradients": lambda: backend.weight_gradients(plan, grads),
+            "update": lambda: backend.update(plan, grads, rules, 1),
+            "encode_rows": lambda: backend.encode_rows(slots[:1], "fp32", 4),
+        }
+        for name, call in calls.items():
+            with pytest.raises(RuntimeError, match=f"{name} was called on the event loop's thread"):
+                call()
+
+    def test_a_pool_too_large_for_memory_says_how_many_rows_would_fit(self, backend: Backend, random: Random) -> None:
+        specs = [table.spec for table in cases.mixed(random)[0]]
+        with pytest.raises(MemoryError, match=r"at most \d+ rows would fit"):
+            backend.open(specs, 1 << 40)
+
+    def test_closing_twice_is_allowed(self, backend: Backend, random: Random) -> None:
+        self.open(backend, cases.mixed(random)[0])
+        backend.close()
+        backend.close()
