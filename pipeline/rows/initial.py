@@ -17,7 +17,7 @@ The formula, all words uint64 and mod 2**64 (``mix`` is the finaliser of SplitMi
 ``low``, ``high``, ``mean`` and ``std`` are first rounded to float32; high - low, scale * u and the sum are each
 rounded to float32 once, to nearest even, and never fused. So every machine, language and device gets the same bits,
 whatever the order of the ids. A normal weight is a sum of twelve uniform numbers (Irwin-Hall), which needs no
-logarithm and therefore no library's rounding.
+logarithm and therefore no library's rounding; its tails are a little lighter (0.22 % beyond three deviations, not 0.27).
 
 Legend: n ids; d dim; w float32 words of a packed row, of which the first d are weights.
 """

@@ -1,0 +1,114 @@
+"""Codecs agree with numpy, bit for bit, on every half and on every kind of float."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from pipeline.rows.codec import CODECS, find_codec
+from pipeline.rows.errors import BadShape, UnknownCodec
+from pipeline.rows.half import _encode
+
+FP16, FP32 = find_codec("fp16"), find_codec("fp32")
+HALVES = np.arange(1 << 16, dtype=np.uint16)
+Bits = npt.NDArray[np.uint32]
+
+
+def encoded(bits_n: Bits) -> npt.NDArray[np.uint16]:
+    return FP16.encode(bits_n.view(np.float32).reshape(-1, 1)).view(np.uint16).ravel()
+
+
+def expected(bits_n: Bits) -> npt.NDArray[np.uint16]:
+    """numpy's rounding; for NaN, whose bits machines differ in, the documented rule."""
+    with np.errstate(all="ignore"):
+        halves = bits_n.view(np.float32).astype(np.float16).view(np.uint16)
+    payload = (bits_n >> 13) & 0x3FF
+    nan = (bits_n >> 16) & 0x8000 | 0x7C00 | np.where(payload == 0, 1, payload)
+    return np.where(np.isnan(bits_n.view(np.float32)), nan.astype(np.uint16), halves)
+
+
+def test_every_half_decodes_as_in_numpy_and_encodes_to_itself() -> None:
+    decoded = FP16.decode(HALVES.view(np.uint8).reshape(-1, 2), 1)
+    wide = HALVES.view(np.float16).astype(np.float32).view(np.uint32)
+    nan = np.isnan(HALVES.view(np.float16))
+    bits_n = HALVES[nan].astype(np.uint32)
+    wide[nan] = (bits_n & 0x8000) << 16 | 0x7F800000 | (bits_n & 0x3FF) << 13
+    assert (decoded.view(np.uint32).ravel() == wide).all()
+    assert (encoded(decoded.view(np.uint32).ravel()) == HALVES).all()
+
+
+def test_every_exponent_rounds_to_nearest_with_ties_to_even() -> None:
+    """Around each half and half way to the next: the float itself, one below, one above; both signs."""
+    half = HALVES[HALVES < 0x7C00].view(np.float16).astype(np.float32)
+    middle = ((half[:-1].astype(np.float64) + half[1:]) / 2).astype(np.float32)
+    around = np.concatenate([half, middle, [65504, 65519.996, 65520, 65536]]).astype(np.float32).view(np.uint32)
+    bits_n = np.concatenate([around - 1, around, around + 1])
+    bits_n = np.concatenate([bits_n, bits_n | 0x80000000]).astype(np.uint32)
+    assert (encoded(bits_n) == expected(bits_n)).all()
+    assert encoded(np.array([0x33000000, 0x33000001, 0x3F801000, 0x3F803000], np.uint32)).tolist() == [
+        0,
+        1,
+        0x3C00,
+        0x3C02,
+    ]
+
+
+def test_edges_and_nan_payloads() -> None:
+    edges = [0, 0x80000000, 1, 0x807FFFFF, 0x00800000, 0x7F7FFFFF, 0xFF7FFFFF, 0x7F800000, 0xFF800000]
+    nans = [0x7F800001, 0xFF800001, 0x7FC00000, 0xFFC00000, 0x7FFFFFFF, 0x7F801FFF, 0x7F802000, 0xFFABCDEF]
+    bits_n = np.array(edges + nans, dtype=np.uint32)
+    assert (encoded(bits_n) == expected(bits_n)).all()
+    assert np.isnan(encoded(np.array(nans, np.uint32)).view(np.float16)).all()
+
+
+def test_random_bits_agree_with_numpy() -> None:
+    bits_n = np.random.default_rng().integers(0, 1 << 32, 1 << 20, dtype=np.uint32)
+    assert (encoded(bits_n) == expected(bits_n)).all()
+
+
+def test_fp32_keeps_every_bit() -> None:
+    weights = np.random.default_rng().integers(0, 1 << 32, (100, 7), dtype=np.uint32)
+    rows = FP32.encode(weights.view(np.float32))
+    assert rows.shape == (100, 28)
+    assert rows.tobytes() == weights.astype("<u4").tobytes()
+    assert (FP32.decode(rows, 7).view(np.uint32) == weights).all()
+
+
+@pytest.mark.parametrize("name", list(CODECS))
+@pytest.mark.parametrize("dim", [1, 3, 64])
+def test_rows_come_from_any_layout_and_results_belong_to_the_caller(name: str, dim: int) -> None:
+    codec = find_codec(name)
+    wide = np.random.default_rng().standard_normal((50, dim + 5)).astype(np.float32)
+    wide[:, dim:] = np.nan
+    plain = np.ascontiguousarray(wide[:, :dim])
+    rows = codec.encode(plain)
+    assert rows.shape == (50, codec.row_bytes(dim))
+    fixed = plain.copy()
+    fixed.flags.writeable = False
+    for source in (wide[:, :dim], np.asfortranarray(plain), fixed, plain[::-1][::-1]):
+        assert (codec.encode(source) == rows).all()
+    assert (codec.encode(wide[::2, :dim]) == rows[::2]).all()
+    assert (codec.encode(plain[::-1]) == rows[::-1]).all()
+    assert (codec.encode(np.broadcast_to(plain[:1], (9, dim))) == rows[0]).all()
+    decoded = codec.decode(np.frombuffer(rows.tobytes(), np.uint8).reshape(rows.shape), dim)
+    for result in (codec.encode(plain), decoded, codec.decode(rows, dim)):
+        assert result.flags.writeable
+        assert not np.shares_memory(result, plain)
+        assert not np.shares_memory(result, rows)
+    assert codec.encode(plain[:0]).shape == (0, codec.row_bytes(dim))
+    assert codec.decode(rows[:0], dim).shape == (0, dim)
+
+
+def test_every_layout_uses_one_compiled_kernel() -> None:
+    FP16.encode(np.zeros((2, 3), np.float32))
+    assert len(_encode.signatures) == 1
+
+
+def test_wrong_shapes_and_names_are_refused() -> None:
+    with pytest.raises(BadShape, match=r"float32 \[n, dim\]; got float64 \(2, 3\)"):
+        FP16.encode(np.zeros((2, 3)))  # type: ignore[arg-type]
+    with pytest.raises(BadShape, match=r"uint8 \[n, 6\] for dim 3; got uint8 \(2, 5\)"):
+        FP16.decode(np.zeros((2, 5), np.uint8), 3)
+    with pytest.raises(UnknownCodec, match="no codec 'fp8'; the codecs are fp32, fp16"):
+        find_codec("fp8")
