@@ -79,13 +79,19 @@ class Arranger:
         self._taken = cursor.taken
         self._epoch, self._index = cursor.epoch, cursor.index
         self._samples = cursor.samples
-        self.skipped = cursor.skipped
-        """Bad lines met so far."""
+        self._skipped = cursor.skipped
+        self._trailing = 0
+        self._at = ("", -1)
         self._window: list[Samples] = []
         self._window_begin: Cursor | None = None
         self._ready: deque[_Segment] = deque()
         self._num_ready = 0
         self._last: Cursor | None = None
+
+    @property
+    def skipped(self) -> int:
+        """Bad lines met so far."""
+        return self._skipped + self._trailing
 
     @property
     def empty(self) -> bool:
@@ -100,7 +106,8 @@ class Arranger:
     def add(self, block: Block) -> list[Arranged]:
         """Take the next block of this epoch."""
         samples, lead = block.samples, min(self._drop, block.samples.num_samples)
-        skipped_s = block.skipped_s[block.skipped_s >= self._drop] - lead
+        skipped_s = self._lines_in(block)
+        skipped_s = skipped_s[skipped_s >= self._drop] - lead
         self._drop -= lead
         stop = samples.num_samples
         if self.plan.take is not None:
@@ -114,21 +121,31 @@ class Arranger:
             index=self._index,
         )
         self._take(samples.cut(lead, stop), begin, skipped_s)
+        self._trailing = int(np.count_nonzero(skipped_s == samples.num_samples - lead))
+        self._skipped += len(skipped_s) - self._trailing
         return self._batches()
+
+    def _lines_in(self, block: Block) -> Int64s:
+        """The block's bad lines. Who resumes at (offset, drop) reads the lines behind the last sample dropped again:
+        so those at the end of a block belong to the next one, if that one has the same offset."""
+        at, carried = (block.file, block.offset), self._trailing
+        if at != self._at:
+            self._skipped, self._at, carried = self._skipped + carried, at, 0
+        self._trailing = 0
+        return np.concatenate([np.zeros(carried, np.int64), block.skipped_s])
 
     def _take(self, samples: Samples, begin: Cursor, skipped_s: Int64s) -> None:
         if self.plan.shuffle == 0:
             if samples.num_samples:
-                self._put(samples, replace(begin, skipped=self.skipped), skipped_s)
+                self._put(samples, replace(begin, skipped=self._skipped), skipped_s)
             self._index += samples.num_samples
-            self.skipped += len(skipped_s)
             return
         at = 0
         while at < samples.num_samples:
             if self._window_begin is None:
                 before = int(np.searchsorted(skipped_s, at))
                 self._window_begin = replace(
-                    begin, drop=begin.drop + at, index=self._index, skipped=self.skipped + before
+                    begin, drop=begin.drop + at, index=self._index, skipped=self._skipped + before
                 )
             room = self.plan.shuffle - (self._index - self._window_begin.index)
             part = samples.cut(at, min(at + room, samples.num_samples))
@@ -137,7 +154,6 @@ class Arranger:
             self._index += part.num_samples
             if part.num_samples == room:
                 self._close_window()
-        self.skipped += len(skipped_s)
 
     def _close_window(self) -> None:
         """Permute what the window holds and make it ready."""

@@ -84,7 +84,9 @@ def drive(make: Callable[[], Source], state: Any = None, limit: int | None = Non
     return done
 
 
-def run_stage(make: Callable[[], Stage], batches: list[RawBatch], state: Any = None) -> tuple[list[RawBatch], Any, Drive]:
+def run_stage(
+    make: Callable[[], Stage], batches: list[RawBatch], state: Any = None
+) -> tuple[list[RawBatch], Any, Drive]:
     """Push batches through a stage with a lane; returns what came out, drained, and the state before the drain."""
     drive = Drive()
 
@@ -114,7 +116,11 @@ def plain(batch: RawBatch) -> dict[str, Any]:
         "labels": batch.labels_b.tolist(),
         "dense": batch.dense_bd.tolist(),
         "features": {
-            name: (bags.ids_n.tolist(), bags.offsets_b.tolist(), None if bags.weights_n is None else bags.weights_n.tolist())
+            name: (
+                bags.ids_n.tolist(),
+                bags.offsets_b.tolist(),
+                None if bags.weights_n is None else bags.weights_n.tolist(),
+            )
             for name, bags in batch.features.items()
         },
         "cursor": dict(batch.cursor),
