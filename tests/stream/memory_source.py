@@ -55,7 +55,9 @@ class MemorySnapshot:
     def read(self, table: str, ids_n: Int64s) -> Read:
         assert not self.closed, "read after close"
         self.source.on_read()
-        if self.source.lost_reads > 0:
+        if self.source.lost_reads > 0 and self.source.reads_before_loss > 0:
+            self.source.reads_before_loss -= 1
+        elif self.source.lost_reads > 0:
             self.source.lost_reads -= 1
             raise SnapshotLost("no room for the rows of this snapshot")
         found = [self.state[table].get(int(row_id)) for row_id in ids_n]
@@ -81,7 +83,8 @@ class MemorySource:
     seed: int = 0
     step: int = 0
     lost_reads: int = 0
-    """So many reads of snapshots will be lost."""
+    """So many reads of snapshots will be lost, after ``reads_before_loss`` that are not."""
+    reads_before_loss: int = 0
     on_read: Callable[[], object] = lambda: None
     on_step: Callable[[int, Mapping[str, Int64s]], object] = lambda _step, _ids: None
     snapshots: list[MemorySnapshot] = field(default_factory=list)

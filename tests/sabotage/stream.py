@@ -1,0 +1,230 @@
+"""Small ways to break the stream and its file transport. Each is caught by the checks named in ``test_stream.py``
+beside this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+
+from pipeline.stream import changed
+from pipeline.stream.changed import ChangedSet
+from pipeline.stream.cut import CutBuilder
+from pipeline.stream.streamer import RowStreamer
+from pipeline.wire import CommitFrame, HeaderFrame, RowsFrame, decode_frame, frame_digest
+from pipeline.wire import recovery as recovery_module
+from pipeline.wire.frames import NO_IDS
+from pipeline.wire.segment_writer import SegmentWriter
+from pipeline.wire.segments import SegmentDirectory
+
+Sabotage = Callable[[], AbstractContextManager[Any]]
+
+
+def _skip_the_last_batch() -> AbstractContextManager[Any]:
+    return patch.object(RowStreamer, "drain", lambda _self: None)
+
+
+def _forget_what_an_abandoned_cut_held() -> AbstractContextManager[Any]:
+    return patch.object(ChangedSet, "put_back", lambda _self, _changed: None)
+
+
+@contextmanager
+def _commit_before_the_last_frame() -> Iterator[None]:
+    """Each frame of rows is held back until the next one comes, the last one until after its commit."""
+    send, late = RowStreamer._send, []
+
+    def send_late(self: RowStreamer, frame: Any, *, sync: bool) -> None:
+        if isinstance(frame, RowsFrame):
+            late.append(frame)
+            frame = late.pop(0) if len(late) > 1 else None
+        if frame is not None:
+            send(self, frame, sync=sync)
+        if isinstance(frame, CommitFrame):
+            while late:
+                send(self, late.pop(), sync=False)
+
+    with patch.object(RowStreamer, "_send", send_late):
+        yield
+
+
+@contextmanager
+def _send_rows_of_a_newer_step() -> Iterator[None]:
+    """Rows are read as they stand now, not as they were frozen."""
+
+    class Live:
+        def __init__(self, source: Any, frozen: Any) -> None:
+            self._source, self.step, self.ids, self.close = source, frozen.step, frozen.ids, frozen.close
+            self._frozen = frozen
+
+        def read(self, table: str, ids_n: Any) -> Any:
+            self._frozen.read(table, ids_n)
+            live = self._source.at_fence(lambda _step: self._source.freeze("all", changed_since=0))
+            try:
+                return live.read(table, ids_n)
+            finally:
+                live.close()
+
+    publish = RowStreamer._publish
+
+    def publish_live(self: RowStreamer, builder: Any, rows: Any, *rest: Any) -> Any:
+        return publish(self, builder, Live(self._source, rows), *rest)
+
+    with patch.object(RowStreamer, "_publish", publish_live):
+        yield
+
+
+def _use_the_number_of_an_abandoned_cut_again() -> AbstractContextManager[Any]:
+    publish = RowStreamer._publish_changed
+
+    def publish_reusing(self: RowStreamer, frozen: Any) -> Any:
+        commit = publish(self, frozen)
+        if commit is None:
+            self._last_number -= 1
+        return commit
+
+    return patch.object(RowStreamer, "_publish_changed", publish_reusing)
+
+
+def _leave_out_deleted_rows() -> AbstractContextManager[Any]:
+    rows_frame = CutBuilder._rows_frame
+
+    def without_tombstones(self: CutBuilder, *args: Any) -> Any:
+        frame = rows_frame(self, *args)
+        self.num_tombstones -= len(frame.tombstones_m)
+        self.digest = (self.digest - _share(frame)) % (1 << 64)
+        return replace(frame, tombstones_m=NO_IDS)
+
+    return patch.object(CutBuilder, "_rows_frame", without_tombstones)
+
+
+def _share(frame: RowsFrame) -> int:
+    """What the tombstones of a frame add to the digest."""
+    empty = np.empty((0, 1), dtype=np.float32)
+    nothing = replace(frame, ids_n=NO_IDS, rows_nb=np.empty((0, 4), dtype=np.uint8), versions_n=NO_IDS)
+    return frame_digest(nothing, empty)
+
+
+def _drop_an_id_when_coalescing() -> AbstractContextManager[Any]:
+    distinct = changed.distinct_ids
+    return patch.object(changed, "distinct_ids", lambda pieces: distinct(pieces)[:-1])
+
+
+def _forget_a_row_in_snapshot_cuts() -> AbstractContextManager[Any]:
+    publish = RowStreamer._publish
+
+    def publish_short(self: RowStreamer, builder: Any, rows: Any, ids: Any, *rest: Any) -> Any:
+        if builder.snapshot:
+            ids = {name: ids_n[1:] for name, ids_n in ids.items()}
+        return publish(self, builder, rows, ids, *rest)
+
+    return patch.object(RowStreamer, "_publish", publish_short)
+
+
+def _trim_past_the_snapshot_cut() -> AbstractContextManager[Any]:
+    snapshot_cut = RowStreamer.snapshot_cut
+
+    def trim_all(self: RowStreamer) -> Any:
+        commit = snapshot_cut(self)
+        if commit is not None:
+            self._transport.retain_from(self._transport.end)
+        return commit
+
+    return patch.object(RowStreamer, "snapshot_cut", trim_all)
+
+
+def _trim_behind_the_snapshot_cut_only() -> AbstractContextManager[Any]:
+    """Keep the snapshot cut's frames, but not the cuts that were committed while it was read."""
+    publish = RowStreamer._publish_everything
+
+    def publish_and_trim(self: RowStreamer, *args: Any) -> Any:
+        start = self._transport.end
+        commit = publish(self, *args)
+        if commit is not None:
+            frames = self._transport.frames  # type: ignore[attr-defined]
+            kept = [k for k in range(start.offset, len(frames)) if _is_of_snapshot(frames[k])]
+            frames[start.offset :] = [frames[k] for k in kept]
+        return commit
+
+    return patch.object(RowStreamer, "_publish_everything", publish_and_trim)
+
+
+def _is_of_snapshot(data: bytes) -> bool:
+    frame = decode_frame(data)
+    return not isinstance(frame, HeaderFrame) and frame.snapshot
+
+
+def _forget_the_steps_that_ended() -> AbstractContextManager[Any]:
+    commit = CutBuilder.commit
+    return patch.object(CutBuilder, "commit", lambda self, ended_k2: commit(self, ended_k2[-1:]))
+
+
+def _commit_without_sync() -> AbstractContextManager[Any]:
+    send = RowStreamer._send
+    return patch.object(RowStreamer, "_send", lambda self, frame, **_: send(self, frame, sync=False))
+
+
+def _freeze_outside_the_fence() -> AbstractContextManager[Any]:
+    """Take what changed at the fence, let a step pass, then freeze."""
+    take = RowStreamer._take
+
+    def take_late(self: RowStreamer, step: int, with_everything: bool) -> Any:
+        frozen = take(self, step, with_everything)
+        self._source.on_read()  # type: ignore[attr-defined]
+        rows = self._source.freeze(frozen.changed.pieces, changed_since=self.committed_step)
+        frozen.rows.close()
+        rows.step = frozen.step  # type: ignore[misc]
+        return replace(frozen, rows=rows)
+
+    return patch.object(RowStreamer, "_take", take_late)
+
+
+def _forget_sync() -> AbstractContextManager[Any]:
+    """The transport says that frames are durable without asking the disk."""
+
+    def pretend(self: SegmentWriter) -> None:
+        self._durable = 0 if self._file is None else self._file.size
+
+    return patch.object(SegmentWriter, "sync", pretend)
+
+
+def _forget_to_sync_the_directory() -> AbstractContextManager[Any]:
+    write_header = SegmentWriter._write_header
+
+    def without(self: SegmentWriter) -> None:
+        with patch.object(self._directory.files, "sync_dir", lambda _path: None):
+            write_header(self)
+
+    return patch.object(SegmentWriter, "_write_header", without)
+
+
+def _leave_a_torn_end() -> AbstractContextManager[Any]:
+    def keep(directory: SegmentDirectory, number: int, _limit: int) -> Any:
+        return recovery_module.Recovered(directory.files.size(directory.segment_path(number)), 0)
+
+    return patch("pipeline.wire.file_transport.recover_segment", keep)
+
+
+SABOTAGES: dict[str, Sabotage] = {
+    "skip the last batch": _skip_the_last_batch,
+    "forget what an abandoned cut held": _forget_what_an_abandoned_cut_held,
+    "commit before the last frame": _commit_before_the_last_frame,
+    "send rows of a newer step": _send_rows_of_a_newer_step,
+    "use the number of an abandoned cut again": _use_the_number_of_an_abandoned_cut_again,
+    "leave out deleted rows": _leave_out_deleted_rows,
+    "drop an id when coalescing": _drop_an_id_when_coalescing,
+    "forget a row in snapshot cuts": _forget_a_row_in_snapshot_cuts,
+    "trim past the snapshot cut": _trim_past_the_snapshot_cut,
+    "lose cuts committed during a snapshot cut": _trim_behind_the_snapshot_cut_only,
+    "forget the steps that ended": _forget_the_steps_that_ended,
+    "commit without sync": _commit_without_sync,
+    "freeze outside the fence": _freeze_outside_the_fence,
+    "forget sync": _forget_sync,
+    "forget to sync the directory": _forget_to_sync_the_directory,
+    "leave a torn end": _leave_a_torn_end,
+}
+"""Name to a context manager that breaks it."""

@@ -1,0 +1,31 @@
+"""Each sabotage of the stream is caught, and without one the same checks pass."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.stream import StreamError
+from pipeline.wire import WireError
+from tests.sabotage.stream import SABOTAGES
+from tests.stream.scenario import live_and_check
+from tests.wire.crashes import crash_and_check
+
+LIVES, CRASHES = range(12), range(60)
+
+
+def check_everything() -> None:
+    for seed in CRASHES:
+        crash_and_check(seed)
+    for seed in LIVES:
+        live_and_check(seed)
+
+
+def test_the_checks_pass_on_the_product() -> None:
+    check_everything()
+
+
+@pytest.mark.parametrize("name", SABOTAGES)
+def test_a_sabotage_is_caught(name: str) -> None:
+    with SABOTAGES[name](), pytest.raises((AssertionError, WireError, StreamError)) as caught:
+        check_everything()
+    print(f"{name}: {caught.type.__name__}: {str(caught.value)[:100]}")
