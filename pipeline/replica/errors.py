@@ -1,0 +1,114 @@
+"""What can go wrong in a replica. Every error says where, and what would have worked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+from pipeline.wire.frames import CutPosition
+
+
+class ReplicaError(Exception):
+    """Base of all errors of this room. ``exit_code`` is what the command line returns."""
+
+    exit_code = 1
+
+
+class UnknownTable(ReplicaError, KeyError):
+    exit_code = 2
+
+    def __init__(self, table: str, known: Iterable[str]) -> None:
+        names = list(known)
+        near = get_close_matches(table, names, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        held = f"it holds {', '.join(names)}" if names else "no header frame has come yet"
+        self.message = f"the replica holds no table {table!r}: {held}{hint}"
+        super().__init__(self.message)
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class ViewExpired(ReplicaError):
+    """The rows that the view needs were let go, because all pinned rows together took more than ``pinned_bytes``."""
+
+    def __init__(self, position: CutPosition, pinned_bytes: int) -> None:
+        super().__init__(
+            f"the view of cut {_name(position)} has ended: the rows that pinned views keep take more than "
+            f"pinned_bytes = {pinned_bytes}; open a new view, keep views open for less long, or raise pinned_bytes"
+        )
+
+
+class ReplicaClosed(ReplicaError):
+    """The replica, or the view, was closed."""
+
+
+class Refused(ReplicaError):
+    """A frame that this replica must not take. ``where`` is its place in the stream."""
+
+    def __init__(self, where: str, what: str) -> None:
+        super().__init__(f"stream position {where}: {what}")
+        self.where = where
+
+
+class OlderGeneration(Refused):
+    def __init__(self, where: str, found: int, current: int) -> None:
+        super().__init__(
+            where,
+            f"a frame of generation {found} after the header of generation {current}: "
+            "a trainer that was replaced is still writing; stop it",
+        )
+
+
+class OtherRun(Refused):
+    def __init__(self, where: str, found: str, expected: str) -> None:
+        super().__init__(where, f"the stream of {found}, this replica follows {expected}; start a new replica for it")
+
+
+class TableChanged(Refused):
+    def __init__(self, where: str, table: str, was: str, now: str) -> None:
+        super().__init__(where, f"table {table!r} was {was} and is now {now}; start a new replica")
+
+
+class NoHeader(Refused):
+    def __init__(self, where: str, generation: int) -> None:
+        super().__init__(where, f"a frame of generation {generation} whose header frame did not come before it")
+
+
+class DamagedFrame(Refused):
+    """Bytes that are no frame; nothing of the cut in progress was applied."""
+
+    def __init__(self, where: str, what: str) -> None:
+        super().__init__(where, f"{what}; nothing of the cut it belongs to was applied")
+
+
+class DamagedCut(Refused):
+    """A cut whose frames do not make up what its commit frame says; nothing of it was applied."""
+
+    def __init__(self, where: str, position: CutPosition, snapshot: bool, what: str) -> None:
+        kind = "snapshot cut" if snapshot else "cut"
+        super().__init__(where, f"{kind} {_name(position)}: {what}; nothing of it was applied")
+        self.position = position
+
+
+class NoStartingPoint(ReplicaError):
+    """The oldest cuts were removed by retention, and no whole snapshot cut has come yet."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(
+            f"{where}: the stream begins behind its first cut and holds no whole snapshot cut to start from; "
+            "follow it (--follow) until the next one is published"
+        )
+
+
+class ReplicaFailed(ReplicaError):
+    """Applying a cut failed half-way (out of memory, for one): the rows held are no state of the trainer any more."""
+
+    def __init__(self, position: CutPosition, cause: BaseException) -> None:
+        super().__init__(
+            f"cut {_name(position)} could not be applied: {cause!r}; this replica answers no more, start a new one"
+        )
+
+
+def _name(position: CutPosition) -> str:
+    return f"{position.cut} of generation {position.generation}"

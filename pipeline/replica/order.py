@@ -1,0 +1,30 @@
+"""Which cut a replica may apply: a pure decision, from the one applied position.
+
+Rules.
+
+1. A cut at or below the applied position was applied before: it is dropped.
+2. An ordinary cut may be applied when the cut before it, which it names, is at or below the applied position. Otherwise
+   cuts are missing, and only a snapshot cut helps.
+3. A snapshot cut above the applied position is loaded. It is the state at its position, whatever the replica held.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from pipeline.wire.frames import CommitFrame, CutPosition
+
+
+class Verdict(Enum):
+    APPLY = "apply"
+    DROP = "drop"
+    LACKS = "lacks"
+
+
+def judge(applied: CutPosition, commit: CommitFrame) -> Verdict:
+    """What to do with a committed cut."""
+    if commit.position <= applied:
+        return Verdict.DROP
+    if commit.snapshot or commit.previous <= applied:
+        return Verdict.APPLY
+    return Verdict.LACKS

@@ -1,0 +1,170 @@
+"""A cut on its way in: its frames, decoded and checked, until the commit frame says that they are all there.
+
+Frames that would take more than ``limit_bytes`` are kept in a temporary file without a name, as they came, and decoded
+again when the cut is applied. Nothing durable lies there, so it goes past the interface for files.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.replica.errors import DamagedCut
+from pipeline.rows.codec import find_codec
+from pipeline.wire.dense import DenseAssembler
+from pipeline.wire.dense import dense_digest as digest_of_dense
+from pipeline.wire.digest import MASK, frame_digest
+from pipeline.wire.encoding import decode_frame
+from pipeline.wire.errors import FrameError
+from pipeline.wire.frames import CommitFrame, CutPosition, DenseFrame, FrameLimits, HeaderFrame, RowsFrame
+
+Int64s = npt.NDArray[np.int64]
+Float32s = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class StagedRows:
+    """Rows of one table to write, and ids to forget."""
+
+    table: str
+    ids_n: Int64s
+    weights_nd: Float32s
+    versions_n: Int64s
+    tombstones_m: Int64s
+
+    @property
+    def nbytes(self) -> int:
+        return int(self.ids_n.nbytes + self.weights_nd.nbytes + self.versions_n.nbytes + self.tombstones_m.nbytes)
+
+
+class StagedCut:
+    """One cut, ordinary or snapshot.
+
+    ``header`` describes its tables; rows of tables that ``wanted`` refuses are only checked.
+    """
+
+    def __init__(
+        self,
+        position: CutPosition,
+        snapshot: bool,
+        header: HeaderFrame,
+        wanted: Callable[[str], bool],
+        limits: FrameLimits,
+        limit_bytes: int,
+    ) -> None:
+        self.position, self.snapshot = position, snapshot
+        self.num_frames = self.num_rows = self.num_tombstones = self.digest = 0
+        self.nbytes = 0
+        self._header, self._wanted, self._limits, self._limit_bytes = header, wanted, limits, limit_bytes
+        self._dense: DenseAssembler | None = None
+        self._parts: list[StagedRows] = []
+        self._spilled: list[tuple[int, int]] = []
+        self._spill: IO[bytes] | None = None
+
+    def add(self, where: str, frame: RowsFrame | DenseFrame, payload: bytes) -> None:
+        """Take the next frame. Raises DamagedCut for one that does not fit its table, or that is not the next."""
+        if frame.number != self.num_frames:
+            raise self._damaged(where, f"frame {frame.number} came where frame {self.num_frames} was expected")
+        self.num_frames += 1
+        try:
+            if isinstance(frame, DenseFrame):
+                self._dense = self._dense or DenseAssembler(self._limits)
+                self._dense.add(frame)
+            else:
+                self._add_rows(frame, payload)
+        except FrameError as error:
+            raise self._damaged(where, str(error)) from error
+
+    def check(self, where: str, commit: CommitFrame) -> None:
+        """Raises DamagedCut unless the frames are those that ``commit`` counts, with the digest it names."""
+        counted = {
+            "frames": (self.num_frames, commit.num_frames),
+            "rows": (self.num_rows, commit.num_rows),
+            "tombstones": (self.num_tombstones, commit.num_tombstones),
+        }
+        for name, (found, stated) in counted.items():
+            if found != stated:
+                raise self._damaged(where, f"{found} {name} came, the commit frame says {stated}")
+        if self.digest != commit.digest:
+            raise self._damaged(
+                where, f"the digest of its rows is {self.digest:016x}, the commit frame says {commit.digest:016x}"
+            )
+        self._check_dense(where, commit)
+
+    def dense(self) -> Mapping[str, npt.NDArray[Any]] | None:
+        """The dense weights that came with the cut, read-only; None when there were none."""
+        if self._dense is None:
+            return None
+        arrays = self._dense.arrays()
+        for array in arrays.values():
+            array.flags.writeable = False
+        return arrays
+
+    def parts(self) -> Iterator[StagedRows]:
+        """All rows, in the order of the frames."""
+        yield from self._parts
+        for start, size in self._spilled:
+            assert self._spill is not None
+            self._spill.seek(start)
+            frame = decode_frame(self._spill.read(size), self._limits)
+            assert isinstance(frame, RowsFrame)
+            yield self._decode(frame)
+
+    def close(self) -> None:
+        """Let everything go. May be called twice."""
+        self._parts, self._spilled, self._dense = [], [], None
+        if self._spill is not None:
+            self._spill.close()
+            self._spill = None
+
+    def _add_rows(self, frame: RowsFrame, payload: bytes) -> None:
+        rows = self._decode(frame)
+        self.num_rows += len(rows.ids_n)
+        self.num_tombstones += len(rows.tombstones_m)
+        self.digest = (self.digest + frame_digest(frame, rows.weights_nd)) & MASK
+        if not self._wanted(frame.table):
+            return
+        # Once one frame lies in the file all later ones do, so that their order stays.
+        if self._spill is None and self.nbytes + rows.nbytes <= self._limit_bytes:
+            self._parts.append(rows)
+            self.nbytes += rows.nbytes
+            return
+        if self._spill is None:
+            self._spill = tempfile.TemporaryFile(prefix="rowstream-replica-")  # noqa: SIM115 - closed by close()
+        self._spilled.append((self._spill.tell(), len(payload)))
+        self._spill.write(payload)
+
+    def _decode(self, frame: RowsFrame) -> StagedRows:
+        try:
+            table = self._header.table(frame.table)
+        except KeyError as error:
+            raise FrameError(str(error.args[0]), f"rows of table {frame.table!r}") from error
+        codec, dim = find_codec(table.codec), table.spec.dim
+        if len(frame.ids_n) and frame.rows_nb.shape[1] != codec.row_bytes(dim):
+            what = f"{frame.rows_nb.shape[1]} bytes a row; {codec.name} of dim {dim} has {codec.row_bytes(dim)}"
+            raise FrameError(what, f"rows of table {frame.table!r}")
+        weights_nd = codec.decode(frame.rows_nb.reshape(len(frame.ids_n), codec.row_bytes(dim)), dim)
+        return StagedRows(frame.table, frame.ids_n, weights_nd, frame.versions_n, frame.tombstones_m)
+
+    def _check_dense(self, where: str, commit: CommitFrame) -> None:
+        if (self._dense is None) != (commit.dense_digest is None):
+            raise self._damaged(where, "dense weights came without a digest, or a digest without dense weights")
+        if self._dense is None or commit.dense_digest is None:
+            return
+        try:
+            found = digest_of_dense(self._dense.arrays())
+        except FrameError as error:
+            raise self._damaged(where, str(error)) from error
+        if found != commit.dense_digest:
+            raise self._damaged(
+                where,
+                f"the digest of its dense weights is {found:016x}, the commit frame says {commit.dense_digest:016x}",
+            )
+
+    def _damaged(self, where: str, what: str) -> DamagedCut:
+        return DamagedCut(where, self.position, self.snapshot, what)

@@ -1,0 +1,118 @@
+"""A view: one cut, pinned for all tables and the dense weights together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.replica.errors import ReplicaClosed, ViewExpired
+from pipeline.replica.rowmap import Float32s, Int64s
+from pipeline.replica.tables import READ_CHUNK_ROWS, State, Tables
+from pipeline.rows.arrays import read_only_ids
+from pipeline.rows.digest import rows_digest
+from pipeline.wire.digest import MASK
+from pipeline.wire.frames import CutPosition
+
+
+class View:
+    """A context manager, made by ``Replica.view``. Close it soon: it keeps old rows alive. Any thread may use it.
+
+    Every method but ``close`` raises ViewExpired once its rows had to go, and ReplicaClosed after ``close``.
+    """
+
+    def __init__(self, tables: Tables, state: State, check: Callable[[], None]) -> None:
+        self._tables, self._state, self._check_replica = tables, state, check
+        self.expired = False
+        """Set by the undo log."""
+        self._closed = False
+
+    @property
+    def step(self) -> int:
+        """The step of the trainer at whose end this is the state; 0 before the first cut."""
+        return self._state.step
+
+    @property
+    def position(self) -> CutPosition:
+        return self._state.position
+
+    @property
+    def clock_ns(self) -> int:
+        """Wall clock at which the trainer took the cut; 0 before the first."""
+        return self._state.clock_ns
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """Names of the tables held."""
+        return tuple(self._tables.by_name)
+
+    def lookup(self, table: str, ids_n: Any) -> Float32s:
+        """Weights, a new array float32 [n, dim]. A row never updated has its initial weights. Raises UnknownTable."""
+        return self.lookup_versions(table, ids_n)[0]
+
+    def lookup_versions(self, table: str, ids_n: Any) -> tuple[Float32s, Int64s]:
+        """The same, and the packed version (``rows.version``) of each row, int64 [n]; 0 where it was never updated."""
+        ids_n = read_only_ids(ids_n)
+        if len(ids_n) <= READ_CHUNK_ROWS:
+            return self._read(table, ids_n)
+        weights_nd = np.empty((len(ids_n), self._tables.table(table).spec.dim), dtype=np.float32)
+        versions_n = np.empty(len(ids_n), dtype=np.int64)
+        for start in range(0, len(ids_n), READ_CHUNK_ROWS):
+            here = slice(start, start + READ_CHUNK_ROWS)
+            weights_nd[here], versions_n[here] = self._read(table, ids_n[here])
+        return weights_nd, versions_n
+
+    def dense(self) -> Mapping[str, npt.NDArray[Any]]:
+        """The dense weights by name, read-only arrays; empty where the stream carries none. They outlive the view."""
+        with self._tables.lock.read:
+            self._check()
+            return dict(self._state.dense)
+
+    def ids(self, table: str) -> Int64s:
+        """Every id whose row was ever updated and is held, rising."""
+        with self._tables.lock.read:
+            self._check()
+            return self._tables.ids(self._state, table)
+
+    def digest(self) -> int:
+        """Order-independent digest of all rows held, all tables together: ``rows_digest`` of each table's name, ids,
+        weights as float32 bytes and versions, summed mod 2**64. Whoever holds the same rows computes the same number.
+        """
+        total = 0
+        for table in self.tables:
+            ids_n = self.ids(table)
+            for start in range(0, len(ids_n), READ_CHUNK_ROWS):
+                chunk = ids_n[start : start + READ_CHUNK_ROWS]
+                weights_nd, versions_n = self.lookup_versions(table, chunk)
+                total += rows_digest(table, chunk, weights_nd.view(np.uint8), versions_n)
+        return total & MASK
+
+    def close(self) -> None:
+        """Unpin. May be called twice."""
+        if not self._closed:
+            self._closed = True
+            with self._tables.lock.write:
+                self._tables.undo.unpin(self._state.serial, self)
+
+    def __enter__(self) -> View:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _read(self, table: str, ids_n: Int64s) -> tuple[Float32s, Int64s]:
+        with self._tables.lock.read:
+            self._check()
+            return self._tables.read(self._state, table, ids_n)
+
+    def _check(self) -> None:
+        self._check_replica()
+        if self.expired:
+            raise ViewExpired(self._state.position, self._tables.undo.limit_bytes)
+        if self._closed:
+            raise ReplicaClosed("the view was closed")

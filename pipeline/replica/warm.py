@@ -1,0 +1,27 @@
+"""Loads (or, on a fresh machine, compiles) what applying a cut needs, before the first cut is waited for."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.replica.rowmap import RowMap
+from pipeline.replica.tables import Table
+from pipeline.rows.codec import CODECS
+from pipeline.rows.digest import rows_digest
+from pipeline.rows.layout import Column, RowLayout
+from pipeline.rows.spec import Initializer, TableSpec
+
+
+def warm_up() -> None:
+    """Run each kernel once on one row."""
+    ids_n, weights_nd, versions_n = np.zeros(1, np.int64), np.zeros((1, 4), np.float32), np.ones(1, np.int64)
+    rows = RowMap(4)
+    rows.put(ids_n, weights_nd, versions_n)
+    rows.read_found(ids_n, weights_nd, versions_n)
+    rows.index.items()
+    rows.remove(ids_n)
+    layout = RowLayout((Column("weight", "float32", 4, "weight"),))
+    Table(TableSpec("warm", layout, Initializer(), 0)).fill_initial(ids_n, weights_nd, versions_n * 0)
+    for codec in CODECS.values():
+        codec.decode(codec.encode(weights_nd), 4)
+    rows_digest("warm", ids_n, weights_nd.view(np.uint8), versions_n)

@@ -1,0 +1,262 @@
+"""A trainer made of plain dicts, which writes the frames of a stream and remembers each state it was in."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.replica import Replica, View
+from pipeline.rows.codec import find_codec
+from pipeline.rows.digest import rows_digest
+from pipeline.rows.initial import initial_weights
+from pipeline.rows.layout import Column, RowLayout
+from pipeline.rows.spec import Initializer, TableSpec
+from pipeline.rows.version import pack_version
+from pipeline.wire import encode_frame
+from pipeline.wire.dense import dense_digest, split_dense
+from pipeline.wire.digest import MASK, frame_digest
+from pipeline.wire.errors import StreamTrimmed, TransportClosed
+from pipeline.wire.frames import (
+    START,
+    CommitFrame,
+    CutPosition,
+    DenseFrame,
+    HeaderFrame,
+    RowsFrame,
+    StreamedTable,
+)
+from pipeline.wire.transport import Position
+
+Rows = dict[int, tuple[bytes, int]]
+"""id -> (weights as float32 bytes, packed version)"""
+Model = dict[str, Rows]
+
+
+class MemoryTransport:
+    """Frames in a list, with the reader's half of the Transport interface. Position n is behind n frames."""
+
+    name = "memory"
+
+    def __init__(self, batch: int = 3) -> None:
+        self.frames: list[bytes] = []
+        self.first = 0
+        self.batch = batch
+        self.grown = threading.Condition()
+
+    def publish(self, frames: Sequence[bytes], *, sync: bool = True) -> Position:
+        del sync
+        with self.grown:
+            self.frames.extend(frames)
+            self.grown.notify_all()
+            return Position(1, len(self.frames))
+
+    def subscribe(self, position: Position | None) -> MemorySubscription:
+        return MemorySubscription(self, position)
+
+    def trim(self, first: int) -> None:
+        """Forget the frames before number ``first``; the header is given again there, as segments do."""
+        self.first = first
+
+
+class MemorySubscription:
+    def __init__(self, transport: MemoryTransport, position: Position | None) -> None:
+        self._transport, self._closed = transport, False
+        self._anywhere = position is None
+        self._at = 0 if position is None else position.offset
+
+    def next(self, timeout: float | None) -> list[tuple[Position, bytes]] | None:
+        transport = self._transport
+        with transport.grown:
+            if self._closed:
+                raise TransportClosed("closed")
+            repeated: list[tuple[Position, bytes]] = []
+            if self._anywhere and transport.first:
+                self._at = transport.first
+                repeated = [(Position(1, self._at), transport.frames[0])]
+            self._anywhere = False
+            if self._at < transport.first:
+                raise StreamTrimmed("memory", self._at, transport.first)
+            if self._at == len(transport.frames) and timeout:
+                transport.grown.wait(timeout)
+            chunk = transport.frames[self._at : self._at + transport.batch]
+            start, self._at = self._at, self._at + len(chunk)
+            found = repeated + [(Position(1, start + n + 1), payload) for n, payload in enumerate(chunk)]
+            return found or None
+
+    def close(self) -> None:
+        with self._transport.grown:
+            self._closed = True
+            self._transport.grown.notify_all()
+
+
+def table_spec(name: str, dim: int, kind: str = "uniform") -> TableSpec:
+    layout = RowLayout((Column("weight", "float32", dim, "weight"), Column("momentum", "float32", 1, "state")))
+    return TableSpec(name, layout, Initializer(kind), seed=17)  # type: ignore[arg-type]
+
+
+class DictTrainer:
+    """``update`` and ``forget`` change the model, ``cut`` publishes what changed. ``states`` maps position to model."""
+
+    def __init__(
+        self, dims: Mapping[str, int], *, codec: str = "fp32", run_id: str = "run", generation: int = 1, seed: int = 0
+    ) -> None:
+        self.specs = {name: table_spec(name, dim) for name, dim in dims.items()}
+        self.rng = np.random.default_rng(seed)
+        self.codec, self.run_id, self.generation = codec, run_id, generation
+        self.model: Model = {name: {} for name in dims}
+        self.dense: dict[str, npt.NDArray[Any]] | None = None
+        self.step = self.number = 0
+        self.previous = START
+        self.changed: dict[str, set[int]] = {name: set() for name in dims}
+        self.ended: list[tuple[int, int]] = []
+        self.states: dict[CutPosition, Model] = {START: copy.deepcopy(self.model)}
+        self.dense_states: dict[CutPosition, dict[str, npt.NDArray[Any]]] = {START: {}}
+
+    def header(self) -> bytes:
+        tables = tuple(StreamedTable(spec, self.codec) for spec in self.specs.values())
+        return encode_frame(HeaderFrame(self.run_id, "trainer", 0, 1, self.generation, "epoch", 1, tables))
+
+    def next_generation(self) -> bytes:
+        """A new process goes on: its header."""
+        self.generation += 1
+        self.number = 0
+        return self.header()
+
+    def update(self, ids: Mapping[str, Sequence[int]], clock_ns: int = 0) -> None:
+        """One step that writes random weights to these rows."""
+        self.step += 1
+        self.ended.append((self.step, clock_ns))
+        codec = find_codec(self.codec)
+        for name, some in ids.items():
+            dim = self.specs[name].dim
+            weights = self.rng.normal(size=(len(some), dim)).astype(np.float32)
+            weights = codec.decode(codec.encode(weights), dim)
+            for row_id, row in zip(some, weights, strict=True):
+                self.model[name][row_id] = (row.tobytes(), pack_version(self.generation, self.step))
+                self.changed[name].add(row_id)
+
+    def forget(self, table: str, ids: Sequence[int]) -> None:
+        for row_id in ids:
+            if self.model[table].pop(row_id, None) is not None:
+                self.changed[table].add(row_id)
+
+    def cut(self, *, chunk: int = 4, end: bool = False, commit: bool = True) -> list[bytes]:
+        """The frames of a cut of what changed. Without ``commit`` it is abandoned: the rows come again."""
+        self.number += 1
+        position = CutPosition(self.generation, self.number)
+        frames = self._frames(position, self.changed, chunk, snapshot=False)
+        if not commit:
+            return frames[:-1]
+        self.changed = {name: set() for name in self.model}
+        self.ended = []
+        self.previous = position
+        self.states[position] = copy.deepcopy(self.model)
+        self.dense_states[position] = dict(self.dense or self.dense_states[START])
+        return [*frames[:-1], encode_frame(replace(self.last_commit, end=end))]
+
+    def snapshot(self, chunk: int = 4) -> list[bytes]:
+        """The frames of a snapshot cut at the last cut's position; nothing may have changed since."""
+        assert not any(self.changed.values())
+        everything = {name: set(rows) for name, rows in self.model.items()}
+        return self._frames(self.previous, everything, chunk, snapshot=True)
+
+    def _frames(
+        self, position: CutPosition, changed: Mapping[str, set[int]], chunk: int, *, snapshot: bool
+    ) -> list[bytes]:
+        common: dict[str, Any] = {
+            "generation": position.generation,
+            "cut": position.cut,
+            "step": self.step,
+            "clock_ns": self.step,
+            "snapshot": snapshot,
+        }
+        frames: list[bytes] = []
+        rows = dead = digest = 0
+        for name, ids in changed.items():
+            some = sorted(ids)
+            for start in range(0, len(some), chunk):
+                frame, weights = self._rows_frame(name, some[start : start + chunk], {**common, "number": len(frames)})
+                frames.append(encode_frame(frame))
+                rows, dead = rows + len(frame.ids_n), dead + len(frame.tombstones_m)
+                digest = (digest + frame_digest(frame, weights)) & MASK
+        if self.dense is not None:
+            for pieces in split_dense(self.dense, 64):
+                frames.append(encode_frame(DenseFrame(**common, number=len(frames), pieces=pieces)))
+        self.last_commit = CommitFrame(
+            generation=position.generation,
+            cut=position.cut,
+            step=self.step,
+            clock_ns=self.step,
+            kind="snapshot" if snapshot else "cut",
+            previous=self.previous,
+            num_frames=len(frames),
+            num_rows=rows,
+            num_tombstones=dead,
+            digest=digest,
+            dense_digest=None if self.dense is None else dense_digest(self.dense),
+            ended_k2=np.array([] if snapshot else self.ended, dtype=np.int64).reshape(-1, 2),
+        )
+        return [*frames, encode_frame(self.last_commit)]
+
+    def _rows_frame(
+        self, name: str, ids: Sequence[int], common: dict[str, Any]
+    ) -> tuple[RowsFrame, npt.NDArray[np.float32]]:
+        rows, dim = self.model[name], self.specs[name].dim
+        held = [row_id for row_id in ids if row_id in rows]
+        weights = np.frombuffer(b"".join(rows[i][0] for i in held), np.float32).reshape(len(held), dim)
+        frame = RowsFrame(
+            **common,
+            table=name,
+            ids_n=np.array(held, dtype=np.int64),
+            rows_nb=find_codec(self.codec).encode(weights),
+            versions_n=np.array([rows[i][1] for i in held], dtype=np.int64),
+            tombstones_m=np.array([i for i in ids if i not in rows], dtype=np.int64),
+        )
+        return frame, weights
+
+
+def digest_of(model: Model) -> int:
+    """What ``View.digest`` promises, from dicts."""
+    total = 0
+    for name, rows in model.items():
+        if rows:
+            ids = np.array(list(rows), dtype=np.int64)
+            payload = np.frombuffer(b"".join(row for row, _ in rows.values()), np.uint8).reshape(len(rows), -1)
+            total += rows_digest(name, ids, payload, np.array([v for _, v in rows.values()], dtype=np.int64))
+    return total & MASK
+
+
+def assert_shows(view: View, trainer: DictTrainer, position: CutPosition, probes: Sequence[int] = ()) -> None:
+    """The view is the trainer as it was at ``position``: ids, weights, versions, dense weights, initial rows of all
+    others.
+    """
+    assert view.position == position
+    model = trainer.states[position]
+    assert view.digest() == digest_of(model)
+    for name, spec in trainer.specs.items():
+        if name not in view.tables:
+            assert position == START
+            continue
+        rows = model[name]
+        assert view.ids(name).tolist() == sorted(rows)
+        ids = np.array([*rows, *probes, *rows], dtype=np.int64)
+        weights, versions = view.lookup_versions(name, ids)
+        initial = initial_weights(spec, ids)
+        for n, row_id in enumerate(ids.tolist()):
+            expected, version = rows.get(row_id, (initial[n].tobytes(), 0))
+            assert (weights[n].tobytes(), int(versions[n])) == (expected, version), (name, row_id)
+    dense = trainer.dense_states[position]
+    assert view.dense().keys() == dense.keys()
+    assert all(np.array_equal(view.dense()[key], value) for key, value in dense.items())
+
+
+def assert_equal(replica: Replica, trainer: DictTrainer, probes: Sequence[int] = ()) -> None:
+    """The replica stands at the trainer's last cut, and is it."""
+    with replica.view() as view:
+        assert_shows(view, trainer, trainer.previous, probes)
