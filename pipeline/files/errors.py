@@ -16,12 +16,9 @@ class DiskFull(OSError):
     """The disk, or a quota on it, has no room. What was written and synced before stays readable."""
 
     def __init__(self, path: str, needed: int, code: int = errno.ENOSPC) -> None:
-        super().__init__(
-            code,
-            f"the disk is full: {needed} more bytes did not fit; free some space there "
-            "or choose a directory on a larger disk",
-            path,
-        )
+        what = f"{needed} more bytes did" if needed else "this did"
+        advice = "free some space there or choose a directory on a larger disk"
+        super().__init__(code, f"the disk is full: {what} not fit; {advice}", path)
         self.path = path
         self.needed = needed
         """Bytes of the write that failed; 0 for other calls."""

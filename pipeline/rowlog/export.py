@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from pipeline.files import write_atomically
 from pipeline.rowlog.chunks import RowChunk
-from pipeline.rowlog.npz import NpzArray, write_npz
+from pipeline.rowlog.npz import NpzArray, check_place, write_npz
 from pipeline.rowlog.reader import CheckpointReader
 from pipeline.rows.layout import Column, RowLayout
 from pipeline.rows.version import unpack_versions
@@ -50,7 +50,8 @@ def export_table(reader: CheckpointReader, table: str, out: str) -> None:
 
 
 def export_dense(reader: CheckpointReader, out: str) -> None:
-    """Write the dense weights to ``out``, atomically: the npz that the checkpoint holds. Raises UnknownBlob."""
+    """Write the dense weights to ``out``, atomically: the npz that the checkpoint holds. Raises UnknownBlob, ExportFailed."""
+    check_place(reader.files, out)
     write_atomically(reader.files, out, reader.blob(DENSE_BLOB))
 
 

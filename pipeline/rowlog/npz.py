@@ -31,9 +31,7 @@ class NpzArray:
 
 def write_npz(files: Files, out: str, arrays: Sequence[NpzArray]) -> None:
     """Write ``out`` atomically; the name is taken as it is. Raises ExportFailed where its directory is missing."""
-    directory = os.path.dirname(out) or "."
-    if not files.exists(directory):
-        raise ExportFailed(f"cannot write {out}: there is no directory {directory}; make it, or choose another place")
+    check_place(files, out)
     file = create_anew(files, temporary_name(out))
     try:
         with zipfile.ZipFile(cast(IO[bytes], _Stream(file)), "w", zipfile.ZIP_STORED) as archive:
@@ -44,6 +42,13 @@ def write_npz(files: Files, out: str, arrays: Sequence[NpzArray]) -> None:
     except BaseException:
         discard(files, file)
         raise
+
+
+def check_place(files: Files, out: str) -> None:
+    """Raises ExportFailed where the directory of ``out`` is missing."""
+    directory = os.path.dirname(out) or "."
+    if not files.exists(directory):
+        raise ExportFailed(f"cannot write {out}: there is no directory {directory}; make it, or choose another place")
 
 
 def _write_member(member: IO[bytes], array: NpzArray) -> None:

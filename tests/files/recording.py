@@ -62,6 +62,10 @@ class RecordingFiles:
         """
         self._faults.append(_Fault(kind, at, times, code, left_bytes))
 
+    def heal(self) -> None:
+        """Nothing fails any more, faults to come included."""
+        self._faults = []
+
     def after_crash(self, outcome: Outcome = "drop", rng: random.Random | None = None) -> RecordingFiles:
         """The disk as another process finds it."""
         with self.lock:
