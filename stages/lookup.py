@@ -14,7 +14,10 @@ from stages.steps import StepSignal
 
 class LookupOptions(StageOptions):
     staleness: int = Field(
-        0, ge=0, le=16, description="how many steps behind the rows may be; above 0 results depend on timing (G1 does not hold)"
+        0,
+        ge=0,
+        le=16,
+        description="how many steps behind the rows may be; above 0 results depend on timing (G1 does not hold)",
     )
 
 

@@ -7,6 +7,7 @@ when they are there. ``lookahead`` is an upper bound: where L1 has no room, the 
 from __future__ import annotations
 
 import asyncio
+import time
 from functools import partial
 from typing import Any
 
@@ -93,7 +94,9 @@ class Prefetch(Stage):
 
     async def _wait_for_turn(self, step: int) -> None:
         """Step ``fence + 1`` is the one that computes; at most ``lookahead`` more may hold slots."""
+        began = time.perf_counter()
         await self._signal.ended(step - 1 - self.options.lookahead)
+        self._context.counters.add("waited_s", time.perf_counter() - began)
 
     async def _reserve(self, step: int, raw: RawBatch, batch: BatchIds, unique: UniqueIds) -> Reservation:
         while True:
@@ -104,7 +107,9 @@ class Prefetch(Stage):
                 raise BatchDoesNotFit(step, error.need, error.l1_rows, raw.cursor) from error
             if reservation is not None:
                 return reservation
+            began = time.perf_counter()
             await self._signal.wait()
+            self._context.counters.add("waited_s", time.perf_counter() - began)
 
     async def _load(self, reservation: Reservation, loaded: asyncio.Event) -> None:
         await self._read.run(self._store.load, reservation)

@@ -29,7 +29,8 @@ RAGGED: dict[str, Any] = {
     "features": {"a": {"table": "shared"}, "b": {"table": "shared"}, "wide": {}},
     "model": {"use": "tests.e2e.tiny_model:TinyModel"},
     "dense_optimizer": {"use": "Adagrad", "lr": 0.05},
-    "store": {"l1_rows": 130},
+    "store": {"l1_rows": 200},
+    "replica": {"embedded": False},
     "stages": {
         "source": {"use": "tests.e2e.ragged:RaggedSource", "features": ["a", "b", "wide"]},
         "prefetch": {"lookahead": 2},

@@ -68,9 +68,10 @@ def train_plainly(
     dense: Mapping[str, np.ndarray],
     dense_lr: float,
 ) -> dict[str, np.ndarray]:
-    """Two linear layers with the given weights (first.weight ...), Adagrad on them. Returns the dense weights."""
+    """Two linear layers with the given weights (first.weight ...), plain SGD on them: Adagrad would turn the last bit of a gradient near
+    zero into a whole step. Returns the dense weights."""
     weights = {name: torch.tensor(value, requires_grad=True) for name, value in dense.items()}
-    optimizer = torch.optim.Adagrad(list(weights.values()), lr=dense_lr)
+    optimizer = torch.optim.SGD(list(weights.values()), lr=dense_lr)
     for batch in batches:
         if batch.num_samples == 0:
             continue

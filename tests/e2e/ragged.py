@@ -21,7 +21,7 @@ class RaggedOptions(StageOptions):
     features: list[str] = Field(description="names")
     weighted: bool = Field(False, description="give every occurrence a weight")
     num_dense: int = Field(3, description="dense columns")
-    vocabulary: int = Field(60, description="distinct ids, the extremes of int64 among them")
+    vocabulary: int = Field(400, description="distinct ids, the extremes of int64 among them")
 
 
 class RaggedSource(Source):
@@ -54,7 +54,7 @@ def make_batch(options: RaggedOptions, number: int) -> RawBatch:
     for name in options.features:
         lengths = rng.integers(0, 5, size)
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        ids = vocabulary[(rng.zipf(1.3, offsets[-1]) - 1) % vocabulary.size]
+        ids = vocabulary[(rng.zipf(1.15, offsets[-1]) - 1) % vocabulary.size]
         weights = rng.uniform(-1, 1, ids.size).astype(np.float32) if options.weighted else None
         features[name] = FeatureIds(ids.astype(np.int64), offsets, weights)
     dense = rng.normal(size=(size, options.num_dense)).astype(np.float32)

@@ -39,7 +39,7 @@ def test_smallest_l1_gives_the_same_bits(tmp_path: Path, ragged: Job, policy: st
     queues = [
         f"stages.{stage}.queue.items={queue}" for stage in ("prefetch", "lookup", "train", "update", "evict", "stream")
     ]
-    l1_rows = f"store.l1_rows={least_l1(ragged) + (lookahead - 1) * 7}"
+    l1_rows = f"store.l1_rows={least_l1(ragged) + (lookahead - 1) * 4}"
     job = run_job(
         tmp_path / "run", RAGGED, l1_rows, f"store.policy={policy}", f"stages.prefetch.lookahead={lookahead}", *queues
     )

@@ -25,6 +25,7 @@ def config_of(pooling: str, weighted: bool, optimizer: str, seed: int) -> dict[s
         config["features"][name] = {**feature, "pooling": pooling}
     config["stages"]["source"] |= {"weighted": weighted, "seed": seed, "batches": STEPS}
     config["stages"]["prefetch"]["lookahead"] = 8
+    config["dense_optimizer"] = {"use": "SGD", "lr": 0.05}
     return config
 
 

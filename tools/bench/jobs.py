@@ -33,7 +33,9 @@ def scratch() -> Iterator[Path]:
         yield Path(directory)
 
 
-def run_config(config: str, directory: Path, overrides: Sequence[str], *, replica: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
+def run_config(
+    config: str, directory: Path, overrides: Sequence[str], *, replica: bool = False
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Train ``config``; with ``replica`` another process follows the stream. Returns (summary, the replica's figures)."""
     command = [sys.executable, "-m", "pipeline"]
     follower = None
