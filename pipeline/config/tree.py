@@ -3,8 +3,10 @@
 Rules of merging.
 
 1. The later one wins.
-2. Two mappings merge key by key, at every depth. Keys keep the order in which they first appeared; new ones come last.
+2. Two mappings merge key by key, at every depth.
 3. Everything else is replaced whole: lists too.
+4. Keys keep their order. A new key stands right behind the one it follows in the later tree, and last if it follows none: so a
+   stage can be put between two others by a file that names the one before it (``source: {}``) and then the new one.
 """
 
 from __future__ import annotations
@@ -60,10 +62,19 @@ def merge(base: Node, over: Node) -> Node:
     """``over`` laid on ``base``."""
     if not isinstance(base.value, dict) or not isinstance(over.value, dict):
         return over
-    merged = dict(base.value)
-    for name, child in over.value.items():
-        merged[name] = merge(merged[name], child) if name in merged else child
-    return Node(merged, over.origin)
+    merged = {**base.value, **over.value}
+    for name in base.value.keys() & over.value.keys():
+        merged[name] = merge(base.value[name], over.value[name])
+    return Node({name: merged[name] for name in _order(list(base.value), list(over.value))}, over.origin)
+
+
+def _order(base: list[str], over: list[str]) -> list[str]:
+    order, last = list(base), None
+    for name in over:
+        if name not in base:
+            order.insert(len(order) if last is None else order.index(last) + 1, name)
+        last = name
+    return order
 
 
 def merge_at(tree: Node, key: Key, over: Node) -> Node:

@@ -46,7 +46,22 @@ def expected(base: Any, over: Any) -> Any:
 def test_merge_is_the_recursive_union_in_which_the_later_wins(base: dict[str, Any], over: dict[str, Any]) -> None:
     result = merged(base, over)
     assert result == expected(base, over)
-    assert list(result) == list({**base, **over})
+    assert [name for name in result if name in base] == list(base)
+    assert not set(result) ^ {**base, **over}.keys()
+
+
+def test_a_new_key_stands_behind_the_one_it_follows() -> None:
+    base = {"source": {"files": 1}, "prefetch": {}, "lookup": {}}
+    assert list(merged(base, {"source": {}, "mine": {}, "yours": {}})) == [
+        "source",
+        "mine",
+        "yours",
+        "prefetch",
+        "lookup",
+    ]
+    assert list(merged(base, {"mine": {}})) == ["source", "prefetch", "lookup", "mine"]
+    assert list(merged(base, {"lookup": {}, "source": {}, "mine": {}})) == ["source", "mine", "prefetch", "lookup"]
+    assert list(merged(base, {"first": {}, "source": {}})) == ["source", "prefetch", "lookup", "first"]
 
 
 @given(TREES)
