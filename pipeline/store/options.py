@@ -12,13 +12,24 @@ class StoreOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    l1_rows: int = Field(default=262_144, ge=1, le=2**31 - 1, description="rows that L1 holds, all tables together; at least one batch's need"
+    l1_rows: int = Field(
+        default=262_144,
+        ge=1,
+        le=2**31 - 1,
+        description="rows that L1 holds, all tables together; at least one batch's need",
     )
-    policy: str = Field(default="lookahead", description="which rows leave L1 first: lru, lfu, lookahead, or package.module:Class of your own"
+    policy: str = Field(
+        default="lookahead",
+        description="which rows leave L1 first: lru, lfu, lookahead, or package.module:Class of your own",
     )
-    clean_ahead: float = Field(default=0.05, ge=0, le=1, description="share of L1, next to leave, that is kept written back; 0: only as it leaves"
+    clean_ahead: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="share of L1, next to leave, that is kept written back; 0: only as it leaves",
     )
-    dram_bytes: int | None = Field(default=None, ge=1, description="most bytes the DRAM tier may hold, index included; not set: no bound"
+    dram_bytes: int | None = Field(
+        default=None, ge=1, description="most bytes the DRAM tier may hold, index included; not set: no bound"
     )
     shadow_bytes: int = Field(
         256 << 20, ge=0, description="memory for old rows that open snapshots still need, all snapshots together"

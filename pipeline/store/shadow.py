@@ -31,16 +31,17 @@ BLOCK_SHIFT: Final = 32
 
 
 class ShadowRoom:
-    """Memory and disk for the shadows of all open snapshots. ``freed`` is notified whenever some comes back."""
+    """Memory and disk for the shadows of all open snapshots."""
 
     def __init__(self, memory_bytes: int, spill_bytes: int) -> None:
-        self.freed = threading.Condition()
+        self._freed = threading.Condition()
+        self.times_freed = 0
         self.max_memory_bytes, self.max_spill_bytes = memory_bytes, spill_bytes
         self.memory_bytes = self.spill_bytes = 0
 
     def take(self, memory_bytes: int, spill_bytes: int) -> bool:
         """Take both, or neither when either does not fit."""
-        with self.freed:
+        with self._freed:
             fits = self.memory_bytes + memory_bytes <= self.max_memory_bytes
             fits = fits and self.spill_bytes + spill_bytes <= self.max_spill_bytes
             if fits:
@@ -49,10 +50,16 @@ class ShadowRoom:
             return fits
 
     def give_back(self, memory_bytes: int, spill_bytes: int) -> None:
-        with self.freed:
+        with self._freed:
             self.memory_bytes -= memory_bytes
             self.spill_bytes -= spill_bytes
-            self.freed.notify_all()
+            self.times_freed += 1
+            self._freed.notify_all()
+
+    def wait_for_more(self, seen: int) -> None:
+        """Block until something was given back since ``times_freed`` was ``seen``. Call it with no lock but the fence."""
+        with self._freed:
+            self._freed.wait_for(lambda: self.times_freed != seen)
 
 
 @dataclass(frozen=True, slots=True)

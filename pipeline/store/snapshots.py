@@ -89,9 +89,11 @@ class Snapshots:
             counters.abandoned[snapshot.reason] += 1
             return
         began = time.monotonic()
-        with self.room.freed:
-            while not snapshot.closed and not snapshot.save(plan, versions_u):
-                self.room.freed.wait()
+        while True:
+            seen = self.room.times_freed
+            if snapshot.closed or snapshot.save(plan, versions_u):
+                break
+            self.room.wait_for_more(seen)
         held_s = counters.held_training_s
         held_s[snapshot.reason] = held_s.get(snapshot.reason, 0.0) + time.monotonic() - began
 
