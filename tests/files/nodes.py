@@ -92,7 +92,7 @@ Entries = dict[str, "FileNode | DirNode"]
 
 @dataclass
 class DirNode:
-    """One directory. A pending change of names is a function on its entries; they become durable in order."""
+    """One directory. A pending change of names is a function on its entries; they become durable in order, or at "reorder" any of them."""
 
     visible: Entries = field(default_factory=dict)
     durable: Entries = field(default_factory=dict)
@@ -109,8 +109,10 @@ class DirNode:
 
     def after_crash(self, outcome: Outcome, rng: random.Random) -> DirNode:
         entries = dict(self.durable)
-        kept = {"keep": len(self.pending), "drop": 0}.get(outcome, rng.randrange(len(self.pending) + 1))
-        for change in self.pending[:kept]:
+        kept = self.pending[: {"keep": len(self.pending), "drop": 0}.get(outcome, rng.randrange(len(self.pending) + 1))]
+        if outcome == "reorder":
+            kept = [change for change in self.pending if rng.random() < 0.5]
+        for change in kept:
             change(entries)
         entries = {name: node.after_crash(outcome, rng) for name, node in entries.items()}
         return DirNode(dict(entries), dict(entries))

@@ -6,7 +6,7 @@
     after = files.after_crash("tear", rng)    what another process finds: a new RecordingFiles
 
 What was synced survives a crash; of the rest, the outcome decides (``nodes.Outcome``), file by file and name by name.
-Names in one directory become durable in the order in which they were changed.
+Names in one directory become durable in the order in which they were changed, but for the outcome "reorder".
 """
 
 from __future__ import annotations

@@ -73,6 +73,21 @@ def test_a_failing_disk_never_costs_the_old_checkpoint(kind: str) -> None:
     assert failed > 0
 
 
+@pytest.mark.parametrize(("kind", "at"), [("sync", 2), ("rename", 1), ("sync_dir", 2), ("rename", 2), ("sync_dir", 3)])
+def test_a_writer_whose_commit_failed_can_begin_again(kind: str, at: int) -> None:
+    files = RecordingFiles()
+    writer = CheckpointWriter(files, "/c")
+    for step in (1, 2):
+        writer.begin(step, 1, {})
+        writer.add_rows(OLD.spec, OLD.ids_n, OLD.rows_nb, OLD.versions_n)
+        if step == 1:
+            files.fail(kind, at=at)
+            with pytest.raises(OSError, match="/c"):
+                writer.commit()
+    assert writer.commit() == "/c/step-000000000002"
+    assert files.list("/c") == ["checkpoints.json", "step-000000000002"]
+
+
 def test_a_full_disk_gives_back_what_the_unfinished_checkpoint_took() -> None:
     files = RecordingFiles()
     write_checkpoint(files, [OLD], step=1)
