@@ -33,6 +33,9 @@ Config = Annotated[
 RunDir = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="directory of a run (its run.dir)")]
 Table = Annotated[str | None, typer.Option(metavar="T", help="name of a table")]
 
+# A negative id must not be taken for an option.
+NEGATIVE_IDS = {"ignore_unknown_options": True}
+
 
 def command(name: str, **settings: Any) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """Register a command whose return value is the exit code."""
@@ -103,13 +106,12 @@ def stages_command(name: Annotated[str | None, typer.Argument(help="a stage, or 
     return list_stages() if name is None else show_stage(name)
 
 
-# A negative id must not be taken for an option.
-@command("rows", context_settings={"ignore_unknown_options": True})
+@command("rows", context_settings=NEGATIVE_IDS)
 def rows_command(
     run_dir: RunDir,
     table: Annotated[str, typer.Option(metavar="T", help="name of a table")],
     ids: Annotated[list[str], typer.Option(metavar="ID ...", help="which rows, parted by spaces or commas")],
-    more_ids: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
+    more_ids: Annotated[list[str] | None, typer.Argument(metavar="ID", hidden=True)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> int:
     """Current weights, states and versions of some rows."""
@@ -134,23 +136,33 @@ def export_command(
     return commands.export(run_dir, table, dense, out)
 
 
-@command("replica")
+@command("replica", context_settings=NEGATIVE_IDS)
 def replica_command(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="run directory, or directory of a stream")],
     table: Table = None,
-    export: Annotated[Path | None, typer.Option(metavar="F", help="write the table to this npz at the end")] = None,
+    export: Annotated[str | None, typer.Option(metavar="F", help="write the table to this npz at the end")] = None,
+    lookup: Annotated[list[str] | None, typer.Option(metavar="ID ...", help="print these rows of the table")] = None,
+    more_ids: Annotated[list[str] | None, typer.Argument(metavar="ID", hidden=True)] = None,
     follow: Annotated[
         bool, typer.Option("--follow", help="wait for more cuts instead of stopping at the last")
     ] = False,
     until_end: Annotated[bool, typer.Option("--until-end", help="with --follow: stop when the run has ended")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print figures as JSON, one object a line")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the figures as one line of JSON")] = False,
 ) -> int:
-    """Follow a stream: apply its cuts, report lag, export a table."""
-    if (table is None) != (export is None):
-        raise UsageError("--table and --export go together: --table T --export F.npz")
+    """Follow a stream: apply its cuts, report lag, look rows up, export a table."""
+    if more_ids and not lookup:
+        raise UsageError(f"{more_ids[0]!r} is neither an option nor an id behind --lookup")
+    words = [*(lookup or []), *(more_ids or [])]
+    if until_end and not follow:
+        raise UsageError("--until-end says when --follow stops; name both")
+    if (table is None) == (export is not None or bool(words)):
+        raise UsageError("--table goes with --export F.npz, --lookup ID ..., or both")
+    ids = parse_ids(words) if words else []
     from pipeline.replica import command as replica
 
-    return replica.follow(source, table=table, export=export, follow=follow, until_end=until_end, as_json=as_json)
+    return replica.follow(
+        source, table=table, export=export, follow=follow, until_end=until_end, lookup=ids, as_json=as_json
+    )
 
 
 @command("bench")
