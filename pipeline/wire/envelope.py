@@ -25,7 +25,8 @@ COMPRESSION_ZSTD = 1
 _PREFIX = struct.Struct("<4sHHQ")
 _CHECKSUM = struct.Struct("<Q")
 ENVELOPE_BYTES = _PREFIX.size + _CHECKSUM.size
-DEFAULT_LEVEL = 1
+DEFAULT_LEVEL = -1
+"""Trained fp16 rows of 64 weights: 24 ns and 130 bytes a row; level 1: 115 ns and 119 bytes; 3: 207 ns and 119 bytes."""
 
 _local = threading.local()
 
