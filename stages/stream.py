@@ -142,10 +142,10 @@ class Stream(Stage):
             return
         self._ending.set()
         self._signal.wake()
-        await self._lane.run(self._streamer.finish)
         if self._snapshots is not None:
             self._snapshot_signal.wake()
             await self._snapshots_over.wait()
+        await self._lane.run(self._streamer.finish)
 
     async def close(self, _error: BaseException | None) -> None:
         if hasattr(self, "_streamer"):

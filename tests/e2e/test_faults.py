@@ -17,6 +17,7 @@ import pytest
 from pipeline.files import DiskFull
 from pipeline.flow import Stage, StageError
 from pipeline.replica import Replica
+from stages.items import RawBatch
 from tests.e2e.jobs import RAGGED, run_job
 from tests.e2e.test_replica import assert_replica_equals
 
@@ -52,6 +53,8 @@ def test_a_full_disk_stops_training_and_leaves_the_stream_readable(
 class Slow(Stage):
     """A user's stage that takes its time, on a lane of its own."""
 
+    consumes = RawBatch
+    produces = RawBatch
     lane = "slow"
 
     def work(self, item: Any) -> Any:
