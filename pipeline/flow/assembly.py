@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline.flow.ahead import AheadVisit
 from pipeline.flow.burst import BurstVisit
 from pipeline.flow.channel import Channel
 from pipeline.flow.dead_letters import DeadLetters
@@ -88,11 +89,7 @@ def _loop(
             dead_letters.append(letters)
         kind = TolerantVisit if first.runtime.concurrency == 1 else ConcurrentVisit
         return kind(members[0], inbox, outlet, hooks, lane, letters)
+    plain = not (first.waits_ready or hooks.perturb is not None)
     if lane is not None:
-        return LaneVisit(members, inbox, outlet, hooks, lane)
-    return (BurstVisit if _bursts(visit, inbox, outlet, hooks) else InlineVisit)(members, inbox, outlet, hooks)
-
-
-def _bursts(visit: Visit, inbox: Channel[Any], outlet: Outlet, hooks: Hooks) -> bool:
-    sized = inbox.max_bytes is not None or (outlet.channel is not None and outlet.channel.max_bytes is not None)
-    return not (sized or visit.stages[0].waits_ready or hooks.perturb is not None or hooks.on_span is not None)
+        return (AheadVisit if plain else LaneVisit)(members, inbox, outlet, hooks, lane)
+    return (BurstVisit if plain and hooks.on_span is None else InlineVisit)(members, inbox, outlet, hooks)

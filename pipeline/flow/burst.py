@@ -3,11 +3,12 @@
 Rules.
 
 1. A burst takes at most as many items as wait in front and as there is room for behind. Both can only grow meanwhile,
-   because this loop is the only receiver of the one channel and the only sender of the other.
-2. Each result is handed over, and whoever waits for it woken, before the next item is touched: a stage may wait for
-   what a later stage does with an earlier item.
+   because this loop is the only receiver of the one channel and the only sender of the other. (Room in bytes is looked
+   at for each item.)
+2. Each result is handed over, and whoever waits for it woken, before the next item is touched: a stage may wait for what
+   a later stage does with an earlier item.
 3. Clocks are read and items counted once a burst, so figures seen from outside lag behind by one burst at most.
-4. Only without a byte bound on either side, without ``ready``, error policies, and hooks.
+4. Only for stages without ``ready`` and error policies, and without hooks.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pipeline.flow.visit import InlineVisit
 
 MOST = 256
 """Items in a burst that ends in no channel."""
+NOTHING = Many()
 
 
 class BurstVisit(InlineVisit):
@@ -29,9 +31,8 @@ class BurstVisit(InlineVisit):
 
     async def run(self) -> None:
         inbox, outbox = self.inbox, self.outlet.channel
-        waiting = inbox.queue
         while True:
-            most = len(waiting)
+            most = len(inbox.queue)
             if not most:
                 if not await inbox.wait_items():
                     break
@@ -48,11 +49,13 @@ class BurstVisit(InlineVisit):
         self.outlet.close()
 
     async def _burst(self, most: int, outbox: Channel[Any] | None) -> None:
-        """Work on ``most`` items, or up to a marker or Many, which go the slow way."""
-        member, senders, take = self._head, self.inbox.senders, self.inbox.queue.popleft
-        process = member.stage.process
+        """Work on ``most`` items, or up to a marker, Many, or a result that must wait for room: these go the slow way."""
+        inbox, member = self.inbox, self._head
+        take = inbox.queue.popleft if inbox.max_bytes is None else inbox.take
+        sized = outbox is not None and outbox.max_bytes is not None
+        senders, process = inbox.senders, member.stage.process
         taken = done = 0
-        slow: Any = None
+        slow: Any = NOTHING
         begin = perf_counter_ns()
         try:
             for taken in range(1, most + 1):  # noqa: B007
@@ -63,11 +66,11 @@ class BurstVisit(InlineVisit):
                     slow = item
                     break
                 result = await process(item)
-                if type(result) is Many:
-                    slow = result
+                if type(result) is Many or (sized and not outbox.offer(result)):  # type: ignore[union-attr]
+                    slow = result if type(result) is Many else Many((result,))
                     break
                 done += 1
-                if outbox is not None:
+                if outbox is not None and not sized:
                     outbox.queue.append(result)
                     if outbox.receivers:
                         wake_one(outbox.receivers)
@@ -77,13 +80,14 @@ class BurstVisit(InlineVisit):
             member.service_ns += perf_counter_ns() - begin
             member.items_in += taken
             member.items_out += done
-            self.inbox.taken += taken
-        await self._finish_slow(slow)
+            inbox.taken += taken
+        if slow is not NOTHING:
+            await self._finish_slow(slow)
 
-    async def _finish_slow(self, slow: Any) -> None:
-        if type(slow) is Marker:
-            self._head.items_in -= 1
-            await self.pass_marker(slow)
-        elif type(slow) is Many:
+    async def _finish_slow(self, slow: Marker | Many) -> None:
+        if type(slow) is Many:
             self._head.items_out += len(slow)
             await self.emit(slow)
+        elif type(slow) is Marker:
+            self._head.items_in -= 1
+            await self.pass_marker(slow)

@@ -115,12 +115,24 @@ class Channel(Generic[T]):
             raise EndOfChannel(f"channel {self.name!r} has ended")
         self.note_depth()
         self.taken += 1
+        return self.take()
+
+    def take(self) -> T:
+        """Take the first of the items that wait; there must be one. Counts nothing."""
         item = self.queue.popleft()
         if self.max_bytes is not None:
             self.bytes -= self._sizes.popleft()
         if self.senders:
             wake_one(self.senders)
         return item
+
+    def offer(self, item: T) -> bool:
+        """Hand the item over if there is room now; False if not. Raises ClosedChannel."""
+        size = 0 if self.max_bytes is None else getattr(item, "nbytes", 0)
+        if self.senders or not self._fits(size):
+            return False
+        self.force(item, size)
+        return True
 
     def force(self, item: T, size: int = 0) -> None:
         """Append without waiting, whatever the bounds: for what has no size and is rare. Raises ClosedChannel."""

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any
 
 from pipeline.flow.errors import LaneError
-from pipeline.flow.mailbox import Job, Mailbox
+from pipeline.flow.mailbox import Job, Mailbox, withdraw
 from pipeline.flow.perturb import Perturb
 
 
@@ -68,16 +68,20 @@ class ThreadLane:
 
     async def run(self, call: Callable[..., Any], *args: Any) -> Any:
         """Run ``call(*args)`` on the lane and return its result, or raise what it raised."""
+        job = self.submit(call, *args)
+        try:
+            return await job.future
+        except asyncio.CancelledError:
+            await withdraw([job])
+            raise
+
+    def submit(self, call: Callable[..., Any], *args: Any) -> Job:
+        """Queue ``call(*args)``. Whoever submits awaits ``job.future``, or withdraws the job before it leaves."""
         if self._closed:
             raise LaneError(self.name, "is closed; it runs no more calls")
         job = Job(call, args, self._owner.mailbox(), perf_counter_ns())
         self._jobs.put(job)
-        try:
-            return await job.future
-        except asyncio.CancelledError:
-            if not job.settled and not job.claim():
-                await job.wait_released()
-            raise
+        return job
 
     def stats(self) -> LaneStats:
         """A snapshot. A call that is running counts when it has ended."""

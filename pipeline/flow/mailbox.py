@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 
@@ -57,12 +57,25 @@ class Job:
 
         The caller raises afterwards.
         """
+        if self.settled:
+            return
         self.released = self.mailbox.loop.create_future()
         while not self.released.done():
             try:
                 await asyncio.wait([self.released])
             except asyncio.CancelledError:
                 continue
+
+
+async def withdraw(jobs: Collection[Job]) -> None:
+    """Take back the jobs that no thread has begun, then wait for the others to end. Nobody may await them any more."""
+    begun = [job for job in jobs if not job.settled and not job.claim()]
+    for job in jobs:
+        # An error that nobody asks for would be reported as never retrieved.
+        if not job.future.cancel() and not job.future.cancelled():
+            job.future.exception()
+    for job in begun:
+        await job.wait_released()
 
 
 class Mailbox:

@@ -230,3 +230,19 @@ def test_a_marker_that_fails_while_the_source_waits_ends_the_run() -> None:
     source = variant(graph_of({"waiting": {}}).stages[0].stage_class, mark=mark)
     with pytest.raises(StageError, match="stage 'source': marker: Boom: bang"):
         Run(graph_of({"source": {"count": 3}, "keep": {}}, source=source)).go(beside)
+
+
+def test_no_item_behind_a_failed_one_is_begun_on_the_lane() -> None:
+    begun: list[int] = []
+
+    def work(_self: Stage, item: int) -> int:
+        begun.append(item)
+        if item == 5:
+            raise Boom("bang")
+        return item
+
+    queue = {"queue": {"items": 64, "bytes": None}}
+    with pytest.raises(StageError, match="stage 'it': Boom: bang") as caught:
+        Run(graph_of({"numbers": {"count": 60}, "it": queue, "keep": queue}, it=variant(OnLane, work=work))).go()
+    assert begun == [1, 2, 3, 4, 5]
+    assert not hasattr(caught.value, "__notes__")

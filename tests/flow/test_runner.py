@@ -472,3 +472,33 @@ def test_an_interval_is_items_or_time(given: Any, every: Every | None) -> None:
 def test_what_is_no_interval_is_refused(given: str) -> None:
     with pytest.raises(ValueError, match=r"interval|above 0"):
         Every.parse(given)
+
+
+def test_a_lane_is_given_no_more_items_than_there_is_room_for_behind_it() -> None:
+    go = threading.Event()
+    begun: list[int] = []
+
+    def work(_self: Stage, item: int) -> int:
+        begun.append(item)
+        return item
+
+    class Held(Keep):
+        async def process(self, item: int) -> int:
+            await until(go.is_set)
+            self.kept.append(item)
+            return item
+
+    async def beside(run: Run) -> None:
+        # One is held, two wait behind the lane: the fourth has been worked on and waits for room, and no other.
+        await until(lambda: len(begun) == 4)
+        for _ in range(200):
+            await asyncio.sleep(0)
+        assert run.runner.progress().channels["it->held"].depth == 2
+        assert begun == [1, 2, 3, 4]
+        go.set()
+        await asyncio.Event().wait()
+
+    nodes: dict[str, Any] = {"numbers": {"count": 20}, "it": {"queue": {"items": 10}}, "held": {"queue": {"items": 2}}}
+    run = Run(graph_of(nodes, it=variant(OnLane, work=work), held=Held))
+    run.go(beside)
+    assert run.kept == list(range(1, 21))

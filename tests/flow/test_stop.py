@@ -155,6 +155,28 @@ def test_an_abort_waits_for_the_call_that_a_lane_is_in() -> None:
     assert not hasattr(caught.value, "__notes__")
 
 
+def test_an_abort_withdraws_the_items_that_a_lane_has_not_begun() -> None:
+    running, go = threading.Event(), threading.Event()
+    begun: list[int] = []
+
+    def work(_self: Stage, item: int) -> int:
+        begun.append(item)
+        running.set()
+        go.wait()
+        return item
+
+    async def beside(run: Run) -> None:
+        await until(running.is_set)
+        run.runner.abort("enough")
+        asyncio.get_running_loop().call_later(0.01, go.set)
+        await asyncio.Event().wait()
+
+    queue = {"queue": {"items": 64, "bytes": None}}
+    with pytest.raises(Aborted):
+        Run(graph_of({"numbers": {"count": 60}, "it": queue, "keep": queue}, it=variant(OnLane, work=work))).go(beside)
+    assert begun == [1]
+
+
 def test_a_drain_that_takes_too_long_is_aborted_and_names_who_was_busy() -> None:
     async def process(_self: Stage, item: int) -> int:
         await asyncio.Event().wait()
