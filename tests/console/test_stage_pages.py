@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from pipeline.console.stage_docs import stage_lines
 from pipeline.console.stage_pages import list_stages, option_fields, show_stage, type_name
 from pipeline.flow import GraphError, Stage, StageOptions
-from pipeline.flow.registry import stage_names
+from pipeline.flow.registry import find_stage, stage_names
 
 
 class Bounds(BaseModel):
@@ -90,3 +90,12 @@ class Tree(BaseModel):
 def test_types_read_as_people_write_them() -> None:
     assert type_name(list[int] | None) == "list[int] | null"
     assert type_name(Annotated[dict[str, Bounds | int], Field()]) == "dict[str, mapping | int]"
+
+
+@pytest.mark.parametrize("name", stage_names())
+def test_every_registered_stage_is_there_and_says_what_it_does(name: str) -> None:
+    found = find_stage(name)
+    assert found.__doc__
+    assert dict(stage_lines())[name] == found.__doc__.partition("\n")[0]
+    for key, field in option_fields(found.Options):
+        assert field.description or "." in key, f"option {key} of stage {name} has no description"
