@@ -44,7 +44,8 @@ class HostBackend:
         assert num_slots >= 1, f"a pool needs slots, got {num_slots}"
         self._tables = TableSet(specs)
         self.row_bytes, self.num_slots = self._tables.row_bytes, num_slots
-        self._pool = rows.Pool(allocate(num_slots, stride_for(self.row_bytes)), np.zeros(num_slots, np.int64))
+        self._rows_sb = allocate(num_slots, stride_for(self.row_bytes))
+        self._pool = rows.Pool(self._rows_sb.ctypes.data, self._rows_sb.shape[1], np.zeros(num_slots, np.int64))
         self._entries_c2 = np.full((slotmap.capacity_for(num_slots), 2), slotmap.EMPTY, np.int64)
         self._pair_tables_s = np.full(num_slots, -1, np.int32)
         self._pair_ids_s = np.zeros(num_slots, np.int64)
@@ -53,7 +54,7 @@ class HostBackend:
     def close(self) -> None:
         if self._is_open:
             self._is_open = False
-            del self._pool, self._entries_c2, self._pair_tables_s, self._pair_ids_s
+            del self._rows_sb, self._pool, self._entries_c2, self._pair_tables_s, self._pair_ids_s
 
     def deduplicate(self, batch: BatchIds) -> UniqueIds:
         forbid_event_loop("HostBackend.deduplicate")
@@ -163,6 +164,9 @@ class HostBackend:
         addresses_n, factors_n = self._recycler.arrays((np.int64, num_ids), (np.float32, num_ids if scaled else 0))
         unique = plan.unique
         terms = gradients.Terms(
+            num_rows=unique.count,
+            num_ids=num_ids,
+            scaled=scaled,
             addresses_n=addresses_n,
             factors_n=factors_n if scaled else NO_WEIGHTS,
             tables_u=plain(unique.tables_u, np.int32),

@@ -10,20 +10,55 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cuda.host.compiled import device
+from cuda.host.machine import pointer
 from cuda.plan import NONE, Float32s, Int32s, Int64s, Matrix, SlotPlan
 
 NO_WEIGHTS: Float32s = np.empty(0, np.float32)
-DIM, POOLING, START, ADDRESS, STRIDE_BYTES = range(5)
-"""Columns of ``Batch.features_fk``; ADDRESS is 0 where a feature has no matrix."""
 
 
 class Batch(NamedTuple):
-    features_fk: Int64s
+    """Arrays outside kernels, pointers in their loops."""
+
+    num_samples: int
+    weighted: bool
+    dims_f: Int64s
+    poolings_f: Int64s
+    starts_f: Int64s
+    addresses_f: Int64s
+    """Of each feature's matrix; 0 where it has none."""
+    strides_f: Int64s
+    """Bytes from one line of a feature's matrix to the next."""
     offsets_fb: Int64s
+    """[F * (B + 1)], flat: see ``offset``."""
     inverse_n: Int32s
     slots_u: Int32s
     weights_n: Float32s
     """Empty where every weight is one."""
+
+
+@device
+def batch_pointers(batch: Batch) -> Batch:
+    """The batch as the loops of kernels take it, see ``machine.pointer``."""
+    return Batch(
+        batch.num_samples,
+        batch.weighted,
+        pointer(batch.dims_f),
+        pointer(batch.poolings_f),
+        pointer(batch.starts_f),
+        pointer(batch.addresses_f),
+        pointer(batch.strides_f),
+        pointer(batch.offsets_fb),
+        pointer(batch.inverse_n),
+        pointer(batch.slots_u),
+        pointer(batch.weights_n),
+    )
+
+
+@device
+def offset(batch: Batch, f: int, b: int) -> Any:
+    """Where bag b of feature f starts."""
+    return batch.offsets_fb[f * (batch.num_samples + 1) + b]
 
 
 def plain(array: Any, dtype: Any) -> Any:
@@ -37,17 +72,17 @@ def plain(array: Any, dtype: Any) -> Any:
 
 def describe(plan: SlotPlan, matrices_f: Sequence[Matrix | None]) -> Batch:
     """Lay a plan and the matrices of its features out for kernels. The matrices' owners stay the caller's business."""
-    batch, features = plan.batch, plan.batch.features
-    features_fk = np.empty((len(features.names), 5), np.int64)
-    features_fk[:, DIM] = features.dims_f
-    features_fk[:, POOLING] = features.poolings_f
-    features_fk[:, START] = batch.feature_start_f[:-1]
-    features_fk[:, ADDRESS] = [0 if matrix is None else matrix.address for matrix in matrices_f]
-    features_fk[:, STRIDE_BYTES] = [0 if matrix is None else matrix.row_stride * 4 for matrix in matrices_f]
     check_matrices(plan, matrices_f)
+    batch, features = plan.batch, plan.batch.features
     return Batch(
-        features_fk=features_fk,
-        offsets_fb=plain(batch.offsets_fb, np.int64),
+        num_samples=batch.num_samples,
+        weighted=batch.weights_n is not None,
+        dims_f=features.dims_f.astype(np.int64),
+        poolings_f=features.poolings_f.astype(np.int64),
+        starts_f=plain(batch.feature_start_f, np.int64),
+        addresses_f=np.array([0 if matrix is None else matrix.address for matrix in matrices_f], np.int64),
+        strides_f=np.array([0 if matrix is None else 4 * matrix.row_stride for matrix in matrices_f], np.int64),
+        offsets_fb=plain(batch.offsets_fb, np.int64).reshape(-1),
         inverse_n=plain(plan.unique.inverse_n, np.int32),
         slots_u=plain(plan.slots_u, np.int32),
         weights_n=NO_WEIGHTS if batch.weights_n is None else plain(batch.weights_n, np.float32),

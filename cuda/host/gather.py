@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from cuda.host.batch import ADDRESS, DIM, POOLING, START, STRIDE_BYTES, Batch
+from cuda.host.batch import Batch, batch_pointers, offset
 from cuda.host.compiled import device, parallel_kernel
 from cuda.host.machine import take
-from cuda.host.rows import Pool, prefetch_row, row_address
+from cuda.host.rows import Pool, pool_pointers, prefetch_row, row_address
 from cuda.host.vector import ONE, add, add_scaled, clear, copy, divide, scale
 from cuda.plan import MEAN, NONE
 
@@ -36,31 +36,38 @@ def _prefetch(pool: Pool, batch: Batch, start: int, end: int, dim: int) -> None:
 
 
 @device
+def _prefetch_feature(pool: Pool, batch: Batch, f: int, first: int, last: int) -> None:
+    """Ask for the first rows that the samples first .. last of a feature use."""
+    start = offset(batch, f, first)
+    _prefetch(pool, batch, start, min(start + AHEAD, offset(batch, f, last)), batch.dims_f[f])
+
+
+@device
 def _put(pool: Pool, batch: Batch, n: int, target: int, dim: int) -> None:
     """target = w_n * row_n"""
     source = _source(pool, batch, n)
-    if batch.weights_n.shape[0] == 0:
-        copy(target, source, ONE, dim)
-    else:
+    if batch.weighted:
         scale(target, source, batch.weights_n[n], dim)
+    else:
+        copy(target, source, ONE, dim)
 
 
 @device
 def _add(pool: Pool, batch: Batch, n: int, target: int, dim: int) -> None:
     """target += w_n * row_n"""
     source = _source(pool, batch, n)
-    if batch.weights_n.shape[0] == 0:
-        add(target, source, ONE, dim)
-    else:
+    if batch.weighted:
         add_scaled(target, source, batch.weights_n[n], dim)
+    else:
+        add(target, source, ONE, dim)
 
 
 @device
 def _bag(pool: Pool, batch: Batch, f: int, b: int, end: int) -> None:
     """One bag of a pooled feature. ``end``: where the block's positions of this feature end."""
-    dim = batch.features_fk[f, DIM]
-    target = batch.features_fk[f, ADDRESS] + b * batch.features_fk[f, STRIDE_BYTES]
-    first, last = batch.offsets_fb[f, b], batch.offsets_fb[f, b + 1]
+    dim = batch.dims_f[f]
+    target = batch.addresses_f[f] + b * batch.strides_f[f]
+    first, last = offset(batch, f, b), offset(batch, f, b + 1)
     if first == last:
         clear(target, target, ONE, dim)
         return
@@ -70,34 +77,30 @@ def _bag(pool: Pool, batch: Batch, f: int, b: int, end: int) -> None:
             _put(pool, batch, n, target, dim)
         else:
             _add(pool, batch, n, target, dim)
-    if batch.features_fk[f, POOLING] == MEAN and last - first > 1:
+    if batch.poolings_f[f] == MEAN and last - first > 1:
         divide(target, target, np.float32(last - first), dim)
 
 
 @device
 def _sequence(pool: Pool, batch: Batch, f: int, start: int, end: int) -> None:
     """The positions start .. end of a feature that is not pooled."""
-    dim, stride = batch.features_fk[f, DIM], batch.features_fk[f, STRIDE_BYTES]
+    dim = batch.dims_f[f]
     for n in range(start, end):
         _prefetch(pool, batch, n + AHEAD, min(n + AHEAD + 1, end), dim)
-        target = batch.features_fk[f, ADDRESS] + (n - batch.features_fk[f, START]) * stride
+        target = batch.addresses_f[f] + (n - batch.starts_f[f]) * batch.strides_f[f]
         _put(pool, batch, n, target, dim)
 
 
 @device
-def _block(pool: Pool, batch: Batch, first: int, last: int) -> None:
+def _block(pool: Pool, batch: Batch, num_features: int, first: int, last: int) -> None:
     """The samples first .. last of every feature."""
-    features = batch.features_fk.shape[0]
-    for f in range(-1, features):
-        if f + 1 < features:
-            start = batch.offsets_fb[f + 1, first]
-            end = min(start + AHEAD, batch.offsets_fb[f + 1, last])
-            _prefetch(pool, batch, start, end, batch.features_fk[f + 1, DIM])
-        if f < 0:
-            continue
-        end = batch.offsets_fb[f, last]
-        if batch.features_fk[f, POOLING] == NONE:
-            _sequence(pool, batch, f, batch.offsets_fb[f, first], end)
+    _prefetch_feature(pool, batch, 0, first, last)
+    for f in range(num_features):
+        if f + 1 < num_features:
+            _prefetch_feature(pool, batch, f + 1, first, last)
+        end = offset(batch, f, last)
+        if batch.poolings_f[f] == NONE:
+            _sequence(pool, batch, f, offset(batch, f, first), end)
         else:
             for b in range(first, last):
                 _bag(pool, batch, f, b, end)
@@ -107,9 +110,9 @@ def _block(pool: Pool, batch: Batch, first: int, last: int) -> None:
 def gather(pool: Pool, batch: Batch, threads: int) -> None:
     """Pool every feature's rows into its matrix. Each number is computed by one thread, in an order that is the batch's own."""
     taken = np.zeros(1, np.int64)
-    samples = batch.offsets_fb.shape[1] - 1
     for _ in prange(threads):
         first = take(taken, 0, SAMPLES)
-        while first < samples:
-            _block(pool, batch, first, min(first + SAMPLES, samples))
+        while first < batch.num_samples:
+            last = min(first + SAMPLES, batch.num_samples)
+            _block(pool_pointers(pool), batch_pointers(batch), batch.dims_f.shape[0], first, last)
             first = take(taken, 0, SAMPLES)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from numba import prange
 
 from cuda.host.compiled import device, parallel_kernel
-from cuda.host.machine import prefetch_read, prefetch_write, take
+from cuda.host.machine import pointer, prefetch_read, prefetch_write, take
 from cuda.host.vector import LINE_BYTES, ONE, copy
 from cuda.plan import Int32s, Int64s
 
@@ -27,14 +27,22 @@ RowBytes = npt.NDArray[np.uint8]
 class Pool(NamedTuple):
     """The rows of all tables, and their versions."""
 
-    rows_sb: RowBytes
-    """[S, stride], C-contiguous."""
+    base: int
+    """Address of slot 0's row."""
+    stride: int
+    """Bytes from one slot's row to the next."""
     versions_s: Int64s
 
 
 @device
+def pool_pointers(pool: Pool) -> Pool:
+    """The pool as the loops of kernels take it, see ``machine.pointer``."""
+    return Pool(pool.base, pool.stride, pointer(pool.versions_s))
+
+
+@device
 def row_address(pool: Pool, slot: int) -> Any:
-    return pool.rows_sb.ctypes.data + np.int64(slot) * pool.rows_sb.shape[1]
+    return pool.base + np.int64(slot) * pool.stride
 
 
 @device
@@ -53,20 +61,20 @@ def prefetch_row_to_write(address: int, num_bytes: int) -> None:
 
 @device
 def _read_some(pool: Pool, slots_m: Int32s, rows_mb: RowBytes, versions_m: Int64s, first: int, last: int) -> None:
-    width = rows_mb.shape[1]
+    width, versions_s = rows_mb.shape[1], pool.versions_s
     for m in range(first, last):
         prefetch_row(row_address(pool, slots_m[min(m + AHEAD, last - 1)]), width)
         copy(rows_mb.ctypes.data + m * width, row_address(pool, slots_m[m]), ONE, width >> 2)
-        versions_m[m] = pool.versions_s[slots_m[m]]
+        versions_m[m] = versions_s[slots_m[m]]
 
 
 @device
 def _write_some(pool: Pool, slots_m: Int32s, rows_mb: RowBytes, versions_m: Int64s, first: int, last: int) -> None:
-    width = rows_mb.shape[1]
+    width, versions_s = rows_mb.shape[1], pool.versions_s
     for m in range(first, last):
         prefetch_row_to_write(row_address(pool, slots_m[min(m + AHEAD, last - 1)]), width)
         copy(row_address(pool, slots_m[m]), rows_mb.ctypes.data + m * width, ONE, width >> 2)
-        pool.versions_s[slots_m[m]] = versions_m[m]
+        versions_s[slots_m[m]] = versions_m[m]
 
 
 @parallel_kernel

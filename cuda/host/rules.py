@@ -1,7 +1,7 @@
 """The update rules, one function each: change one row in place by its gradient. Formulas and their sources stand in ``pipeline.optim``.
 
 Every operation is rounded to float32 on its own, in the order written. ``row`` and ``gradient`` are addresses; ``state`` is the
-address of the row's first state column, its states lie one behind the other; ``hyper_h`` holds the rule's hyper-parameters.
+address of the row's first state column, its states lie one behind the other; ``hyper`` that of its hyper-parameters.
 A new rule is a function here, its code in ``RULES`` and its line in ``apply``.
 """
 
@@ -14,7 +14,6 @@ import numpy as np
 
 from cuda.host.compiled import device
 from cuda.host.vector import dot, load_float, store_float, subtract_scaled
-from cuda.plan import Float32s
 
 SGD: Final = 0
 ROWWISE_ADAGRAD: Final = 1
@@ -25,23 +24,23 @@ MAX_HYPER: Final = 4
 
 
 @device
-def sgd(row: int, _state: int, gradient: int, dim: int, hyper_h: Float32s) -> None:
+def sgd(row: int, _state: int, gradient: int, dim: int, hyper: int) -> None:
     """w -= lr * g. Hyper: lr."""
-    subtract_scaled(row, gradient, hyper_h[0], dim)
+    subtract_scaled(row, gradient, load_float(hyper), dim)
 
 
 @device
-def rowwise_adagrad(row: int, state: int, gradient: int, dim: int, hyper_h: Float32s) -> None:
+def rowwise_adagrad(row: int, state: int, gradient: int, dim: int, hyper: int) -> None:
     """m += dot(g, g) / dim; w -= (lr / (sqrt(m) + eps)) * g. Hyper: lr, eps. State: m. ``dot`` in the order of ``vector.dot``."""
     momentum = load_float(state) + dot(gradient, gradient, dim) / np.float32(dim)
     store_float(state, momentum)
-    subtract_scaled(row, gradient, hyper_h[0] / (math.sqrt(momentum) + hyper_h[1]), dim)
+    subtract_scaled(row, gradient, load_float(hyper) / (math.sqrt(momentum) + load_float(hyper + 4)), dim)
 
 
 @device
-def apply(rule: int, row: int, state: int, gradient: int, dim: int, hyper_h: Float32s) -> None:
+def apply(rule: int, row: int, state: int, gradient: int, dim: int, hyper: int) -> None:
     """Change one row by the rule with this code."""
     if rule == SGD:
-        sgd(row, state, gradient, dim, hyper_h)
+        sgd(row, state, gradient, dim, hyper)
     elif rule == ROWWISE_ADAGRAD:
-        rowwise_adagrad(row, state, gradient, dim, hyper_h)
+        rowwise_adagrad(row, state, gradient, dim, hyper)

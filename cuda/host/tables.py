@@ -10,6 +10,7 @@ from cuda.backend import UpdateRule
 from cuda.host.rules import MAX_HYPER, RULES, STATE_FLOATS
 from cuda.host.update import Rules
 from cuda.host.vector import LINE_BYTES
+from cuda.plan import Float32s
 from pipeline.rows.spec import TableSpec
 
 
@@ -28,16 +29,17 @@ class TableSet:
         self.dims_t = np.array([spec.dim for spec in specs], np.int64)
         self._states_t = np.array([_first_state(spec) for spec in specs], np.int64)
         self._used_bytes_t = np.array([spec.layout.row_bytes for spec in specs], np.int64)
-        self._last: tuple[tuple[UpdateRule, ...], Rules] | None = None
+        self._last: tuple[tuple[UpdateRule, ...], Float32s, Rules] | None = None
 
     def rules(self, rules_t: Sequence[UpdateRule]) -> Rules:
         """The rules of all tables for a kernel. An unknown rule, or one whose states a table's rows lack, is our own bug."""
         wanted = tuple(rules_t)
         if self._last is None or self._last[0] != wanted:
-            self._last = (wanted, self._pack(wanted))
-        return self._last[1]
+            self._last = (wanted, *self._pack(wanted))
+        return self._last[2]
 
-    def _pack(self, rules: tuple[UpdateRule, ...]) -> Rules:
+    def _pack(self, rules: tuple[UpdateRule, ...]) -> tuple[Float32s, Rules]:
+        """The hyper-parameters, which must outlive the rules, and the rules."""
         assert len(rules) == len(self._specs), f"{len(rules)} rules for {len(self._specs)} tables"
         hyper_th = np.zeros((len(rules), MAX_HYPER), np.float32)
         for table, (rule, spec) in enumerate(zip(rules, self._specs, strict=True)):
@@ -46,7 +48,8 @@ class TableSet:
             assert floats >= STATE_FLOATS[rule.rule], f"the rows of {spec.name} lack the states of {rule.rule}"
             hyper_th[table, : len(rule.hyper)] = rule.hyper
         codes_t = np.array([RULES[rule.rule] for rule in rules], np.int64)
-        return Rules(codes_t, hyper_th, self._states_t, self._used_bytes_t)
+        hypers_t = hyper_th.ctypes.data + 4 * MAX_HYPER * np.arange(len(rules), dtype=np.int64)
+        return hyper_th, Rules(codes_t, hypers_t, self._states_t, self._used_bytes_t)
 
 
 def _first_state(spec: TableSpec) -> int:

@@ -9,9 +9,9 @@ from numba import prange
 
 from cuda.host.compiled import device, parallel_kernel
 from cuda.host.gradients import AHEAD as TERMS_AHEAD
-from cuda.host.gradients import WORK, Terms, prefetch_terms, row_of_work, sum_row
-from cuda.host.machine import prefetch_write, take
-from cuda.host.rows import Pool, prefetch_row_to_write, row_address
+from cuda.host.gradients import WORK, Terms, prefetch_terms, row_of_work, sum_row, terms_pointers
+from cuda.host.machine import pointer, prefetch_write, take
+from cuda.host.rows import Pool, pool_pointers, prefetch_row_to_write, row_address
 from cuda.host.rules import apply
 from cuda.plan import Float32s, Int32s, Int64s
 
@@ -20,10 +20,11 @@ AHEAD = 8
 
 
 class Rules(NamedTuple):
-    """What each table's update needs. Shapes [T] and [T, MAX_HYPER]."""
+    """What each table's update needs. Arrays outside kernels, pointers in their loops."""
 
     rules_t: Int64s
-    hyper_th: Float32s
+    hypers_t: Int64s
+    """Address of each table's hyper-parameters."""
     states_t: Int64s
     """Byte offset of the first state column in a row."""
     used_bytes_t: Int64s
@@ -31,27 +32,33 @@ class Rules(NamedTuple):
 
 
 @device
-def _prefetch(pool: Pool, terms: Terms, rules: Rules, slots_u: Int32s, start: int, end: int) -> None:
-    for u in range(start, end):
-        prefetch_row_to_write(row_address(pool, slots_u[u]), rules.used_bytes_t[terms.tables_u[u]])
-        prefetch_write(pool.versions_s.ctypes.data + 8 * np.int64(slots_u[u]))
+def rules_pointers(rules: Rules) -> Rules:
+    """The rules as the loops of kernels take them, see ``machine.pointer``."""
+    return Rules(pointer(rules.rules_t), pointer(rules.hypers_t), pointer(rules.states_t), pointer(rules.used_bytes_t))
 
 
 @device
-def _update_rows(
-    pool: Pool, terms: Terms, rules: Rules, slots_u: Int32s, version: int, scratch_d: Float32s, first: int, last: int
+def _prefetch(pool: Pool, terms: Terms, rules: Rules, slots_u: Int32s, versions: int, start: int, end: int) -> None:
+    for u in range(start, end):
+        prefetch_row_to_write(row_address(pool, slots_u[u]), rules.used_bytes_t[terms.tables_u[u]])
+        prefetch_write(versions + 8 * np.int64(slots_u[u]))
+
+
+@device
+def _update_some(
+    pool: Pool, terms: Terms, rules: Rules, slots_u: Int32s, versions: int, version: int, scratch: int, work: int
 ) -> None:
-    gradient = scratch_d.ctypes.data
-    _prefetch(pool, terms, rules, slots_u, first, min(first + AHEAD, last))
-    start = terms.starts_u[first]
-    prefetch_terms(terms, start, start + TERMS_AHEAD, terms.dims_t[terms.tables_u[first]])
+    first, last = row_of_work(terms, work), row_of_work(terms, work + WORK)
+    _prefetch(pool, terms, rules, slots_u, versions, first, min(first + AHEAD, last))
+    if first < last:
+        start = terms.starts_u[first]
+        prefetch_terms(terms, start, start + TERMS_AHEAD, terms.dims_t[terms.tables_u[first]])
     for u in range(first, last):
-        _prefetch(pool, terms, rules, slots_u, u + AHEAD, min(u + AHEAD + 1, last))
+        _prefetch(pool, terms, rules, slots_u, versions, u + AHEAD, min(u + AHEAD + 1, last))
         table = terms.tables_u[u]
-        dim = terms.dims_t[table]
-        sum_row(terms, u, dim, gradient)
-        row = row_address(pool, slots_u[u])
-        apply(rules.rules_t[table], row, row + rules.states_t[table], gradient, dim, rules.hyper_th[table])
+        dim, row = terms.dims_t[table], row_address(pool, slots_u[u])
+        gradient = sum_row(terms, u, dim, scratch)
+        apply(rules.rules_t[table], row, row + rules.states_t[table], gradient, dim, rules.hypers_t[table])
         pool.versions_s[slots_u[u]] = version
 
 
@@ -61,11 +68,17 @@ def update(
 ) -> None:
     """Update every distinct row once. ``scratch_wd`` [threads, largest dim, rounded up to whole lines]."""
     taken = np.zeros(1, np.int64)
-    work = slots_u.shape[0] + terms.occurrences_n.shape[0]
     for worker in prange(threads):
         start = take(taken, 0, WORK)
-        while start < work:
-            first, last = row_of_work(terms.starts_u, start), row_of_work(terms.starts_u, start + WORK)
-            if first < last:
-                _update_rows(pool, terms, rules, slots_u, version, scratch_wd[worker], first, last)
+        while start < terms.num_rows + terms.num_ids:
+            _update_some(
+                pool_pointers(pool),
+                terms_pointers(terms),
+                rules_pointers(rules),
+                pointer(slots_u),
+                pool.versions_s.ctypes.data,
+                version,
+                scratch_wd.ctypes.data + 4 * worker * scratch_wd.shape[1],
+                start,
+            )
             start = take(taken, 0, WORK)
