@@ -12,7 +12,7 @@ from pipeline.config.composing import INCLUDE, compose
 from pipeline.config.errors import ConfigError, Problem
 from pipeline.config.faults import validate_part
 from pipeline.config.interpolation import interpolate
-from pipeline.config.keys import parse_key
+from pipeline.config.keys import Key, parse_key
 from pipeline.config.showing import show
 from pipeline.config.tree import Origins
 
@@ -29,7 +29,7 @@ class Loaded(Generic[M]):
 
     def origin(self, path: str) -> str:
         """Who set the key ``path``: ``file:line``, ``override``, or ``default``."""
-        return self.origins.of(parse_key(path))
+        return self.origins.of(self._key(path))
 
     def describe(self) -> str:
         """The effective config as YAML, with the origin of each value behind it."""
@@ -37,8 +37,15 @@ class Loaded(Generic[M]):
 
     def error(self, problems: Iterable[tuple[str, str]]) -> ConfigError:
         """A ConfigError for what somebody else found wrong: (key path, what) pairs."""
-        keys = [(parse_key(path) if path else (), what) for path, what in problems]
+        keys = [(self._key(path), what) for path, what in problems]
         return ConfigError([Problem(self.origins.nearest(key), key, what) for key, what in keys])
+
+    def _key(self, path: str) -> Key:
+        try:
+            return self.origins.resolve(parse_key(path))
+        except ValueError:
+            # Somebody's own idea of a path, or none: it is shown as it is.
+            return (path,) if path else ()
 
 
 def load(sources: Sequence[str], overrides: Sequence[str], model: type[M]) -> Loaded[M]:

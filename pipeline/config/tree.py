@@ -116,6 +116,14 @@ class Origins:
         """``file:line`` or ``override`` of what stands at ``key``; ``default`` when nobody set it."""
         return self._by_key.get(key, DEFAULT)
 
+    def resolve(self, key: Key) -> Key:
+        """``key`` with numbers as indices wherever a list stands."""
+        found: Key = ()
+        for part in key:
+            indexed = (*found, int(part)) if str(part).isdecimal() else ()
+            found = indexed if indexed in self._by_key and indexed else (*found, part)
+        return found
+
     def nearest(self, key: Key) -> str:
         """The origin of ``key``, or of what it would stand in; empty when nothing is known."""
         while key not in self._by_key and key:

@@ -118,10 +118,19 @@ def test_a_part_validates_at_its_key_path() -> None:
 
 def test_others_report_their_problems_with_origins(job: str) -> None:
     loaded: Loaded[Sample] = load([job], [], Sample)
-    error = loaded.error([("stages.source.files", "no such file"), ("", "nothing to do")])
+    error = loaded.error(
+        [
+            ("stages.source.files", "no such file"),
+            ("", "nothing to do"),
+            ("stages.source.files.1", "empty"),
+            ("a..b", "odd"),
+        ]
+    )
     assert [str(problem) for problem in error.problems] == [
         "job.yaml:9: stages.source.files: no such file",
         "job.yaml:1: nothing to do",
+        "job.yaml:9: stages.source.files[1]: empty",
+        "job.yaml:1: [a..b]: odd",
     ]
 
 
