@@ -1,0 +1,72 @@
+"""FORMAT.md describes the bytes as they are: its example is read, and every field that is written stands in it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgpack
+import numpy as np
+from hypothesis import given, settings
+
+import pipeline.wire.frames
+from pipeline.rows.codec import find_codec
+from pipeline.rows.version import pack_version
+from pipeline.wire import RowsFrame, decode_frame, encode_frame, frame_digest
+from pipeline.wire.envelope import FORMAT_VERSION, unseal
+from pipeline.wire.frames import DEFAULT_LIMITS, Frame
+from pipeline.wire.records import HEAD_BYTES, scan_records
+from tests.wire.frame_strategies import frames, same
+
+FORMAT = (Path(pipeline.wire.frames.__file__).parent / "FORMAT.md").read_text()
+WEIGHTS = np.array([[1.0, -0.5], [0.25, 2.0]], dtype=np.float32)
+EXAMPLE = RowsFrame(
+    generation=1,
+    cut=5,
+    number=0,
+    step=40,
+    clock_ns=1_700_000_000_000_000_000,
+    snapshot=False,
+    table="items",
+    ids_n=np.array([-1, 7]),
+    rows_nb=find_codec("fp16").encode(WEIGHTS),
+    versions_n=np.array([pack_version(1, 39), pack_version(1, 40)]),
+)
+
+
+def block(name: str) -> bytes:
+    match = re.search(rf"```{name}\n(.*?)```", FORMAT, re.DOTALL)
+    assert match is not None
+    return bytes.fromhex(match[1])
+
+
+def test_the_example_is_read_to_the_rows_it_tells_of() -> None:
+    assert same(decode_frame(block("frame")), EXAMPLE)
+    assert f"{frame_digest(EXAMPLE, WEIGHTS):#x}" in FORMAT
+
+
+def test_the_content_of_the_example_is_what_this_build_writes() -> None:
+    assert unseal(block("frame"), DEFAULT_LIMITS) == block("content")
+    assert unseal(encode_frame(EXAMPLE), DEFAULT_LIMITS) == block("content")
+    assert f"{len(block('content'))} bytes" in FORMAT
+    assert f"{len(block('frame'))} bytes" in FORMAT
+
+
+def test_the_record_of_the_example_is_read() -> None:
+    assert len(block("record")) == HEAD_BYTES
+    scan = scan_records(block("record") + block("frame"), 0, 1000)
+    assert [payload for _, payload in scan.payloads] == [block("frame")]
+
+
+def test_the_version_is_the_one_described() -> None:
+    assert f"format, version {FORMAT_VERSION}\n" in FORMAT
+
+
+@given(frames)
+@settings(max_examples=40, deadline=None)
+def test_every_field_is_described(frame: Frame) -> None:
+    content = msgpack.unpackb(unseal(encode_frame(frame), DEFAULT_LIMITS))
+    (section,) = re.findall(rf"\n## [A-Z][a-z]+: `kind` = `{content.pop('kind')}`\n(.*?)\n## ", FORMAT, re.DOTALL)
+    inside = [part for value in content.values() if isinstance(value, list) for part in value if isinstance(part, dict)]
+    for name in [*content, *(name for part in inside for name in part)]:
+        assert re.search(rf"(\| |, |`){name}\??(,| \||`)", section), f"field {name!r} is not described"
