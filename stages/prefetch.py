@@ -15,10 +15,13 @@ import numpy as np
 from pydantic import Field
 
 from cuda.plan import BatchIds, FeatureSet, UniqueIds
-from pipeline.flow import Stage, StageContext, StageOptions
+from pipeline.flow import Many, Stage, StageContext, StageOptions
+from pipeline.flow.step_limit import StepLimit
 from pipeline.store import L1TooSmall, Reservation, Store
 from stages.errors import BatchDoesNotFit, MissingFeature
 from stages.items import RawBatch, SlotBatch
+from stages.rebatch import pack, unpack
+from stages.sources.samples import Samples
 from stages.steps import StepSignal
 
 
@@ -61,20 +64,36 @@ class Prefetch(Stage):
     Options = PrefetchOptions
     consumes = RawBatch
     produces = SlotBatch
-    needs = {"store": Store, "features": FeatureSet}
+    needs = {"store": Store, "features": FeatureSet, "step_limit": StepLimit}
 
     def __init__(self, options: PrefetchOptions) -> None:
         super().__init__(options)
         self._step = 0
+        self._left: list[RawBatch] = []
+        """Batches behind the last step of the run: kept, so that a longer run can go on with them."""
 
     async def open(self, context: StageContext) -> None:
         self._context = context
         self._store: Store = context.resources["store"]
         self._features: FeatureSet = context.resources["features"]
+        self._limit: StepLimit = context.resources["step_limit"]
         self._decide, self._read = context.lane("prefetch"), context.lane("read")
         self._signal = StepSignal(self._store)
 
-    async def process(self, raw: RawBatch) -> SlotBatch:
+    async def process(self, raw: RawBatch) -> SlotBatch | Many:
+        if self._limit.reached(self._step):
+            self._left.append(raw)
+            return Many()
+        if self._left:
+            waiting, self._left = [*self._left, raw], []
+            return Many([await self.process(batch) for batch in waiting])
+        return await self._place(raw)
+
+    async def drain(self) -> Many:
+        waiting, self._left = self._left, []
+        return Many([await self.process(batch) for batch in waiting])
+
+    async def _place(self, raw: RawBatch) -> SlotBatch:
         step, loaded = self._step + 1, asyncio.Event()
         reservation = None
         if raw.num_samples:
@@ -82,6 +101,8 @@ class Prefetch(Stage):
             await self._wait_for_turn(step)
             reservation = await self._reserve(step, raw, batch, unique)
         self._step = step
+        if self._limit.reached(step):
+            self._limit.stop("limit")
         if reservation is None or not reservation.num_misses:
             loaded.set()
         else:
@@ -116,7 +137,9 @@ class Prefetch(Stage):
         loaded.set()
 
     def state(self) -> Any:
-        return {"step": self._step}
+        return {"step": self._step, "left": [pack(Samples.of(batch)) for batch in self._left]}
 
     def restore(self, state: Any) -> None:
         self._step = int(state["step"])
+        left = [unpack(packed) for packed in state["left"]]
+        self._left = [RawBatch(s.num_samples, s.features, s.dense_bd, s.labels_b) for s in left]

@@ -29,6 +29,7 @@ RESOURCES = (
     "row_source",
     "stream_report",
     "run",
+    "step_limit",
 )
 """What a stage may name in ``needs``."""
 

@@ -10,6 +10,7 @@ import torch
 from cuda.choose import choose_backend
 from cuda.host import warm_up
 from pipeline.flow.run_info import RunInfo
+from pipeline.flow.step_limit import StepLimit
 from pipeline.models.factory import build_model
 from pipeline.models.inputs import ModelInputs
 from pipeline.models.metrics import BinaryMetrics
@@ -55,6 +56,7 @@ class Resources:
             self.run, self.store, plan.specs, self.model, self.optimizer, settings.checkpoint.keep
         )
         self.stream_report: dict[str, Any] = {}
+        self.step_limit = StepLimit(settings.run.steps)
         self.eval_results: list[dict[str, Any]] = []
         self.by_name = {
             "backend": backend,
@@ -69,6 +71,7 @@ class Resources:
             "row_source": StoreRowSource(self.store, plan.specs, self.model, self.run.generation),
             "stream_report": self.stream_report,
             "run": self.run,
+            "step_limit": self.step_limit,
         }
 
     def _open_store(self, backend: Any) -> Store:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from pipeline.flow import Every
 from pipeline.models.options import DenseOptimizerOptions
 from pipeline.optim import OptimizerOptions, RowwiseAdagradOptions
 from pipeline.rows.spec import NAME_PATTERN
@@ -69,6 +70,12 @@ class CheckpointSettings(Part):
         None, description='"1000 steps" or "60s"; not set: at the end and on interrupt only'
     )
     keep: int = Field(2, ge=1, description="how many checkpoints stay")
+
+    @field_validator("every")
+    @classmethod
+    def says_when(cls, every: int | str | None) -> int | str | None:
+        Every.parse(every)
+        return every
 
 
 class ReplicaSettings(Part):

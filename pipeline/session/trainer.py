@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from functools import partial
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pipeline.flow import LaneOptions, Lanes, Marker, Runner, RunReport, run_loop
+from pipeline.flow import Every, LaneOptions, Lanes, Marker, Runner, RunReport, run_loop
 from pipeline.flow.run_info import RunInfo
 from pipeline.session.plan import Plan
 from pipeline.session.progress import Progress
@@ -72,7 +73,7 @@ class Trainer:
 
     async def _run(self, resources: Resources, lanes: Lanes, show: Callable[[], None]) -> RunReport:
         settings = self.plan.settings
-        checkpoint_lane = lanes.get("checkpoint")
+        checkpoint_lane, every = lanes.get("checkpoint"), Every.parse(settings.checkpoint.every)
 
         async def on_marker(marker: Marker) -> None:
             self.checkpoint = await checkpoint_lane.run(resources.checkpoints.write, marker)
@@ -81,8 +82,7 @@ class Trainer:
             self.plan.graph,
             resources.by_name,
             lanes,
-            max_items=settings.run.steps,
-            marker_every=settings.checkpoint.every,
+            marker_every=every if every is not None and every.seconds is not None else None,
             on_marker=on_marker,
             on_progress=show,
             progress_every_s=settings.run.progress_s,
@@ -90,6 +90,9 @@ class Trainer:
             handle_signals=self._handle_signals,
         )
         self._runner = runner
+        resources.step_limit.stop = runner.request_stop
+        if every is not None and every.items is not None:
+            resources.store.on_step(partial(_mark_every, every.items, asyncio.get_running_loop(), runner))
         return await runner.run()
 
     def _figures(self) -> dict[str, Any]:
@@ -107,3 +110,9 @@ class Trainer:
             figures[f"depth {name}"] = stage.depth
         figures |= {key: value for key, value in resources.stream_report.items() if key in ("lag_steps", "cuts")}
         return figures
+
+
+def _mark_every(steps: int, loop: asyncio.AbstractEventLoop, runner: Runner, step: int, _plan: Any) -> None:
+    """A step listener: every so many steps it asks for a marker, which goes out behind the next batch the source sends."""
+    if step % steps == 0:
+        loop.call_soon_threadsafe(runner.request_marker)
