@@ -27,6 +27,9 @@ from pipeline.wire.frames import (
     StreamedTable,
 )
 
+MAX_FRAME_BYTES = 16 << 20
+"""Of rows before compression: well below what readers accept, however long a row is."""
+
 
 @dataclass(frozen=True, slots=True)
 class FrameSizes:
@@ -34,6 +37,10 @@ class FrameSizes:
 
     chunk_rows: int
     dense_bytes: int
+
+    def rows(self, row_bytes: int) -> int:
+        """Rows of ``row_bytes`` encoded bytes, with id and version, for one frame."""
+        return max(1, min(self.chunk_rows, MAX_FRAME_BYTES // (row_bytes + 16)))
 
 
 @dataclass(slots=True)
@@ -69,12 +76,13 @@ class CutBuilder:
         dense: DenseArrays | None,
         sizes: FrameSizes,
     ) -> Iterator[Frame]:
-        """Frames in order: tables by name order of ``ids``, then the dense weights. Raises SnapshotLost."""
+        """Frames in order: the tables of ``ids`` as they stand there, then the dense weights. Raises SnapshotLost."""
         for name, ids_u in ids.items():
             table = tables[name]
             codec = find_codec(table.codec)
-            for start in range(0, len(ids_u), sizes.chunk_rows):
-                yield self._rows_frame(table, codec, rows, ids_u[start : start + sizes.chunk_rows])
+            chunk = sizes.rows(codec.row_bytes(table.spec.dim))
+            for start in range(0, len(ids_u), chunk):
+                yield self._rows_frame(table, codec, rows, ids_u[start : start + chunk])
         if dense is not None:
             self.dense_digest = dense_digest(dense)
             for pieces in split_dense(dense, sizes.dense_bytes):

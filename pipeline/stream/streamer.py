@@ -39,7 +39,7 @@ class StreamerOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     chunk_rows: int = Field(
-        default=8192, ge=1, le=1 << 20, description="rows that are read, encoded and sent as one frame"
+        default=8192, ge=1, le=1 << 20, description="rows that are read, encoded and sent as one frame, at most"
     )
     dense: bool = Field(default=False, description="whether the dense weights ride in every cut")
     dense_frame_bytes: int = Field(default=4 << 20, ge=1024, le=32 << 20, description="dense weights sent as one frame")
@@ -173,15 +173,19 @@ class RowStreamer:
                 raise BacklogLeft(self.changed.count, target, attempts)
 
     def finish(self) -> CommitFrame:
-        """``drain``, then publish an empty cut with the end mark: a follower knows that it has everything."""
-        self.drain()
-        with self._cutting:
-            self._last_number += 1
-            position = CutPosition(self._identity.generation, self._last_number)
-            builder = CutBuilder(position, self.committed, self.committed_step, self._clock(), snapshot=False)
-            commit = replace(builder.commit(np.empty((0, 2), dtype=np.int64)), end=True)
-            self._send(commit, sync=True)
-            self.committed = position
+        """``drain``, then publish an empty cut with the end mark: a follower knows that it has everything.
+
+        Waits for a snapshot cut that is being made.
+        """
+        with self._snapshotting:
+            self.drain()
+            with self._cutting:
+                self._last_number += 1
+                position = CutPosition(self._identity.generation, self._last_number)
+                builder = CutBuilder(position, self.committed, self.committed_step, self._clock(), snapshot=False)
+                commit = replace(builder.commit(np.empty((0, 2), dtype=np.int64)), end=True)
+                self._send(commit, sync=True)
+                self.committed = position
         self.counters.add(cuts=1)
         return commit
 

@@ -6,6 +6,7 @@ Training here is ``step()``. A snapshot remembers nothing itself: it reads the h
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -75,7 +76,7 @@ class MemorySnapshot:
 
 @dataclass
 class MemorySource:
-    """See the module docstring. Single-threaded."""
+    """See the module docstring. Safe to share by threads, but for the hooks."""
 
     specs: Sequence[TableSpec] = SPECS
     codec: str = "fp32"
@@ -95,6 +96,7 @@ class MemorySource:
         self.history: dict[int, Tables] = {self.step: {one.name: {} for one in self.specs}}
         self.dense_history: dict[int, dict[str, npt.NDArray[Any]]] = {self.step: self._new_dense()}
         self.in_fence = False
+        self.fence = threading.RLock()
 
     @property
     def tables(self) -> Sequence[StreamedTable]:
@@ -106,11 +108,15 @@ class MemorySource:
 
     def train(self, ids: Mapping[str, Sequence[int]], forget: Mapping[str, Sequence[int]] | None = None) -> None:
         """One step: new weights for ``ids``, and no row any more for ``forget``."""
+        with self.fence:
+            self._train(ids, forget or {})
+
+    def _train(self, ids: Mapping[str, Sequence[int]], forget: Mapping[str, Sequence[int]]) -> None:
         tables = {name: dict(rows) for name, rows in self.state.items()}
         self.step += 1
         changed: dict[str, Int64s] = {}
         for name in tables:
-            chosen, gone = sorted(set(ids.get(name, ()))), sorted(set((forget or {}).get(name, ())))
+            chosen, gone = sorted(set(ids.get(name, ()))), sorted(set(forget.get(name, ())))
             for row_id in chosen:
                 tables[name][row_id] = (self._weights(name), pack_version(self.generation, self.step))
             for row_id in gone:
@@ -128,11 +134,12 @@ class MemorySource:
         return {"mlp.0": self.rng.standard_normal((5, 4)), "mlp.1": self.rng.integers(0, 9, 7)}
 
     def at_fence(self, call: Callable[[int], Result]) -> Result:
-        self.in_fence = True
-        try:
-            return call(self.step)
-        finally:
-            self.in_fence = False
+        with self.fence:
+            self.in_fence = True
+            try:
+                return call(self.step)
+            finally:
+                self.in_fence = False
 
     def freeze(self, changed: Any, *, changed_since: int) -> MemorySnapshot:
         assert self.in_fence, "frozen outside the fence"

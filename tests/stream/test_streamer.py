@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import itertools
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,7 +25,7 @@ class Bench:
     def __init__(self, codec: str = "fp32", transport: Any = None, **options: Any) -> None:
         self.source = MemorySource(codec=codec, generation=3)
         self.transport = transport or ListTransport()
-        now = iter(range(5000, 10_000))
+        now = itertools.count(5000)
         self.streamer = RowStreamer(
             self.source, self.transport, IDENTITY, StreamerOptions(**options), clock=lambda: next(now)
         )
@@ -69,6 +72,17 @@ def test_frames_hold_a_bounded_number_of_rows() -> None:
     rows = [frame for frame in bench.frames() if isinstance(frame, RowsFrame)]
     assert [len(frame.ids_n) for frame in rows] == [10, 10, 5]
     assert [frame.number for frame in rows] == [0, 1, 2]
+
+
+def test_frames_of_long_rows_stay_within_what_readers_accept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.stream.cut.MAX_FRAME_BYTES", 200)
+    bench = Bench(chunk_rows=1000)
+    bench.frames()
+    bench.source.train({"items": range(10), "users": range(10)})
+    bench.streamer.cut()
+    rows = [frame for frame in bench.frames() if isinstance(frame, RowsFrame)]
+    assert [len(frame.ids_n) for frame in rows if frame.table == "items"] == [4, 4, 2], "48 bytes each"
+    assert [len(frame.ids_n) for frame in rows if frame.table == "users"] == [7, 3], "28 bytes each"
 
 
 def test_nothing_is_published_while_no_step_ended() -> None:
@@ -256,6 +270,38 @@ def test_a_source_that_freezes_another_step_is_caught() -> None:
     bench.source.freeze = other_step  # type: ignore[method-assign]
     with pytest.raises(StreamError, match="froze step 2 at the fence of step 1"):
         bench.streamer.cut()
+
+
+def test_training_cuts_and_snapshot_cuts_on_threads_of_their_own_make_one_stream() -> None:
+    bench = Bench(chunk_rows=4)
+    rng, ended, errors = np.random.default_rng(3), threading.Event(), []
+
+    def repeat(act: Callable[[], object]) -> None:
+        try:
+            while not ended.is_set():
+                act()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [
+        threading.Thread(target=repeat, args=(act,))
+        for act in (bench.streamer.cut, bench.streamer.snapshot_cut, bench.streamer.changed.compact)
+    ]
+    for thread in threads:
+        thread.start()
+    for _ in range(400):
+        bench.source.train({"items": rng.integers(0, 30, 5).tolist(), "users": rng.integers(0, 5, 2).tolist()})
+    ended.set()
+    for thread in threads:
+        thread.join()
+    bench.streamer.finish()
+    assert not errors
+    replica = DictReplica()
+    for data in bench.transport.frames:
+        if replica.feed(data):
+            assert replica.tables == bench.source.history[replica.step]
+    assert replica.step == 400
+    assert replica.ended == [(step, 100 + step) for step in range(1, 401)]
 
 
 def test_a_stream_in_files_is_what_a_replica_reads(tmp_path: Any) -> None:
