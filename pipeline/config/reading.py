@@ -1,4 +1,4 @@
-"""YAML text to a tree that knows its lines.
+"""YAML text to a tree that knows its lines, and plain values to YAML text.
 
 Plain words mean what YAML 1.2 says: only ``true`` and ``false`` are booleans (``no`` and ``on`` are text), ``1e-3`` is
 a number, a date is text. ``1_000_000`` is a number too.
@@ -42,6 +42,24 @@ _resolve(
     "-+0123456789.",
 )
 _resolve("merge", "<<", "<")
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes whatever YAML 1.1 or 1.2 would take for something else than text."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {
+        first: [
+            *yaml.SafeDumper.yaml_implicit_resolvers.get(first, []),
+            *_Loader.yaml_implicit_resolvers.get(first, []),
+        ]
+        for first in {*yaml.SafeDumper.yaml_implicit_resolvers, *_Loader.yaml_implicit_resolvers}
+    }
+
+
+def write_yaml(value: Any) -> str:
+    """A plain value as one line of YAML, which ``read_yaml`` and other readers of YAML take for the same value."""
+    text = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, width=2**31, sort_keys=False, allow_unicode=True)
+    return text.strip().removesuffix("...").rstrip()
 
 
 def read_yaml(text: str, origin: str, *, lines: bool = True) -> Node:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import yaml
-
 from pipeline.config.keys import Key
+from pipeline.config.reading import write_yaml
 from pipeline.config.tree import Origins
 
 INDENT = "  "
@@ -24,14 +23,9 @@ def show(tree: dict[str, Any], origins: Origins) -> str:
 def _lines(tree: dict[str, Any], above: Key, origins: Origins) -> Iterator[tuple[str, str]]:
     for name, value in tree.items():
         key = (*above, name)
-        start = INDENT * len(above) + _flow(name) + ":"
+        start = INDENT * len(above) + write_yaml(name) + ":"
         if isinstance(value, dict) and value:
             yield start, ""
             yield from _lines(value, key, origins)
         else:
-            yield f"{start} {_flow(value)}", origins.of(key)
-
-
-def _flow(value: Any) -> str:
-    text: str = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), sort_keys=False, allow_unicode=True)
-    return text.strip().removesuffix("...").rstrip()
+            yield f"{start} {write_yaml(value)}", origins.of(key)

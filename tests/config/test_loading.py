@@ -77,6 +77,7 @@ def test_what_is_shown_can_be_loaded_again(job: str, write: Write) -> None:
         ("run.steps=0", "run.steps: found 0; wanted greater than or equal to 1 (steps: batches until the end)"),
         ("device=cdua", "device: found 'cdua' (did you mean 'cuda'?); wanted 'auto', 'host' or 'cuda'"),
         ("tables.item.optimizer.kind=adagrat", "optimizer.kind: found 'adagrat' (did you mean 'adagrad'?); one of 'sgd', 'ad"),
+        ("tables.user.optimizer={kind: sgd, eps: 1}", "unknown key 'eps'. Known keys here: kind, lr"),
         ("tables.user.optimizer={lr: 1}", "tables.user.optimizer.kind: the key is missing; one of 'sgd', 'adagrad'"),
         ("every=[1]", "every: found [1]; wanted a valid integer, or found [1]; wanted a valid string"),
         ("tables=", "tables: found None; wanted a valid dictionary (tables: embedding tables)"),
