@@ -105,6 +105,11 @@ class Replica:
         return self._tables.num_rows
 
     @property
+    def lookups(self) -> int:
+        """Rows that views were asked for."""
+        return self._tables.lookups
+
+    @property
     def lag(self) -> Lag:
         state, intake = self._tables.state, self._intake
         same = intake.newest.generation == state.position.generation
@@ -133,9 +138,28 @@ class Replica:
         Raises Refused (again at each further call: the replica stays at its last cut) and what the transport raises.
         """
         count = 0
-        while (applied := self._advance(0)) is not None:
+        while (applied := self.advance(0)) is not None:
             count += applied
         return count
+
+    def advance(self, timeout_s: float) -> int | None:
+        """Take the next batch of frames, waiting up to ``timeout_s`` for it; returns how many cuts were applied, None
+        when no frame came. Raises as ``apply_available`` does.
+        """
+        with self._applying:
+            self._check_alive()
+            if self._refusal is not None:
+                raise self._refusal
+            frames = self._next(timeout_s)
+            if frames is None:
+                return None
+            count = 0
+            for at, payload in frames:
+                count += self._take(at, payload)
+                if self._go_back is not None:
+                    self._resubscribe(*self._go_back)
+                    break
+            return count
 
     def follow(
         self,
@@ -151,7 +175,7 @@ class Replica:
         """
         warm_up()
         while not stop.is_set():
-            applied = self._advance(WAIT_S)
+            applied = self.advance(WAIT_S)
             if on_progress is not None:
                 on_progress()
             if applied is None:
@@ -166,12 +190,12 @@ class Replica:
         if self._intake.waiting:
             raise NoStartingPoint(self._place.name)
 
-    def export(self, table: str, path: str) -> None:
+    def export(self, table: str, path: str | os.PathLike[str]) -> None:
         """Write one table as it stands to an npz: ``ids`` rising, ``weights`` [n, dim], ``version`` [n, 2]. Raises
         UnknownTable, ViewExpired, ExportFailed, DiskFull.
         """
         with self.view() as view:
-            export_table(view, table, path)
+            export_table(view, table, os.fspath(path))
 
     def close(self) -> None:
         """Free everything; ends views and a ``follow`` in another thread. May be called twice."""
@@ -195,23 +219,6 @@ class Replica:
             raise self._failure
         if self._closed:
             raise ReplicaClosed("the replica was closed")
-
-    def _advance(self, timeout_s: float) -> int | None:
-        """Take the next batch of frames; how many cuts were applied, None when no frame came."""
-        with self._applying:
-            self._check_alive()
-            if self._refusal is not None:
-                raise self._refusal
-            frames = self._next(timeout_s)
-            if frames is None:
-                return None
-            count = 0
-            for at, payload in frames:
-                count += self._take(at, payload)
-                if self._go_back is not None:
-                    self._resubscribe(*self._go_back)
-                    break
-            return count
 
     def _next(self, timeout_s: float) -> list[tuple[Position, bytes]] | None:
         if self._subscription is None:

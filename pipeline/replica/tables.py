@@ -72,6 +72,8 @@ class Tables:
         self.undo = UndoLog(pinned_bytes)
         self.state = State()
         self.by_name: dict[str, Table] = {}
+        self.lookups = 0
+        """Rows read so far; readers may lose a count to one another."""
         self.settled = threading.Event()
         """Clear while a long cut is applied whose old rows found no room: then there is nothing whole to show."""
         self.settled.set()
@@ -131,6 +133,7 @@ class Tables:
         Under the read lock, a chunk at most.
         """
         table = self.table(name)
+        self.lookups += len(ids_n)
         weights_nd = np.empty((len(ids_n), table.spec.dim), dtype=np.float32)
         versions_n = np.zeros(len(ids_n), dtype=np.int64)
         table.rows.read_found(ids_n, weights_nd, versions_n)

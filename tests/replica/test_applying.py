@@ -30,7 +30,8 @@ DIMS = {"item": 4, "user": 3}
 
 def stream_of(trainer: DictTrainer, *payloads: bytes) -> tuple[MemoryTransport, Replica]:
     transport = MemoryTransport()
-    transport.publish([trainer.header(), *payloads])
+    transport.begin(trainer.header())
+    transport.publish(payloads)
     return transport, Replica(transport)  # type: ignore[arg-type]
 
 
@@ -242,7 +243,10 @@ def test_an_unfinished_snapshot_cut_of_a_trainer_that_died_is_let_go() -> None:
     header = trainer.next_generation()
     trainer.update({"item": [7]})
     transport = MemoryTransport()
-    transport.publish([old, *frames, *half, header, *trainer.cut()])
+    transport.begin(old)
+    transport.publish([*frames, *half])
+    transport.begin(header)
+    transport.publish(trainer.cut())
     transport.trim(len(frames))
     replica = Replica(transport)  # type: ignore[arg-type]
     assert replica.apply_available() == 0

@@ -1,0 +1,99 @@
+"""Small ways to break a replica, each of which a test must notice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+
+from pipeline.replica import intake, tables
+from pipeline.replica.intake import Intake
+from pipeline.replica.order import Verdict
+from pipeline.replica.staging import StagedCut, StagedRows
+from pipeline.replica.tables import Tables
+from pipeline.replica.undo import UndoLog
+from pipeline.wire.frames import START
+
+
+@contextmanager
+def apply_half_a_cut() -> Iterator[None]:
+    whole = StagedCut.parts
+
+    def half(self: StagedCut) -> Iterator[StagedRows]:
+        parts = list(whole(self))
+        return iter(parts[: (len(parts) + 1) // 2])
+
+    with patch.object(StagedCut, "parts", half):
+        yield
+
+
+@contextmanager
+def skip_the_digest_check() -> Iterator[None]:
+    with patch.object(StagedCut, "check", lambda *_: None):
+        yield
+
+
+@contextmanager
+def ignore_tombstones() -> Iterator[None]:
+    with patch.object(Tables, "_forget", lambda *_: 0):
+        yield
+
+
+@contextmanager
+def keep_rows_a_snapshot_cut_does_not_name() -> Iterator[None]:
+    with patch.object(tables, "_not_named", lambda *_: np.empty(0, dtype=np.int64)):
+        yield
+
+
+@contextmanager
+def skip_undo() -> Iterator[None]:
+    with patch.object(UndoLog, "save", lambda *_: None):
+        yield
+
+
+@contextmanager
+def apply_an_old_cut_again() -> Iterator[None]:
+    take = Intake.take
+
+    def forgetful(self: Intake, at: Any, payload: bytes, applied: Any) -> Any:
+        del applied
+        return take(self, at, payload, START)
+
+    with patch.object(Intake, "take", forgetful), patch.object(intake, "judge", lambda *_: Verdict.APPLY):
+        yield
+
+
+@contextmanager
+def apply_over_a_gap() -> Iterator[None]:
+    with patch.object(intake, "judge", lambda applied, cut: Verdict.APPLY if cut.position > applied else Verdict.DROP):
+        yield
+
+
+@contextmanager
+def show_a_cut_before_it_is_whole() -> Iterator[None]:
+    begin = UndoLog.begin
+
+    def forgetful(self: UndoLog, serial: int) -> None:
+        begin(self, serial)
+        self.layers[-1].base -= 1  # the views of this moment find nothing in it
+
+    with patch.object(UndoLog, "begin", forgetful):
+        yield
+
+
+SABOTAGES: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
+    sabotage.__name__: sabotage
+    for sabotage in (
+        apply_half_a_cut,
+        skip_the_digest_check,
+        ignore_tombstones,
+        keep_rows_a_snapshot_cut_does_not_name,
+        skip_undo,
+        apply_an_old_cut_again,
+        apply_over_a_gap,
+        show_a_cut_before_it_is_whole,
+    )
+}
