@@ -56,6 +56,14 @@ class _Dumper(yaml.SafeDumper):
     }
 
 
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    # Line breaks of any kind survive between double quotes only, as escapes.
+    return dumper.represent_scalar(_PREFIX + "str", text, style=None if text.isprintable() else '"')
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
 def write_yaml(value: Any) -> str:
     """A plain value as one line of YAML, which ``read_yaml`` and other readers of YAML take for the same value."""
     text = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, width=2**31, sort_keys=False, allow_unicode=True)
