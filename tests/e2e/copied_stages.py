@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.flow import StageContext
+from pipeline.flow import Stage, StageContext
 from stages.evict import Evict
 from stages.lookup import Lookup
 from stages.prefetch import Prefetch
@@ -23,18 +23,18 @@ class MyEvict(Evict):
     """The same, under another name."""
 
 
-class _OwnHop:
+class _OwnHop(Stage):
     """Turns ``work`` on a lane into ``process`` that hops to that lane itself."""
 
     lane = None
 
     async def open(self, context: StageContext) -> None:
-        await super().open(context)  # type: ignore[misc]
+        await super().open(context)
         self._own_lane = context.lane("compute")
 
     async def process(self, item: Any) -> Any:
-        await self.ready(item)  # type: ignore[attr-defined]
-        return await self._own_lane.run(self.work, item)  # type: ignore[attr-defined]
+        await self.ready(item)
+        return await self._own_lane.run(self.work, item)
 
 
 class MyLookup(_OwnHop, Lookup):

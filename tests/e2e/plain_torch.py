@@ -29,7 +29,7 @@ class PlainTables:
     ) -> None:
         self.ids = ids
         self.tables = {
-            name: torch.nn.Embedding.from_pretrained(torch.tensor(rows), freeze=False) for name, rows in initial.items()
+            name: torch.nn.Embedding(*rows.shape, _weight=torch.tensor(rows)) for name, rows in initial.items()
         }
         self.momentum = {name: torch.zeros(rows.shape[0]) for name, rows in initial.items()}
         self.optimizer, self.lr, self.eps = optimizer, lr, eps
@@ -82,7 +82,7 @@ def train_plainly(
         logits = (hidden @ weights["last.weight"].T + weights["last.bias"]).squeeze(1)
         loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, torch.from_numpy(batch.labels_b))
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         tables.step()
         optimizer.step()
     return {name: value.detach().numpy() for name, value in weights.items()}

@@ -11,6 +11,7 @@ from unittest.mock import patch
 import numpy as np
 
 from cuda.host import HostBackend
+from pipeline.rows.initial import initial_rows
 from pipeline.store import DramTier, Store
 from pipeline.store import residency as residency_module
 from pipeline.stream import RowStreamer
@@ -77,7 +78,7 @@ def _sum_gradients_in_slot_order() -> Iterator[None]:
 @contextmanager
 def _make_initial_rows_in_order_of_arrival() -> Iterator[None]:
     """A generator that is drawn from, instead of a function of the id."""
-    make, rng = residency_module.initial_rows, np.random.default_rng(1)
+    make, rng = initial_rows, np.random.default_rng(1)
 
     def drawn(spec: Any, ids_n: Any) -> Any:
         rows_nb = make(spec, ids_n)

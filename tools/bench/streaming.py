@@ -28,7 +28,10 @@ def run(quick: bool) -> list[BenchRow]:
 
 def _measure(config: str, steps: int, rounds: int) -> list[BenchRow]:
     """Runs off, on, on with a replica process, in turn, ``rounds`` times; ratios are taken within a round."""
-    alone, followed, rates, last = [], [], [], {}
+    alone: list[float] = []
+    followed: list[float] = []
+    rates: list[float] = []
+    last: dict[str, Any] = {}
     freshness: dict[str, list[float]] = {"p50": [], "p99": [], "max": []}
     with scratch() as directory:
         for number in range(rounds):
