@@ -19,42 +19,19 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.stream.changed import Changed, ChangedSet
 from pipeline.stream.counters import StreamCounters
 from pipeline.stream.cut import CutBuilder, FrameSizes
 from pipeline.stream.errors import BacklogLeft, SnapshotLost, StreamError
+from pipeline.stream.options import StreamerOptions, StreamIdentity
 from pipeline.stream.source import Int64s, RowSnapshot, RowSource
 from pipeline.wire.dense import DenseArrays
 from pipeline.wire.encoding import encode_frame
-from pipeline.wire.envelope import DEFAULT_LEVEL
 from pipeline.wire.frames import START, CommitFrame, CutPosition, Frame, HeaderFrame
 from pipeline.wire.transport import Transport
 
 DRAIN_ATTEMPTS = 8
-
-
-class StreamerOptions(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    chunk_rows: int = Field(
-        default=8192, ge=1, le=1 << 20, description="rows that are read, encoded and sent as one frame, at most"
-    )
-    dense: bool = Field(default=False, description="whether the dense weights ride in every cut")
-    dense_frame_bytes: int = Field(default=4 << 20, ge=1024, le=32 << 20, description="dense weights sent as one frame")
-    zstd_level: int = Field(default=DEFAULT_LEVEL, ge=-50, le=19, description="zstd level of frames; lower is faster")
-
-
-@dataclass(frozen=True, slots=True)
-class StreamIdentity:
-    """Who writes. A later process that writes the same run has a higher generation."""
-
-    run_id: str
-    writer: str
-    generation: int
-    shard: int = 0
-    num_shards: int = 1
 
 
 @dataclass(frozen=True, slots=True)

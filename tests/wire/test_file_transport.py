@@ -69,6 +69,15 @@ def test_segments_are_bounded_and_each_begins_with_the_header(tmp_path: Path) ->
         assert len(data) <= 4096 + HEAD_BYTES
 
 
+def test_a_reader_takes_a_bounded_number_of_bytes_at_once_however_much_waits(tmp_path: Path) -> None:
+    directory = write_stream(tmp_path / "s", 500, segment_bytes=64 << 10)
+    subscription, count = FileTransport(str(directory), options=OPTIONS).subscribe(None), 0
+    while batch := subscription.next(0):
+        assert sum(len(data) for _, data in batch) <= OPTIONS.read_bytes
+        count += sum(not data.startswith(HEADER) for _, data in batch)
+    assert count == 500
+
+
 @pytest.mark.parametrize("cut", [1, HEAD_BYTES - 1, HEAD_BYTES, HEAD_BYTES + 100])
 def test_a_reader_waits_at_a_torn_end_and_a_new_writer_cuts_it_off(stream: Path, cut: int) -> None:
     segment = only_segment(stream)
