@@ -76,7 +76,9 @@ class WindowItems:
         ids_m = np.frombuffer(state["ids"], np.int64)
         self._end = len(ids_m)
         self._ids_m[: self._end] = ids_m
-        self._along_am[:, : self._end] = np.frombuffer(state["along"], np.int64).reshape(len(self._along_am), -1)
+        self._along_am[:, : self._end] = np.frombuffer(state["along"], np.int64).reshape(
+            len(self._along_am), len(ids_m)
+        )
 
 
 class SeenItems:
@@ -121,7 +123,9 @@ class SeenItems:
     def restore(self, state: Any) -> None:
         ids_m = np.frombuffer(state["ids"], np.int64)
         self._known_m[: len(ids_m)] = ids_m
-        self._along_am[:, : len(ids_m)] = np.frombuffer(state["along"], np.int64).reshape(len(self._along_am), -1)
+        self._along_am[:, : len(ids_m)] = np.frombuffer(state["along"], np.int64).reshape(
+            len(self._along_am), len(ids_m)
+        )
         self._counts[:] = (len(ids_m), state["admitted"])
         self._table.fill(-1)
         fill_table(self._table, ids_m)
@@ -167,7 +171,7 @@ def read_candidates(path: str, item: str, along: Sequence[str]) -> FixedItems:
     columns = [_ids(path, table[name]) for name in names]
     there = [table[name].is_valid().to_numpy().astype(np.int64) for name in along]
     first_m = np.sort(np.unique(columns[0], return_index=True)[1])
-    along_am = np.array([*columns[1:], *there], np.int64).reshape(2 * len(along), -1)
+    along_am = np.array([*columns[1:], *there], np.int64).reshape(2 * len(along), len(columns[0]))
     return FixedItems(columns[0][first_m], np.ascontiguousarray(along_am[:, first_m]))
 
 

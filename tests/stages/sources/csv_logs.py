@@ -19,10 +19,11 @@ WRITERS: dict[str, Callable[[bytes], bytes]] = {
 
 
 def write(path: Path, lines: Sequence[str], header: str | None = "user,item,x,y") -> Path:
-    """Write lines, compressed as the suffix says."""
+    """Write lines, compressed as the suffix says. The name appears when the file is complete."""
     text = "".join(f"{line}\n" for line in ([header] if header is not None else []) + list(lines))
-    path.write_bytes(WRITERS.get(path.suffix, WRITERS[""])(text.encode()))
-    return path
+    part = path.with_name(f".{path.name}")
+    part.write_bytes(WRITERS.get(path.suffix, WRITERS[""])(text.encode()))
+    return part.rename(path)
 
 
 def csv_source(paths: Any, **options: Any) -> Callable[[], CsvSource]:

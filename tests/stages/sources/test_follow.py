@@ -32,9 +32,8 @@ def test_new_files_are_read_in_name_order_and_complete_the_batch_that_waits(tmp_
 
     def more(batches: int) -> None:
         if batches == 1:
-            write(tmp_path / "11.part", rows(5))
             write(tmp_path / "10.csv", rows(3, 4))
-            (tmp_path / "11.part").rename(tmp_path / "11.csv")
+            write(tmp_path / "11.csv", rows(5))
 
     done = follow(tmp_path, 3, on_batch=more)
     assert bags_of(done.batches, "user") == [[0], [1], [2], [3], [4], [5]]
