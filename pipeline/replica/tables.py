@@ -127,19 +127,15 @@ class Tables:
         self._commit(commit, staged)
         return forgotten
 
-    def read(self, state: State, name: str, ids_n: Int64s) -> tuple[Float32s, Int64s]:
-        """Rows as they stood at ``state``: weights [n, d], versions [n] (0: never updated).
-
-        Under the read lock, a chunk at most.
+    def read(self, state: State, name: str, ids_n: Int64s, out_nd: Float32s, versions_n: Int64s) -> None:
+        """Rows as they stood at ``state``, to ``out_nd`` [n, d]; and their versions (0: never updated) to ``versions_n`` [n], which
+        is zeros before. Under the read lock, a chunk at most.
         """
         table = self.table(name)
         self.lookups += len(ids_n)
-        weights_nd = np.empty((len(ids_n), table.spec.dim), dtype=np.float32)
-        versions_n = np.zeros(len(ids_n), dtype=np.int64)
-        table.rows.read_found(ids_n, weights_nd, versions_n)
-        self.undo.read_over(state.serial, name, ids_n, weights_nd, versions_n)
-        table.fill_initial(ids_n, weights_nd, versions_n)
-        return weights_nd, versions_n
+        table.rows.read_found(ids_n, out_nd, versions_n)
+        self.undo.read_over(state.serial, name, ids_n, out_nd, versions_n)
+        table.fill_initial(ids_n, out_nd, versions_n)
 
     def ids(self, state: State, name: str) -> Int64s:
         """Every id held at ``state``, rising. Under the read lock."""
@@ -149,7 +145,10 @@ class Tables:
         ids_n = read_only_ids(np.unique(np.concatenate(held)))
         if len(held) == 1:
             return ids_n
-        return ids_n[self.read(state, name, ids_n)[1] > 0]
+        weights_nd = np.empty((len(ids_n), self.table(name).spec.dim), dtype=np.float32)
+        versions_n = np.zeros(len(ids_n), dtype=np.int64)
+        self.read(state, name, ids_n, weights_nd, versions_n)
+        return ids_n[versions_n > 0]
 
     def _write(self, table: Table, chunk: StagedRows) -> Int64s:
         with self.lock.write:

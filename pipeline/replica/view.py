@@ -49,21 +49,31 @@ class View:
         """Names of the tables held."""
         return tuple(self._tables.by_name)
 
-    def lookup(self, table: str, ids_n: Any) -> Float32s:
-        """Weights, a new array float32 [n, dim]. A row never updated has its initial weights. Raises UnknownTable."""
-        return self.lookup_versions(table, ids_n)[0]
+    def lookup(self, table: str, ids_n: Any, out_nd: Float32s | None = None) -> Float32s:
+        """Weights, float32 [n, dim]. A row never updated has its initial weights. Raises UnknownTable.
 
-    def lookup_versions(self, table: str, ids_n: Any) -> tuple[Float32s, Int64s]:
+        They are written to ``out_nd`` if it is given (C-contiguous; a buffer that is used again saves the page faults of a new one).
+        """
+        return self.lookup_versions(table, ids_n, out_nd)[0]
+
+    def lookup_versions(self, table: str, ids_n: Any, out_nd: Float32s | None = None) -> tuple[Float32s, Int64s]:
         """The same, and the packed version (``rows.version``) of each row, int64 [n]; 0 where it was never updated."""
         ids_n = read_only_ids(ids_n)
-        if len(ids_n) <= READ_CHUNK_ROWS:
-            return self._read(table, ids_n)
-        weights_nd = np.empty((len(ids_n), self._tables.table(table).spec.dim), dtype=np.float32)
-        versions_n = np.empty(len(ids_n), dtype=np.int64)
-        for start in range(0, len(ids_n), READ_CHUNK_ROWS):
+        shape = (len(ids_n), self._tables.table(table).spec.dim)
+        if out_nd is None:
+            out_nd = np.empty(shape, dtype=np.float32)
+        elif out_nd.shape != shape or out_nd.dtype != np.float32 or not out_nd.flags.c_contiguous:
+            raise ValueError(
+                f"out_nd must be C-contiguous float32 {list(shape)}, got {out_nd.dtype} {list(out_nd.shape)}"
+            )
+        versions_n = np.zeros(len(ids_n), dtype=np.int64)
+        # At least once, so that an ended view says so whatever it is asked for.
+        for start in range(0, max(len(ids_n), 1), READ_CHUNK_ROWS):
             here = slice(start, start + READ_CHUNK_ROWS)
-            weights_nd[here], versions_n[here] = self._read(table, ids_n[here])
-        return weights_nd, versions_n
+            with self._tables.lock.read:
+                self._check()
+                self._tables.read(self._state, table, ids_n[here], out_nd[here], versions_n[here])
+        return out_nd, versions_n
 
     def dense(self) -> Mapping[str, npt.NDArray[Any]]:
         """The dense weights by name, read-only arrays; empty where the stream carries none. They outlive the view."""
@@ -104,11 +114,6 @@ class View:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _read(self, table: str, ids_n: Int64s) -> tuple[Float32s, Int64s]:
-        with self._tables.lock.read:
-            self._check()
-            return self._tables.read(self._state, table, ids_n)
 
     def _check(self) -> None:
         self._check_replica()

@@ -236,3 +236,15 @@ def test_readers_that_hammer_see_only_states_of_the_trainer_and_steps_never_fall
         steps = [step for step, _ in mine]
         assert steps == sorted(steps)
         assert all(digest == by_step[step] for step, digest in mine)
+
+
+def test_a_lookup_may_write_to_a_buffer_of_the_caller() -> None:
+    stage = Stage()
+    stage.advance(rows=60, forget=0)
+    out = np.full((5, 4), np.nan, dtype=np.float32)
+    with stage.replica.view() as view:
+        assert view.lookup("item", [1, 2, 3, -9, 1], out) is out
+        assert np.array_equal(out, view.lookup("item", [1, 2, 3, -9, 1]))
+        for wrong in (out[:4], out.astype(np.float64), np.asfortranarray(out)):
+            with pytest.raises(ValueError, match=r"C-contiguous float32 \[5, 4\]"):
+                view.lookup("item", [1, 2, 3, -9, 1], wrong)
