@@ -247,4 +247,4 @@ def test_a_lookup_may_write_to_a_buffer_of_the_caller() -> None:
         assert np.array_equal(out, view.lookup("item", [1, 2, 3, -9, 1]))
         for wrong in (out[:4], out.astype(np.float64), np.asfortranarray(out)):
             with pytest.raises(ValueError, match=r"C-contiguous float32 \[5, 4\]"):
-                view.lookup("item", [1, 2, 3, -9, 1], wrong)
+                view.lookup("item", [1, 2, 3, -9, 1], wrong)  # type: ignore[arg-type]
