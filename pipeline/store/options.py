@@ -32,9 +32,15 @@ class StoreOptions(BaseModel):
         default=None, ge=1, description="most bytes the DRAM tier may hold, index included; not set: no bound"
     )
     shadow_bytes: int = Field(
-        256 << 20, ge=0, description="memory for old rows that open snapshots still need, all snapshots together"
+        default=256 << 20,
+        ge=0,
+        description="memory for old rows that open snapshots still need, all snapshots together",
     )
-    spill_bytes: int = Field(1 << 30, ge=0, description="disk for such rows when shadow_bytes are full; 0: none")
+    spill_bytes: int = Field(
+        default=1 << 30,
+        ge=0,
+        description="disk for such rows when shadow_bytes are full, with 64 bytes of memory each; 0: none",
+    )
 
     @field_validator("policy")
     @classmethod

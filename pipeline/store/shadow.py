@@ -12,7 +12,7 @@ Rules.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from pipeline.store.spill import SpillFile
 
 ROW_OVERHEAD_BYTES: Final = 64
-"""Id, table, version, place and index entry of a saved row."""
+"""Id, table, version, place and index entry of a saved row. In memory; those of spilled rows count as spilled, so that
+a full memory does not stop them. That keeps memory bounded all the same: by both bounds together."""
 BLOCK_SHIFT: Final = 32
 
 
@@ -113,32 +114,30 @@ class Shadow:
         """Keep rows; False when they fit nowhere. On the compute lane. Ignored when the shadow was given up or
         closed.
         """
-        overhead, size = saved.ids_m.shape[0] * ROW_OVERHEAD_BYTES, int(saved.rows_mb.nbytes)
+        size = int(saved.rows_mb.nbytes) + saved.ids_m.shape[0] * ROW_OVERHEAD_BYTES
         with self._lock:
             if self._given_up is not None:
                 return True
-            if self._room.take(overhead + size, 0):
-                first, memory, spill = -1, overhead + size, 0
+            if self._room.take(size, 0):
+                self._memory_bytes += size
+                self._added.append((saved, -1))
             else:
-                spilled = self._append_to_spill(saved, overhead, size)
-                if spilled is None:
+                first = self._append_to_spill(saved, size)
+                if first is None:
                     return False
-                first, memory, spill = spilled, overhead, size
-                saved = SavedRows(saved.tables_m, saved.ids_m, saved.versions_m, saved.rows_mb[:0])
-            self._memory_bytes += memory
-            self._spill_bytes += spill
-            self._added.append((saved, first))
+                self._spill_bytes += size
+                self._added.append((replace(saved, rows_mb=saved.rows_mb[:0]), first))
             self.num_rows += saved.ids_m.shape[0]
             return True
 
-    def _append_to_spill(self, saved: SavedRows, overhead: int, size: int) -> int | None:
-        if self._spill is None or self.spill_error is not None or not self._room.take(overhead, size):
+    def _append_to_spill(self, saved: SavedRows, size: int) -> int | None:
+        if self._spill is None or self.spill_error is not None or not self._room.take(0, size):
             return None
         try:
             first = self._spill.append(saved.rows_mb)
         except OSError as error:
             self.spill_error = error
-            self._room.give_back(overhead, size)
+            self._room.give_back(0, size)
             return None
         self.spilled_rows += saved.ids_m.shape[0]
         return first

@@ -45,7 +45,9 @@ class SpillFile:
         for start, stop in self._pieces(sorted_n):
             first, last = int(sorted_n[start]), int(sorted_n[stop - 1])
             data = self._files.read(self._path, first * self._row_bytes, (last + 1 - first) * self._row_bytes)
-            piece = np.frombuffer(data, dtype=np.uint8).copy()
+            if len(data) != (last + 1 - first) * self._row_bytes:
+                raise OSError(f"{self._path}: ends before row {last}; the spill file was cut while it was in use")
+            piece = np.frombuffer(data, dtype=np.uint8)
             found = np.empty((stop - start, rows_nb.shape[1]), dtype=np.uint8)
             bases_c = np.array([piece.ctypes.data], dtype=np.int64)
             fetch(sorted_n[start:stop] - first, bases_c, 62, self._row_bytes, found)

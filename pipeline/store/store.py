@@ -101,6 +101,7 @@ class Store:
         """Pool the batch's rows into ``outs``, one per feature. It and all earlier batches that share rows must be
         loaded.
         """
+        forbid_event_loop("Store.gather")
         self._residency.check_readable(reservation)
         self.backend.gather_pool(reservation.plan, outs)
 
@@ -115,6 +116,7 @@ class Store:
 
         An error inside the fence breaks it (BrokenFence ever after): half a step is no state that anyone may read.
         """
+        forbid_event_loop("Store.update")
         step, plan = reservation.step, reservation.plan
         with self.fence.hold():
             with self.fence.write(step):

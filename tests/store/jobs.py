@@ -10,6 +10,7 @@ import numpy.typing as npt
 from cuda.backend import UpdateRule
 from cuda.host import HostBackend
 from cuda.plan import NONE, SUM, BatchIds, FeatureSet, Matrix
+from pipeline.files import Files
 from pipeline.rows.layout import Column, RowLayout
 from pipeline.rows.spec import Initializer, TableSpec
 from pipeline.store import DramTier, Reservation, Store, StoreOptions, Tier
@@ -41,7 +42,8 @@ FEATURES = features()
 
 def batch_of(bags_f: list[list[list[int]]], feature_set: FeatureSet = FEATURES) -> BatchIds:
     """A batch from bags of ids: ``bags_f[feature][sample]``."""
-    ids, starts, offsets = [], [0], []
+    ids: list[int] = []
+    starts, offsets = [0], []
     for bags in bags_f:
         own = [len(ids)]
         for bag in bags:
@@ -88,7 +90,13 @@ def matrices(arrays: list[Float32s]) -> list[Matrix]:
     return [Matrix.of(array) for array in arrays]
 
 
-def make_store(tier: Tier | None = None, backend: Any = None, spill_path: str | None = None, **options: Any) -> Store:
+def make_store(
+    tier: Tier | None = None,
+    backend: Any = None,
+    spill_path: str | None = None,
+    files: Files | None = None,
+    **options: Any,
+) -> Store:
     """An open store over ``SPECS``; close it."""
     options = {"l1_rows": 64, "shadow_bytes": 1 << 20, "spill_bytes": 1 << 20} | options
     store = Store(
@@ -99,6 +107,7 @@ def make_store(tier: Tier | None = None, backend: Any = None, spill_path: str | 
         tier or DramTier(),
         StoreOptions(**options),
         spill_path=spill_path,
+        files=files,
     )
     store.open()
     return store

@@ -156,12 +156,13 @@ class LookaheadPolicy(AnyPolicy):
     policy = "lookahead"
 
 
-FEW = settings(max_examples=60, stateful_step_count=40, deadline=None)
+FEW = settings(max_examples=40, stateful_step_count=40, deadline=None)
 TestLru = AnyPolicy.TestCase
 TestLfu = LfuPolicy.TestCase
 TestLookahead = LookaheadPolicy.TestCase
 for _case in (TestLru, TestLfu, TestLookahead):
     _case.settings = FEW
+del _case
 
 
 def test_a_forbidden_change_names_the_slot_and_changes_nothing() -> None:

@@ -1,0 +1,278 @@
+"""Small sabotages of the store: each removes one protection. The stress run has to catch every one of them.
+
+``SABOTAGES`` maps a name to a context manager inside which every store is broken.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+
+from cuda.plan import Int32s, Int64s, SlotPlan
+from pipeline.rows.initial import initial_rows
+from pipeline.rows.spec import TableSpec
+from pipeline.store.fence import Fence
+from pipeline.store.residency import Residency
+from pipeline.store.shadow import SavedRows, Shadow
+from pipeline.store.slots import DIRTY, Decision, SlotMachine
+from pipeline.store.snapshot import Snapshot
+from pipeline.store.snapshots import Snapshots
+from pipeline.store.store import Store
+from pipeline.store.tier import RowBytes
+from pipeline.store.victims import VictimQueue
+
+
+def _nothing(*_arguments: Any) -> None:
+    """Stands where a protection was."""
+
+
+@contextmanager
+def skip_the_shadow_save() -> Iterator[None]:
+    """A step overwrites rows that an open snapshot has not read."""
+    with patch.object(Snapshots, "before_write", _nothing):
+        yield
+
+
+@contextmanager
+def save_after_the_write() -> Iterator[None]:
+    """The shadow gets the rows as the step left them."""
+    save, tell = Snapshots.before_write, Store._tell
+
+    def late(self: Store, step: int, plan: SlotPlan | None) -> None:
+        if plan is not None:
+            save(self._snapshots, plan)
+        tell(self, step, plan)
+
+    with patch.object(Snapshots, "before_write", _nothing), patch.object(Store, "_tell", late):
+        yield
+
+
+@contextmanager
+def look_at_the_shadow_first() -> Iterator[None]:
+    """A reader asks the shadow before it copies, not after."""
+    collect, overlay, copying = Snapshot._collect, Shadow.overlay, threading.local()
+
+    def early(self: Snapshot, number: int, ids_n: Int64s, rows_nb: RowBytes, versions_n: Int64s) -> None:
+        saved_rows, saved_versions = rows_nb.copy(), np.full(ids_n.shape[0], -1, dtype=np.int64)
+        self._check_kept(overlay(self._shadow, number, ids_n, saved_rows, saved_versions))
+        copying.now = True
+        collect(self, number, ids_n, rows_nb, versions_n)
+        copying.now = False
+        hits = saved_versions >= 0
+        rows_nb[hits], versions_n[hits] = saved_rows[hits], saved_versions[hits]
+
+    def not_now(self: Shadow, table: int, ids_n: Int64s, rows_nb: RowBytes, versions_n: Int64s) -> str | None:
+        return None if getattr(copying, "now", False) else overlay(self, table, ids_n, rows_nb, versions_n)
+
+    with patch.object(Snapshot, "_collect", early), patch.object(Shadow, "overlay", not_now):
+        yield
+
+
+@contextmanager
+def forget_rows_never_updated() -> Iterator[None]:
+    """The first update of a row saves nothing, as if version 0 were no state of a row."""
+    freeze = Snapshots.freeze
+
+    def narrow(self: Snapshots, *arguments: Any) -> Snapshot:
+        snapshot = freeze(self, *arguments)
+        snapshot.low = max(snapshot.low, 0)
+        return snapshot
+
+    with patch.object(Snapshots, "freeze", narrow), patch.object(Snapshot, "_check_versions", _nothing):
+        yield
+
+
+@contextmanager
+def lose_part_of_a_save() -> Iterator[None]:
+    """The last row of each save is left out."""
+    add = Shadow.add
+
+    def short(self: Shadow, saved: SavedRows) -> bool:
+        return add(self, SavedRows(saved.tables_m[:-1], saved.ids_m[:-1], saved.versions_m[:-1], saved.rows_mb[:-1]))
+
+    with patch.object(Shadow, "add", short):
+        yield
+
+
+@contextmanager
+def reuse_a_slot_before_its_write_back() -> Iterator[None]:
+    """Dirty rows reach the tier only when the next batch is reserved."""
+    reserve = Residency.try_reserve
+    late: list[tuple[Int32s, Int64s, RowBytes, Int64s]] = []
+
+    def postponed(self: Residency, slots_m: Int32s) -> None:
+        late.append((*self.backend.pairs(slots_m), *self.backend.read_rows(slots_m)))
+        with self._slots:
+            self.machine.cleaned(slots_m)
+
+    def reserve_late(self: Residency, *arguments: Any) -> Any:
+        waiting, late[:] = list(late), []
+        for tables, ids, rows, versions in waiting:
+            for number in np.unique(tables):
+                part = np.flatnonzero(tables == number)
+                self.tier.put(self.specs[number].name, ids[part], rows[part], versions[part])
+        return reserve(self, *arguments)
+
+    with patch.object(Residency, "_write_back", postponed), patch.object(Residency, "try_reserve", reserve_late):
+        yield
+
+
+@contextmanager
+def skip_the_write_back() -> Iterator[None]:
+    """A dirty row leaves and nobody writes it down."""
+
+    def nothing(self: Residency, slots_m: Int32s) -> None:
+        with self._slots:
+            self.machine.cleaned(slots_m)
+
+    with patch.object(Residency, "_write_back", nothing):
+        yield
+
+
+@contextmanager
+def forget_the_dirty_mark() -> Iterator[None]:
+    """A row that was written counts as equal to the tier below."""
+    with patch.object(Residency, "mark_written", _nothing):
+        yield
+
+
+@contextmanager
+def drop_a_pin() -> Iterator[None]:
+    """One row of each batch is pinned and let go again at once."""
+    commit = SlotMachine.commit
+
+    def careless(self: SlotMachine, decision: Decision) -> None:
+        commit(self, decision)
+        self.arrays.pins_s[decision.slots_u[:1]] -= 1
+        self.num_pinned = int(np.count_nonzero(self.arrays.pins_s))
+
+    def forgiving(self: SlotMachine, slots_u: Int32s) -> int:
+        return unpin(self, slots_u[1:]) + 1
+
+    unpin = SlotMachine.unpin
+    with patch.object(SlotMachine, "commit", careless), patch.object(SlotMachine, "unpin", forgiving):
+        yield
+
+
+@contextmanager
+def take_a_row_of_the_batch_itself() -> Iterator[None]:
+    """Victims are chosen without a look at what the batch needs."""
+    take = VictimQueue.take
+    with patch.object(VictimQueue, "take", lambda self, need, _token, now: take(self, need, -1, now)):
+        yield
+
+
+class _NoLock(nullcontext[None]):
+    """Stands where a lock was."""
+
+
+@contextmanager
+def skip_the_residency_lock() -> Iterator[None]:
+    """A snapshot copies out of L1 while rows come and go."""
+    copy = Residency.copy_resident
+
+    def unlocked(self: Residency, table: int, ids_n: Int64s) -> Any:
+        bare = object.__new__(Residency)
+        bare.__dict__.update(self.__dict__, residency=_NoLock())
+        return copy(bare, table, ids_n)
+
+    with patch.object(Residency, "copy_resident", unlocked):
+        yield
+
+
+@contextmanager
+def read_rows_that_are_on_their_way() -> Iterator[None]:
+    """A snapshot takes a slot's row though it has not come yet."""
+    with patch("pipeline.store.residency.CLEAN", 1):
+        yield
+
+
+@contextmanager
+def load_without_the_tier() -> Iterator[None]:
+    """Each row that comes into L1 begins anew."""
+    honest = Residency.read_below
+
+    def nothing(self: Residency, spec: TableSpec, ids_m: Int64s, *, count: bool = True) -> tuple[RowBytes, Int64s]:
+        if count:
+            return initial_rows(spec, ids_m), np.zeros_like(ids_m)
+        return honest(self, spec, ids_m, count=False)
+
+    with patch.object(Residency, "read_below", nothing):
+        yield
+
+
+@contextmanager
+def freeze_without_the_fence() -> Iterator[None]:
+    """A snapshot begins while a step writes."""
+    with patch.object(Fence, "at", lambda _self, call: call()), patch.object(Fence, "hold", lambda _self: _NoLock()):
+        yield
+
+
+@contextmanager
+def count_young_rows_as_held() -> Iterator[None]:
+    """A snapshot lists rows whose first update came after it."""
+    empty = np.empty(0, dtype=np.int64)
+    with patch.object(Shadow, "ids_of_version", lambda *_arguments: (empty, None)):
+        yield
+
+
+@contextmanager
+def look_below_before_l1() -> Iterator[None]:
+    """A listing asks the tier first: a row that leaves L1 in between is in neither answer."""
+    honest = Snapshot.ids
+
+    def below_first(self: Snapshot, table: str) -> Int64s:
+        if self._asked != "all" or self.low > 0:
+            return honest(self, table)
+        below = self._residency.tier.ids(table)
+        ids = np.union1d(below, self._resident_ids()[table])
+        young, why = self._shadow.ids_of_version(self._number(table), 0)
+        self._check_kept(why)
+        return np.setdiff1d(ids, young)
+
+    with patch.object(Snapshot, "ids", below_first):
+        yield
+
+
+@contextmanager
+def clean_a_row_that_is_pinned() -> Iterator[None]:
+    """Cleaning ahead calls rows clean that a step is writing."""
+
+    def careless(self: Residency) -> Int32s:
+        dirty = np.flatnonzero(self.machine.arrays.states_s == DIRTY).astype(np.int32)
+        return dirty[:64]
+
+    def believe(self: SlotMachine, slots_m: Int32s) -> None:
+        self.arrays.states_s[slots_m] = 2
+
+    with patch.object(Residency, "_next_dirty", careless), patch.object(SlotMachine, "cleaned", believe):
+        yield
+
+
+SABOTAGES: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
+    sabotage.__name__: sabotage
+    for sabotage in (
+        skip_the_shadow_save,
+        save_after_the_write,
+        look_at_the_shadow_first,
+        forget_rows_never_updated,
+        lose_part_of_a_save,
+        reuse_a_slot_before_its_write_back,
+        skip_the_write_back,
+        forget_the_dirty_mark,
+        drop_a_pin,
+        take_a_row_of_the_batch_itself,
+        skip_the_residency_lock,
+        read_rows_that_are_on_their_way,
+        load_without_the_tier,
+        freeze_without_the_fence,
+        count_young_rows_as_held,
+        look_below_before_l1,
+        clean_a_row_that_is_pinned,
+    )
+}

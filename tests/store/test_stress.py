@@ -1,0 +1,72 @@
+"""The whole store under full concurrency, and each of its protections shown to matter."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.store import StoreError
+from tests.sabotage.store import SABOTAGES
+from tests.store.stress import StressPlan, stress
+
+TRIES = 12
+
+PLANS = {
+    "rows come and go all the time": StressPlan(1, l1_rows=36),
+    "nothing ever leaves": StressPlan(2, l1_rows=250),
+    "one batch at a time, oldest out first": StressPlan(3, l1_rows=36, lookahead=1, policy="lru", clean_ahead=0),
+    "least used out first, everything cleaned ahead": StressPlan(4, policy="lfu", clean_ahead=1.0, lookahead=16),
+    "many readers without pauses": StressPlan(5, readers=4, pause_s=0, steps=150),
+}
+
+
+@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS.keys())
+def test_every_lookup_and_every_snapshot_is_the_oracles_bit_for_bit(plan: StressPlan) -> None:
+    store = stress(plan)
+    assert sum(store.counters.snapshots.values()) > 1
+    assert store.counters.saved_rows
+
+
+def test_a_shadow_that_spills_answers_with_the_same_bits(tmp_path: Path) -> None:
+    plan = StressPlan(6, readers=3, shadow_bytes=6000, spill_bytes=1 << 22, spill_path=str(tmp_path))
+    assert stress(plan).counters.spilled_rows
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_shadow_without_room_abandons_cuts_and_holds_training_for_others() -> None:
+    counters = stress(StressPlan(7, readers=3, shadow_bytes=1500, spill_bytes=0)).counters
+    assert counters.abandoned
+    assert counters.held_training_s
+
+
+@pytest.mark.parametrize("name", SABOTAGES)
+def test_a_sabotage_is_caught(name: str) -> None:
+    """Within a few seeds; the tests above show that runs pass when nothing is broken."""
+    for seed in range(TRIES):
+        with SABOTAGES[name](), suppress(AssertionError, RuntimeError, StoreError):
+            stress(StressPlan(seed))
+            continue
+        return
+    pytest.fail(f"{name} went unnoticed in {TRIES} runs")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(200))
+def test_the_long_form(seed: int, tmp_path: Path) -> None:
+    draw = np.random.default_rng(seed)
+    plan = StressPlan(
+        1000 + seed,
+        steps=int(draw.choice([40, 120, 300])),
+        l1_rows=int(draw.choice([36, 40, 60, 250])),
+        lookahead=int(draw.choice([1, 2, 4, 16])),
+        policy=str(draw.choice(["lru", "lfu", "lookahead"])),
+        clean_ahead=float(draw.choice([0, 0.2, 1.0])),
+        readers=int(draw.choice([1, 2, 4])),
+        pause_s=float(draw.choice([0, 0.0002, 0.001])),
+    )
+    shadow_bytes, spill_bytes = draw.choice([0, 400, 3000, 1 << 20]), draw.choice([0, 3000, 1 << 20])
+    stress(replace(plan, spill_path=str(tmp_path), shadow_bytes=int(shadow_bytes), spill_bytes=int(spill_bytes)))
