@@ -33,9 +33,7 @@ class FileTransportOptions(BaseModel):
     segment_bytes: int = Field(
         default=64 << 20, ge=4096, description="a segment that holds this much is followed by another"
     )
-    poll_s: float = Field(
-        default=0.005, gt=0, description="how often a reader looks for what another process wrote, seconds"
-    )
+    poll_s: float = Field(default=0.005, gt=0, description="how often a reader of a flowing stream looks, seconds")
     read_bytes: int = Field(
         default=4 << 20, ge=4096, description="how much a reader takes at once, unless a frame is longer"
     )
