@@ -30,7 +30,7 @@ def parallel_kernel(function: Function) -> Function:
 
 def device(function: Function) -> Function:
     """Compile as a part of kernels; kept on disk inside them only."""
-    compiled: Function = runtime.njit(function, nogil=True, error_model="numpy")
+    compiled: Function = runtime.njit(function, nogil=True, error_model="numpy", forceinline=True)
     return compiled
 
 

@@ -5,36 +5,39 @@ from __future__ import annotations
 from typing import Any
 
 from cuda.host.compiled import device
-from cuda.host.numba_types import cgutils, intrinsic, ir, llvm_function, types
+from cuda.host.numba_types import cgutils, intrinsic, ir, llvm_function, llvm_loop, types
 from cuda.plan import Int64s
 
 _BYTE_POINTER = ir.IntType(8).as_pointer()
 _INT32 = ir.IntType(32)
+LINE_BYTES = 64
 _READ, _WRITE, _KEEP, _DATA = 0, 1, 3, 1
 
 
 def _prefetch(intent: int) -> Any:
     @intrinsic
-    def prefetch(typingctx: Any, address: Any) -> Any:
-        del typingctx, address
+    def prefetch(typingctx: Any, address: Any, num_bytes: Any) -> Any:
+        del typingctx, address, num_bytes
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             del signature
             kind = ir.FunctionType(ir.VoidType(), [_BYTE_POINTER, _INT32, _INT32, _INT32])
             function = llvm_function(builder, kind, "llvm.prefetch.p0")
             hints = [ir.Constant(_INT32, value) for value in (intent, _KEEP, _DATA)]
-            builder.call(function, [builder.inttoptr(args[0], _BYTE_POINTER), *hints])
+            end = builder.add(args[0], args[1])
+            with llvm_loop(builder, args[0], end, LINE_BYTES) as line:
+                builder.call(function, [builder.inttoptr(line, _BYTE_POINTER), *hints])
             return context.get_dummy_value()
 
-        return types.void(types.int64), codegen
+        return types.void(types.int64, types.int64), codegen
 
     return prefetch
 
 
 prefetch_read = _prefetch(_READ)
-"""Ask for the cache line at an address. Any address is legal."""
+"""Ask for the cache lines of some bytes at an address. Any address is legal."""
 prefetch_write = _prefetch(_WRITE)
-"""The same for a line that will be written."""
+"""The same for bytes that will be written."""
 
 
 @intrinsic

@@ -13,12 +13,12 @@ from numba import prange
 
 from cuda.host.compiled import device, parallel_kernel
 from cuda.host.machine import pointer, prefetch_read, prefetch_write, take
-from cuda.host.vector import LINE_BYTES, ONE, copy
+from cuda.host.vector import ONE, copy
 from cuda.plan import Int32s, Int64s
 
 AHEAD = 8
 CHUNK = 256
-MAX_LINES = 16
+MAX_BYTES = 1024
 """Of a longer row, the processor's own prefetcher sees the rest."""
 
 RowBytes = npt.NDArray[np.uint8]
@@ -48,15 +48,13 @@ def row_address(pool: Pool, slot: int) -> Any:
 @device
 def prefetch_row(address: int, num_bytes: int) -> None:
     """Ask for a row that will be read."""
-    for line in range(0, min(num_bytes, MAX_LINES * LINE_BYTES), LINE_BYTES):
-        prefetch_read(address + line)
+    prefetch_read(address, min(num_bytes, MAX_BYTES))
 
 
 @device
 def prefetch_row_to_write(address: int, num_bytes: int) -> None:
     """Ask for a row that will be changed."""
-    for line in range(0, min(num_bytes, MAX_LINES * LINE_BYTES), LINE_BYTES):
-        prefetch_write(address + line)
+    prefetch_write(address, min(num_bytes, MAX_BYTES))
 
 
 @device

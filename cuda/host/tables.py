@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from cuda.backend import UpdateRule
+from cuda.host.machine import LINE_BYTES
 from cuda.host.rules import MAX_HYPER, RULES, STATE_FLOATS
 from cuda.host.update import Rules
-from cuda.host.vector import LINE_BYTES
 from cuda.plan import Float32s
 from pipeline.rows.spec import TableSpec
 

@@ -7,7 +7,8 @@ import threading
 import numpy as np
 
 from cuda.host.batch import plain
-from cuda.host.dedup import BLOCK, PIECE, SMALLEST, Found, Job, Workbench, distinct
+from cuda.host.dedup import PIECE, SMALLEST, distinct
+from cuda.host.dedup_job import BLOCK, Found, Job, Workbench
 from cuda.host.memory import allocate
 from cuda.host.recycle import Recycler
 from cuda.plan import BatchIds, Int64s, UniqueIds

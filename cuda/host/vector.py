@@ -14,10 +14,9 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from cuda.host.numba_types import cgutils, intrinsic, ir, llvm_function, types
+from cuda.host.numba_types import intrinsic, ir, llvm_function, llvm_loop, types
 
 LANES: Final = 16
-LINE_BYTES: Final = 64
 
 _FLOAT = ir.FloatType()
 _INT32, _INT64 = ir.IntType(32), ir.IntType(64)
@@ -82,7 +81,7 @@ def _over_row(builder: Any, dim: Any, emit: Callable[[Any, Any | None], None]) -
     """Emit (start, no mask) in a loop over whole vectors, then (start, mask) for the tail."""
     tail = builder.and_(dim, ir.Constant(_INT64, LANES - 1))
     whole, zero = builder.sub(dim, tail), ir.Constant(_INT64, 0)
-    with cgutils.for_range_slice(builder, zero, whole, ir.Constant(_INT64, LANES), _INT64) as (start, _):
+    with llvm_loop(builder, zero, whole, LANES) as start:
         emit(start, None)
     with builder.if_then(builder.icmp_signed(">", tail, zero)):
         emit(whole, _tail_mask(builder, tail))
