@@ -37,13 +37,13 @@ class _OwnHop(Stage):
         return await self._own_lane.run(self.work, item)
 
 
-class MyLookup(_OwnHop, Lookup):
+class MyLookup(_OwnHop, Lookup):  # type: ignore[misc]
     """The same, in a visit of its own: it waits for the fence of the step before."""
 
 
-class MyTrain(_OwnHop, Train):
+class MyTrain(_OwnHop, Train):  # type: ignore[misc]
     """The same, in a visit of its own."""
 
 
-class MyUpdate(_OwnHop, Update):
+class MyUpdate(_OwnHop, Update):  # type: ignore[misc]
     """The same, in a visit of its own."""

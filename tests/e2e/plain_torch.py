@@ -29,7 +29,7 @@ class PlainTables:
     ) -> None:
         self.ids = ids
         self.tables = {
-            name: torch.nn.Embedding(*rows.shape, _weight=torch.tensor(rows)) for name, rows in initial.items()
+            name: torch.nn.Embedding(rows.shape[0], rows.shape[1], _weight=torch.tensor(rows)) for name, rows in initial.items()
         }
         self.momentum = {name: torch.zeros(rows.shape[0]) for name, rows in initial.items()}
         self.optimizer, self.lr, self.eps = optimizer, lr, eps

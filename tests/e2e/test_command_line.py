@@ -73,7 +73,7 @@ def test_rows_says_what_was_never_updated(quick: Path) -> None:
 def test_interrupt_drains_and_leaves_a_checkpoint(tmp_path: Path) -> None:
     directory = tmp_path / "run"
     process = start(
-        "run", "quickstart", f"run.dir={directory}", "stages.source.batches=100000000", "run.progress_s=0.1"
+        "run", "quickstart", f"run.dir={directory}", "stages.source.epochs=100000", "run.progress_s=0.1"
     )
     wait_for_segment(directory, process)
     outcome = finish(process, signal.SIGINT)
