@@ -7,7 +7,8 @@ Rules.
    within the bound of that channel.
 3. After an item has failed none behind it is begun, and a cancelled visit withdraws what has not begun.
 4. A marker waits until everything before it has been handed on.
-5. Only for stages without ``ready`` (which is awaited when the item before is done) and without delays for tests.
+5. Only for lanes of one thread, for stages without ``ready`` (which is awaited when the item before is done), and
+   without delays for tests.
 """
 
 from __future__ import annotations

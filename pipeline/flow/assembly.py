@@ -91,5 +91,7 @@ def _loop(
         return kind(members[0], inbox, outlet, hooks, lane, letters)
     plain = not (first.waits_ready or hooks.perturb is not None)
     if lane is not None:
-        return (AheadVisit if plain else LaneVisit)(members, inbox, outlet, hooks, lane)
+        # On several threads, items that were queued together would be worked on together.
+        ahead = plain and lane.options.threads == 1
+        return (AheadVisit if ahead else LaneVisit)(members, inbox, outlet, hooks, lane)
     return (BurstVisit if plain and hooks.on_span is None else InlineVisit)(members, inbox, outlet, hooks)

@@ -167,7 +167,7 @@ def test_a_close_that_hangs_is_cancelled_and_named_and_the_others_are_closed() -
 
 
 def test_a_close_is_not_disturbed_by_a_background_task_that_fails_meanwhile() -> None:
-    closed: list[str] = []
+    events: list[str] = []
 
     class Spawning(Inline):
         async def open(self, context: StageContext) -> None:
@@ -178,15 +178,21 @@ def test_a_close_is_not_disturbed_by_a_background_task_that_fails_meanwhile() ->
             await self.fail.wait()
             raise Boom("bang")
 
-        async def close(self, error: BaseException | None) -> None:  # noqa: ARG002
+        async def close(self, error: BaseException | None) -> None:
+            assert error is None
             self.fail.set()
             for _ in range(10):
                 await asyncio.sleep(0)
-            closed.append("whole")
+            events.append("second closed")
+
+    async def close(_self: Stage, _error: BaseException | None) -> None:
+        events.append("first closed")
 
     with pytest.raises(StageError, match="task 'helper': Boom"):
-        Run(graph_of({"numbers": {}, "s": {}}, s=Spawning)).go()
-    assert closed == ["whole"]
+        Run(
+            graph_of({"numbers": {}, "first": {}, "second": {}}, first=variant(Inline, close=close), second=Spawning)
+        ).go()
+    assert events == ["second closed", "first closed"]
 
 
 def test_items_of_a_source_are_closed_when_a_later_stage_fails() -> None:

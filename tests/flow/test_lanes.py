@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from pipeline.flow import LaneError, LaneOptions, Lanes
+from pipeline.flow.mailbox import Job, Mailbox, withdraw
 from tests.flow.samples import until
 
 
@@ -179,3 +180,15 @@ def test_one_lane_serves_one_loop_after_the_other(lanes: Lanes) -> None:
 def test_a_lane_of_no_threads_is_refused() -> None:
     with Lanes({"a": 0}) as lanes, pytest.raises(LaneError, match="0 threads"):
         lanes.get("a")
+
+
+async def test_withdrawing_several_jobs_ends_also_when_their_threads_end_all_at_once() -> None:
+    mailbox = Mailbox(asyncio.get_running_loop())
+    jobs = [Job(divmod, (1, 1), mailbox, 0) for _ in range(3)]
+    assert all(job.claim() for job in jobs)
+    task = asyncio.create_task(withdraw(jobs))
+    await asyncio.sleep(0)
+    assert not task.done()
+    for job in jobs:
+        job.settle()
+    await task

@@ -37,7 +37,8 @@ def test_a_stop_lets_what_is_in_flight_run_through_and_drains_nobody(queue: dict
         "on_lane": {"queue": queue},
         "keep": {"queue": queue},
     }
-    run = Run(graph_of(nodes, p=variant(Inline, drain=_drain_loudly)))
+    nodes["numbers"]["use"] = "loud"
+    run = Run(graph_of(nodes, loud=variant(Numbers, drain=_drain_loudly), p=variant(Inline, drain=_drain_loudly)))
     report = run.go(beside)
     assert report.outcome == "interrupt"
     assert run.kept == [number + 2 for number in range(1, len(run.kept) + 1)]
@@ -225,7 +226,10 @@ async def process(self, item):
 async def close(self, error):
     print("closed", type(error).__name__, flush=True)
 
-before = signal.getsignal(signal.SIGTERM)
+def before(number, frame):
+    raise AssertionError("not this one")
+
+signal.signal(signal.SIGTERM, before)
 run = Run(graph_of({"waiting": {"count": 3}, "p": {}}, p=variant(Inline, process=process, close=close)), handle_signals=True)
 try:
     report = run.go()
