@@ -150,4 +150,5 @@ class Stream(Stage):
     async def close(self, _error: BaseException | None) -> None:
         if hasattr(self, "_streamer"):
             self._report.update(self._streamer.counters.as_dict())
+            self._report["unpublished_rows"] = self._streamer.changed.count
             await self._lane.run(self._transport.close)

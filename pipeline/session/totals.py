@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,11 +26,25 @@ class Totals:
     most_rows: int = 0
     """Distinct rows of the largest step: the least L1 this run could have had."""
 
+    _first: tuple[float, int] | None = None
+    _last: tuple[float, int] | None = None
+
+    @property
+    def samples_per_s(self) -> float:
+        """From the end of the first step to the end of the last: what start-up, drain and evaluation take does not count."""
+        if self._first is None or self._last is None or self._last[0] == self._first[0]:
+            return 0.0
+        return (self._last[1] - self._first[1]) / (self._last[0] - self._first[0])
+
     def at_fence(self, _step: int, plan: SlotPlan | None) -> None:
         """A step listener of the store: counts only."""
         self.steps += 1
-        if plan is None:
-            return
+        if plan is not None:
+            self._count(plan)
+        self._last = (time.monotonic(), self.samples)
+        self._first = self._first or self._last
+
+    def _count(self, plan: SlotPlan) -> None:
         self.samples += plan.batch.num_samples
         self.rows_updated += plan.unique.count
         self.most_rows = max(self.most_rows, plan.unique.count)
