@@ -1,0 +1,90 @@
+"""Our side of the lookup benchmark, in a process of its own: the Store over the host backend, all rows resident.
+
+A step goes the whole way: raw ids in, de-duplication, reservation (locating, pins), load (nothing to do), gather, update inside the
+fence, release. All on one thread, whose kernels use ``threads`` threads.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+from cuda.host import HostBackend, warm_up
+from cuda.plan import BatchIds, FeatureSet, Matrix
+from pipeline.optim import OptimizerOptions, RowwiseAdagradOptions, SgdOptions, layout_of, rule_of
+from pipeline.rows.spec import Initializer, TableSpec
+from pipeline.store import DramTier, Store, StoreOptions
+from tools.bench.lookup_work import BATCH, DIM, EPS, LR, ROWS, TABLES, checked_ids, make_work, serve
+
+FILL = 10_000
+"""Samples of a batch that brings rows in."""
+
+
+class Rowstream:
+    """One visit to the store a step, as the stages make it."""
+
+    def __init__(self, distribution: str, optimizer: str, steps: int, threads: int) -> None:
+        warm_up(lambda line: print(line, file=sys.stderr))
+        options: OptimizerOptions = SgdOptions(lr=LR) if optimizer == "sgd" else RowwiseAdagradOptions(lr=LR, eps=EPS)
+        layout = layout_of(options, DIM)
+        specs = [TableSpec(f"t{table}", layout, Initializer("zeros"), 0) for table in range(TABLES)]
+        self._features = FeatureSet(
+            names=tuple(spec.name for spec in specs),
+            tables_f=np.arange(TABLES, dtype=np.int32),
+            dims_f=np.full(TABLES, DIM, np.int32),
+            poolings_f=np.zeros(TABLES, np.int32),
+            num_tables=TABLES,
+        )
+        self._backend = HostBackend(threads)
+        rules = [rule_of(options)] * TABLES
+        store_options = StoreOptions(l1_rows=TABLES * ROWS)
+        self._store = Store(specs, rules, self._features, self._backend, DramTier(), store_options)
+        self._store.open()
+        self._work = make_work(distribution, steps)
+        self._outs = self._columns(np.empty((BATCH, TABLES * DIM), np.float32))
+        self._grads = self._columns(self._work.gradient_bd)
+        self._step = self._filled = 0
+        self._fill()
+        self.knobs = {"threads": threads, "l1_rows": TABLES * ROWS, "policy": store_options.policy}
+
+    def _fill(self) -> None:
+        """Bring every row in, without a step."""
+        for start in range(0, ROWS, FILL):
+            batch = self._batch(np.tile(np.arange(start, start + FILL), TABLES), FILL)
+            self._filled += 1
+            reservation = self._store.try_reserve(self._filled, batch, self._backend.deduplicate(batch))
+            assert reservation is not None
+            self._store.load(reservation)
+            self._store.release(reservation)
+            self._store.skip_step(self._filled)
+
+    def _columns(self, array_bd: np.ndarray[Any, np.dtype[np.float32]]) -> list[Matrix]:
+        return [Matrix.of(array_bd[:, table * DIM : (table + 1) * DIM]) for table in range(TABLES)]
+
+    def _batch(self, ids_n: np.ndarray[Any, np.dtype[np.int64]], samples: int) -> BatchIds:
+        starts = np.arange(TABLES + 1, dtype=np.int64) * samples
+        offsets = starts[:-1, None] + np.arange(samples + 1)
+        return BatchIds(self._features, samples, ids_n, starts, offsets, None)
+
+    def run(self, steps: int) -> None:
+        for _ in range(steps):
+            batch = self._batch(self._work.steps_sn[self._step % len(self._work.steps_sn)], BATCH)
+            self._step += 1
+            unique = self._backend.deduplicate(batch)
+            reservation = self._store.try_reserve(self._filled + self._step, batch, unique)
+            assert reservation is not None
+            self._store.load(reservation)
+            self._store.gather(reservation, self._outs)
+            self._store.update(reservation, self._grads)
+            self._store.release(reservation)
+
+    def rows(self) -> np.ndarray[Any, Any]:
+        ids = checked_ids(self._work)
+        slots = self._backend.locate(np.zeros(len(ids), np.int32), ids)
+        return self._backend.read_rows(slots)[0][:, : 4 * DIM].view(np.float32)
+
+
+if __name__ == "__main__":
+    serve(Rowstream(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))
