@@ -84,15 +84,19 @@ class DramTier:
         assert rows_nb.shape[1] >= held.row_bytes
         assert rows_nb.shape[0] == versions_n.shape[0] == ids_n.shape[0]
         with held.lock:
-            self._take_budget(held, int(np.count_nonzero(held.index.find(ids_n) < 0)))
+            if self.max_bytes is not None:  # otherwise one look-up does
+                self._count(held, int(np.count_nonzero(held.index.find(ids_n) < 0)))
+            before = held.index.count
             held.store(held.index.insert(ids_n), rows_nb, versions_n)
+            if self.max_bytes is None:
+                self._count(held, held.index.count - before)
 
     def delete(self, table: str, ids_n: Int64s) -> None:
         forbid_event_loop("DramTier.delete")
         held = self._table(table)
         with held.lock:
             places_n = held.index.remove(np.unique(ids_n))
-            self._take_budget(held, -int(np.count_nonzero(places_n >= 0)))
+            self._count(held, -int(np.count_nonzero(places_n >= 0)))
 
     def ids(self, table: str) -> Int64s:
         forbid_event_loop("DramTier.ids")
@@ -116,7 +120,8 @@ class DramTier:
             raise UnknownTable(table, list(self._tables))
         return held
 
-    def _take_budget(self, held: _Table, rows: int) -> None:
+    def _count(self, held: _Table, rows: int) -> None:
+        """Add so many rows to what is held, or raise TierFull."""
         wanted = rows * (held.stride_bytes + INDEX_BYTES)
         with self._budget:
             if self.max_bytes is not None and wanted > 0 and self.held_bytes + wanted > self.max_bytes:

@@ -26,13 +26,13 @@ OLDEST_STEPS: Final = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class SlotUse:
-    """What a policy sees of the slots: int64 [S] each, read only. They may change while a policy looks: it decides
+    """What a policy sees of the slots: [S] each, read only. They may change while a policy looks: it decides
     nothing.
     """
 
     last_use_s: Int64s
     """The last step that reserved the slot."""
-    uses_s: Int64s
+    uses_s: npt.NDArray[np.int32]
     """How many steps have reserved it since its row came in."""
     next_use_s: Int64s
     """The next queued step that needs its row, where above the step asked for; 0 or a past step: none that is known."""
@@ -62,7 +62,8 @@ class Lfu:
 
     def scores(self, use: SlotUse, now: int) -> Int64s:
         age_s = np.clip(now - use.last_use_s, 0, OLDEST_STEPS - 1)
-        return cast(Int64s, np.minimum(use.uses_s, MOST_USES) * OLDEST_STEPS + (OLDEST_STEPS - 1 - age_s))
+        uses_s = np.minimum(use.uses_s, MOST_USES).astype(np.int64)
+        return uses_s * OLDEST_STEPS + (OLDEST_STEPS - 1 - age_s)
 
 
 class Lookahead:

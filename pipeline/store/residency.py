@@ -44,11 +44,13 @@ class Residency:
         self, specs: Sequence[TableSpec], backend: Backend, tier: Tier, l1_rows: int, policy: Policy, clean_ahead: float
     ) -> None:
         self.specs, self.backend, self.tier, self.l1_rows = specs, backend, tier, l1_rows
-        self.machine = SlotMachine(l1_rows, policy)
+        self.machine = SlotMachine(l1_rows, policy, self._refresh_hints)
         self.counters = StoreCounters()
         self._policy = policy
         self._window = int(l1_rows * clean_ahead)
         self._expected: deque[tuple[int, UniqueIds]] = deque(maxlen=MOST_EXPECTED)
+        self._unloaded: set[int] = set()
+        """Steps reserved whose misses have not come."""
         self.residency = threading.Lock()
         self._slots = threading.Lock()
 
@@ -58,6 +60,8 @@ class Residency:
             return
         with self.residency:
             self._expected.append((step, unique))
+            if self.machine.num_free and not len(self.machine.victims):
+                return  # no row has to leave yet, and before the first does all hints are looked at
             self.machine.expect(self.backend.locate(unique.tables_u, unique.ids_u), step)
 
     def try_reserve(self, step: int, batch: BatchIds, unique: UniqueIds) -> Reservation | None:
@@ -67,7 +71,6 @@ class Residency:
             if step <= self.machine.now:
                 raise OutOfStep("the reservation", step, f"one above {self.machine.now}, the last one made")
             slots_u = self.backend.locate(unique.tables_u, unique.ids_u)
-            self._refresh_hints(step)
             decision = self.machine.decide(slots_u, step)
             if decision is None:
                 self.counters.no_room += 1
@@ -79,18 +82,21 @@ class Residency:
                 self.backend.admit(slots_m, unique.tables_u[misses_m], unique.ids_u[misses_m])
             with self._slots:
                 self.machine.commit(decision)
+                if misses_m.shape[0]:
+                    self._unloaded.add(step)
             self.counters.hits += unique.count - int(misses_m.shape[0])
             self.counters.misses += int(misses_m.shape[0])
             self.counters.evictions += int(slots_m.shape[0]) - decision.num_free
         return Reservation(step, SlotPlan(batch, unique, decision.slots_u), misses_m, slots_m, not misses_m.shape[0])
 
-    def _refresh_hints(self, step: int) -> None:
-        """Before a new scan for victims, find rows of queued batches that came in after they were announced."""
-        while self._expected and self._expected[0][0] <= step:
+    def _refresh_hints(self) -> None:
+        """Before a scan for victims: find the rows of queued batches, those too that came in after they were
+        announced.
+        """
+        while self._expected and self._expected[0][0] <= self.machine.now:
             self._expected.popleft()
-        if self._expected and self.machine.num_free == 0 and not len(self.machine.victims):
-            for queued, unique in reversed(self._expected):
-                self.machine.expect(self.backend.locate(unique.tables_u, unique.ids_u), queued)
+        for queued, unique in reversed(self._expected):
+            self.machine.expect(self.backend.locate(unique.tables_u, unique.ids_u), queued)
 
     def load(self, reservation: Reservation) -> None:
         """Fill the slots of the misses from the tier, or with initial rows. Does nothing the second time."""
@@ -106,6 +112,7 @@ class Residency:
                     self.backend.write_rows(reservation.slots_m[start:stop], rows_mb, versions_m)
             with self._slots:
                 self.machine.loaded(reservation.slots_m)
+                self._unloaded.discard(reservation.step)
             reservation.loaded = True
 
     def read_below(self, spec: TableSpec, ids_m: Int64s, *, count: bool = True) -> tuple[RowBytes, Int64s]:
@@ -123,9 +130,16 @@ class Residency:
         return rows_mb, got.versions_n
 
     def check_readable(self, reservation: Reservation) -> None:
+        """Raise RuntimeError unless all its rows are there: its own misses and those of earlier batches, which it may
+        share.
+        """
         reservation.check_held("gather")
         with self._slots:
-            self.machine.check_readable(reservation.plan.slots_u)
+            waiting = [step for step in self._unloaded if step <= reservation.step]
+        if waiting:
+            raise RuntimeError(
+                f"gather of step {reservation.step}: the rows of step {min(waiting)} were not loaded yet"
+            )
 
     def mark_written(self, reservation: Reservation) -> None:
         """The rows are about to be written: they are DIRTY from here on."""
@@ -167,13 +181,14 @@ class Residency:
 
     def _write_back(self, slots_m: Int32s) -> None:
         """Put dirty rows without pins into the tier, then call them clean. Under the residency lock."""
-        rows_mb, versions_m = self.backend.read_rows(slots_m)
         tables_m, ids_m = self.backend.pairs(slots_m)
         order = np.argsort(tables_m, kind="stable")
-        bounds = np.flatnonzero(np.diff(tables_m[order], prepend=-1, append=-1)).tolist()
+        slots_m, tables_m, ids_m = slots_m[order], tables_m[order], ids_m[order]
+        rows_mb, versions_m = self.backend.read_rows(slots_m)
+        bounds = np.flatnonzero(np.diff(tables_m, prepend=-1, append=-1)).tolist()
         for start, stop in pairwise(bounds):
-            part = order[start:stop]
-            self.tier.put(self.specs[int(tables_m[part[0]])].name, ids_m[part], rows_mb[part], versions_m[part])
+            part, name = slice(start, stop), self.specs[int(tables_m[start])].name
+            self.tier.put(name, ids_m[part], rows_mb[part], versions_m[part])
         with self._slots:
             self.machine.cleaned(slots_m)
         self.counters.write_backs += int(slots_m.shape[0])

@@ -9,26 +9,13 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from numba import carray, types  # type: ignore[attr-defined]
-from numba.core import cgutils
-from numba.extending import intrinsic
+from numba import carray  # type: ignore[attr-defined]
 
 from pipeline.store.compiled import kernel
+from pipeline.store.native import pointer
 
 WORD_BYTES: Final = 8
 RowBytes = npt.NDArray[np.uint8]
-
-
-def _to_pointer(_context: Any, address: Any) -> Any:
-    """Numba intrinsic: an address as a pointer."""
-
-    def make(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], cgutils.voidptr_t)
-
-    return types.voidptr(address), make
-
-
-_pointer: Any = intrinsic(_to_pointer)
 
 
 @kernel
@@ -38,7 +25,7 @@ def _copy(  # type: ignore[no-untyped-def]
     mask = (np.int64(1) << shift) - 1
     has_versions = versions_n.shape[0] > 0
     for n in range(places_n.shape[0]):
-        flat = carray(_pointer(flat_address + n * flat_words * WORD_BYTES), (words,), np.int64)
+        flat = carray(pointer(flat_address + n * flat_words * WORD_BYTES), (words,), np.int64)
         place = places_n[n]
         if place < 0:
             flat[:] = 0
@@ -46,7 +33,7 @@ def _copy(  # type: ignore[no-untyped-def]
                 versions_n[n] = 0
             continue
         address = bases_c[place >> shift] + (place & mask) * stride_words * WORD_BYTES
-        row = carray(_pointer(address), (stride_words,), np.int64)
+        row = carray(pointer(address), (stride_words,), np.int64)
         if into_blocks:
             for w in range(words):
                 row[w] = flat[w]

@@ -58,7 +58,9 @@ class ShadowRoom:
             self._freed.notify_all()
 
     def wait_for_more(self, seen: int) -> None:
-        """Block until something was given back since ``times_freed`` was ``seen``. Call it with no lock but the fence."""
+        """Block until something was given back since ``times_freed`` was ``seen``. Call it with no lock but the
+        fence.
+        """
         with self._freed:
             self._freed.wait_for(lambda: self.times_freed != seen)
 

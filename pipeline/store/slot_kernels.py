@@ -8,8 +8,11 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.store.compiled import kernel
+from pipeline.store.native import ask_for
 
 BUCKETS = 4096
+AHEAD = 32
+"""Slots whose record is asked for ahead of its use: they lie anywhere in memory."""
 
 
 @kernel
@@ -20,14 +23,17 @@ def transition(slots_m, states_s, pins_s, allowed, target, fewest, most, delta):
     the first i that does not (nothing changed then), else how many slots got their first pin (``delta`` 1) or lost
     their last one (-1).
     """
-    for i in range(slots_m.shape[0]):
+    count = slots_m.shape[0]
+    records, stride = states_s.ctypes.data, np.int64(states_s.strides[0])
+    for i in range(count):
+        ask_for(records + np.int64(slots_m[min(i + AHEAD, count - 1)]) * stride)
         slot = slots_m[i]
         if slot < 0 or slot >= states_s.shape[0]:
             return -1 - i
         if (allowed >> states_s[slot]) & 1 == 0 or pins_s[slot] < fewest or pins_s[slot] > most:
             return -1 - i
     crossed = 0
-    for i in range(slots_m.shape[0]):
+    for i in range(count):
         slot = slots_m[i]
         if target >= 0:
             states_s[slot] = target
@@ -38,22 +44,16 @@ def transition(slots_m, states_s, pins_s, allowed, target, fewest, most, delta):
 
 
 @kernel
-def split_hits(slots_u, pins_s, marks_s, token, misses_u):  # type: ignore[no-untyped-def]
-    """Mark the slots of hits with ``token``; write the positions of misses (-1) to ``misses_u`` [U].
-
-    Returns (misses, hits that have no pin).
-    """
-    misses = idle = 0
+def mark_hits(slots_u, pins_s, marks_s, token):  # type: ignore[no-untyped-def]
+    """Mark the slots of hits (-1: a miss) with ``token``; returns how many of them have no pin."""
+    idle = 0
     for u in range(slots_u.shape[0]):
         slot = slots_u[u]
-        if slot < 0:
-            misses_u[misses] = u
-            misses += 1
-        else:
+        if slot >= 0:
             marks_s[slot] = token
             if pins_s[slot] == 0:
                 idle += 1
-    return misses, idle
+    return idle
 
 
 @kernel

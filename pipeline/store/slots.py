@@ -18,16 +18,17 @@ Legend: S slots, U distinct rows of a batch, M misses.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
 import numpy as np
-import numpy.typing as npt
 
+from cuda.host.memory import allocate
 from cuda.plan import Int32s, Int64s
 from pipeline.store.errors import TransitionError
 from pipeline.store.policy import Policy
-from pipeline.store.slot_kernels import split_hits, touch, transition
+from pipeline.store.slot_kernels import mark_hits, touch, transition
 from pipeline.store.victims import VictimQueue
 
 FREE: Final = 0
@@ -41,8 +42,8 @@ _ANY: Final = 2**31 - 1
 
 
 class SlotArrays:
-    """The arrays of the machine, [S] each. ``marks_s`` is scratch: it tells the rows of the batch being decided from
-    others.
+    """The arrays of the machine, [S] each: views of one record of 32 bytes per slot, so that a visit costs one cache
+    line. ``marks_s`` is scratch: it tells the rows of the batch being decided from others.
     """
 
     DIRTY: ClassVar[int] = DIRTY
@@ -51,12 +52,14 @@ class SlotArrays:
 
     def __init__(self, num_slots: int) -> None:
         self.num_slots = num_slots
-        self.states_s: npt.NDArray[np.uint8] = np.zeros(num_slots, dtype=np.uint8)
-        self.pins_s: Int32s = np.zeros(num_slots, dtype=np.int32)
-        self.last_use_s: Int64s = np.zeros(num_slots, dtype=np.int64)
-        self.uses_s: Int64s = np.zeros(num_slots, dtype=np.int64)
-        self.next_use_s: Int64s = np.zeros(num_slots, dtype=np.int64)
-        self.marks_s: Int64s = np.zeros(num_slots, dtype=np.int64)
+        record = allocate(num_slots, 32)
+        small, large = record.view(np.int32), record.view(np.int64)
+        self.states_s: Int32s = small[:, 0]
+        self.pins_s: Int32s = small[:, 1]
+        self.uses_s: Int32s = small[:, 2]
+        self.marks_s: Int32s = small[:, 3]
+        self.last_use_s: Int64s = large[:, 2]
+        self.next_use_s: Int64s = large[:, 3]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +82,10 @@ class Decision:
 class SlotMachine:
     """States and pins of ``num_slots`` slots, all FREE at first."""
 
-    def __init__(self, num_slots: int, policy: Policy) -> None:
+    def __init__(self, num_slots: int, policy: Policy, before_scan: Callable[[], None] = lambda: None) -> None:
+        """``before_scan`` is called before all slots are looked at for victims: the time to ``expect``."""
         self.arrays = SlotArrays(num_slots)
-        self.victims = VictimQueue(self.arrays, policy)
+        self.victims = VictimQueue(self.arrays, policy, before_scan)
         self.now = 0
         """The last step that was committed."""
         self._free = np.arange(num_slots - 1, -1, -1, dtype=np.int32)
@@ -92,17 +96,13 @@ class SlotMachine:
 
     def decide(self, slots_u: Int32s, step: int) -> Decision | None:
         """Decide for a batch whose rows are in ``slots_u`` (-1: a miss). None: too few slots are without pins."""
-        self._token += 1
-        misses_m = np.empty(slots_u.shape[0], dtype=np.int64)
-        need, idle_hits = split_hits(slots_u, self.arrays.pins_s, self.arrays.marks_s, self._token, misses_m)
-        if need > self.arrays.num_slots - self.num_pinned - idle_hits:
-            return None
-        misses_m = misses_m[:need]
+        misses_m = np.flatnonzero(slots_u < 0)
+        need = int(misses_m.shape[0])
         num_free = min(need, self.num_free)
         slots_m = self._free[self.num_free - num_free : self.num_free][::-1].copy()
         head, dirty_d = self.victims.head, slots_m[:0]
         if need > num_free:
-            found = self.victims.take(need - num_free, self._token, self.now)
+            found = self._find_victims(slots_u, need - num_free)
             if found is None:
                 return None
             victims, head = found
@@ -111,6 +111,13 @@ class SlotMachine:
         all_u = slots_u.copy()
         all_u[misses_m] = slots_m
         return Decision(step, all_u, misses_m, slots_m, num_free, dirty_d, head)
+
+    def _find_victims(self, slots_u: Int32s, count: int) -> tuple[Int32s, int] | None:
+        self._token = self._token % _ANY + 1
+        idle_hits = mark_hits(slots_u, self.arrays.pins_s, self.arrays.marks_s, self._token)
+        if count > self.arrays.num_slots - self.num_free - self.num_pinned - idle_hits:
+            return None
+        return self.victims.take(count, self._token, self.now)
 
     def commit(self, decision: Decision) -> None:
         """Free the victims, bind the misses' slots (LOADING), pin all rows of the batch and count their use."""
@@ -142,10 +149,6 @@ class SlotMachine:
         unpinned = self._change("unpin", slots_u, _HELD, _KEEP, 1, _ANY, -1)
         self.num_pinned -= unpinned
         return unpinned
-
-    def check_readable(self, slots_u: Int32s) -> None:
-        """Raise TransitionError unless all rows are there (CLEAN or DIRTY) and pinned."""
-        self._change("read", slots_u, 1 << CLEAN | 1 << DIRTY, _KEEP, 1, _ANY, 0)
 
     def expect(self, slots_u: Int32s, step: int) -> None:
         """A queued batch will need these slots' rows (-1: not here) in ``step``."""

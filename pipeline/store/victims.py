@@ -6,6 +6,7 @@ locks; the store calls it under the residency lock, beside which pins only fall.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -26,8 +27,8 @@ class VictimQueue:
     out.
     """
 
-    def __init__(self, slots: SlotArrays, policy: Policy) -> None:
-        self._slots, self._policy = slots, policy
+    def __init__(self, slots: SlotArrays, policy: Policy, before_scan: Callable[[], None]) -> None:
+        self._slots, self._policy, self._before_scan = slots, policy, before_scan
         self._use = SlotUse(slots.last_use_s, slots.uses_s, slots.next_use_s)
         self._queue_q = np.empty(0, dtype=np.int32)
         self._last_use_q = np.empty(0, dtype=np.int64)
@@ -50,23 +51,14 @@ class VictimQueue:
 
     def _take(self, need: int, token: int) -> tuple[Int32s, int] | None:
         slots, out = self._slots, np.empty(need, dtype=np.int32)
-        head, found = take_victims(
-            *(self._queue_q, self._last_use_q, self._next_use_q, self.head),
-            *(
-                slots.states_s,
-                slots.pins_s,
-                slots.last_use_s,
-                slots.next_use_s,
-                slots.marks_s,
-                token,
-                slots.FIRST_HELD,
-                out,
-            ),
-        )
+        queue = self._queue_q, self._last_use_q, self._next_use_q, self.head
+        arrays = slots.states_s, slots.pins_s, slots.last_use_s, slots.next_use_s, slots.marks_s
+        head, found = take_victims(*queue, *arrays, token, slots.FIRST_HELD, out)
         return (out, int(head)) if found == need else None
 
     def refill(self, need: int, now: int, token: int | None = None) -> None:
         """Scan all slots again. ``need``: how many the caller is after, besides those it has marked with ``token``."""
+        self._before_scan()
         slots = self._slots
         marked = 0 if token is None else int(np.count_nonzero(slots.marks_s == token))
         want = max(need + marked, slots.num_slots // SCAN_SHARE)

@@ -130,4 +130,4 @@ def test_the_scan_finds_the_lowest_scores_whatever_their_spread(data: st.DataObj
 def test_every_built_in_policy_scores_all_slots() -> None:
     zeros = np.zeros(9, dtype=np.int64)
     for policy in POLICIES.values():
-        assert policy().scores(SlotUse(zeros, zeros, zeros), 5).shape == (9,)
+        assert policy().scores(SlotUse(zeros, zeros.astype(np.int32), zeros), 5).shape == (9,)

@@ -24,7 +24,6 @@ from pipeline.store import (
     Store,
     TierFull,
     TierRows,
-    TransitionError,
     UnknownTable,
 )
 from tests.store.jobs import (
@@ -222,11 +221,16 @@ def test_an_update_that_fails_breaks_the_fence(store: Store) -> None:
 
 
 def test_rows_that_have_not_come_cannot_be_looked_up(store: Store) -> None:
-    batch = users(1)
-    reservation = store.try_reserve(1, batch, store.backend.deduplicate(batch))
-    assert reservation is not None
-    with pytest.raises(TransitionError, match="is LOADING"):
-        store.gather(reservation, matrices(empty_outs(batch)))
+    first = store.try_reserve(1, users(1), store.backend.deduplicate(users(1)))
+    second = store.try_reserve(2, users(1, 2), store.backend.deduplicate(users(1, 2)))
+    assert first is not None
+    assert second is not None
+    store.load(second)
+    for reservation in (first, second):
+        with pytest.raises(RuntimeError, match="the rows of step 1 were not loaded yet"):
+            store.gather(reservation, matrices(empty_outs(users(1))))
+    store.load(first)
+    store.gather(second, matrices(empty_outs(users(1))))
 
 
 def test_a_reservation_is_released_once_and_of_no_use_afterwards(store: Store) -> None:
