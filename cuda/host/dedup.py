@@ -97,7 +97,7 @@ def _block_firsts(job: Job, bench: Workbench, base: int, count: int, mask: int, 
     new = 0
     for k in range(count):
         ahead = bench.hashes_wb[min(k + AHEAD, count - 1)]
-        prefetch_write(base + 16 * np.int64(ahead & np.uint64(mask)))
+        prefetch_write(base + 16 * np.int64(ahead & np.uint64(mask)), 16)
         n: Any = np.int64(bench.positions_wb[k])
         first = _first_of(bench.tables_wh2, mask, stamp, job.ids_n[n], bench.hashes_wb[k], n)
         job.first_n[n] = first

@@ -34,31 +34,10 @@ def _prefetch(intent: int) -> Any:
     return prefetch
 
 
-_read_hint, _write_hint = _prefetch(_READ), _prefetch(_WRITE)
-
-
-@device
-def prefetch_read(address: int) -> None:
-    """Ask for the cache line at an address. Any address is legal."""
-    _read_hint(address, 1)
-
-
-@device
-def prefetch_write(address: int) -> None:
-    """The same for a line that will be written."""
-    _write_hint(address, 1)
-
-
-@device
-def prefetch_reads(address: int, num_bytes: int) -> None:
-    """Ask for the cache lines of some bytes."""
-    _read_hint(address, num_bytes)
-
-
-@device
-def prefetch_writes(address: int, num_bytes: int) -> None:
-    """The same for bytes that will be written."""
-    _write_hint(address, num_bytes)
+prefetch_read = _prefetch(_READ)
+"""``(address, num_bytes)``: ask for the cache lines of some bytes. Any address is legal."""
+prefetch_write = _prefetch(_WRITE)
+"""The same for bytes that will be written."""
 
 
 @intrinsic

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from numba import prange
 
 from cuda.host.compiled import device, parallel_kernel
-from cuda.host.machine import pointer, prefetch_reads, prefetch_writes, take
+from cuda.host.machine import pointer, prefetch_read, prefetch_write, take
 from cuda.host.vector import ONE, copy
 from cuda.plan import Int32s, Int64s
 
@@ -48,13 +48,13 @@ def row_address(pool: Pool, slot: int) -> Any:
 @device
 def prefetch_row(address: int, num_bytes: int) -> None:
     """Ask for a row that will be read."""
-    prefetch_reads(address, min(num_bytes, MAX_BYTES))
+    prefetch_read(address, min(num_bytes, MAX_BYTES))
 
 
 @device
 def prefetch_row_to_write(address: int, num_bytes: int) -> None:
     """Ask for a row that will be changed."""
-    prefetch_writes(address, min(num_bytes, MAX_BYTES))
+    prefetch_write(address, min(num_bytes, MAX_BYTES))
 
 
 @device

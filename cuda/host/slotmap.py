@@ -55,10 +55,10 @@ def _find(entries_c2: Entries, table: int, number: int) -> Any:
 def _locate_some(entries_c2: Entries, tables_u: Int32s, ids_u: Int64s, slots_u: Int32s, first: int, last: int) -> None:
     base = entries_c2.ctypes.data
     for u in range(first, min(first + AHEAD, last)):
-        prefetch_read(base + 16 * _home(entries_c2, tables_u[u], ids_u[u]))
+        prefetch_read(base + 16 * _home(entries_c2, tables_u[u], ids_u[u]), 16)
     for u in range(first, last):
         if u + AHEAD < last:
-            prefetch_read(base + 16 * _home(entries_c2, tables_u[u + AHEAD], ids_u[u + AHEAD]))
+            prefetch_read(base + 16 * _home(entries_c2, tables_u[u + AHEAD], ids_u[u + AHEAD]), 16)
         word = entries_c2[_find(entries_c2, tables_u[u], ids_u[u]), 1]
         slots_u[u] = -1 if word == EMPTY else word & _LOW
 
@@ -118,7 +118,7 @@ def admit(
         _unbind(entries_c2, pair_tables_s, pair_ids_s, slots_m[m])
     for m in range(slots_m.shape[0]):
         if m + AHEAD < slots_m.shape[0]:
-            prefetch_read(base + 16 * _home(entries_c2, tables_m[m + AHEAD], ids_m[m + AHEAD]))
+            prefetch_read(base + 16 * _home(entries_c2, tables_m[m + AHEAD], ids_m[m + AHEAD]), 16)
         position = _find(entries_c2, tables_m[m], ids_m[m])
         if entries_c2[position, 1] != EMPTY:
             return False

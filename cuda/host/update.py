@@ -41,7 +41,7 @@ def rules_pointers(rules: Rules) -> Rules:
 def _prefetch(pool: Pool, terms: Terms, rules: Rules, slots_u: Int32s, versions: int, start: int, end: int) -> None:
     for u in range(start, end):
         prefetch_row_to_write(row_address(pool, slots_u[u]), rules.used_bytes_t[terms.tables_u[u]])
-        prefetch_write(versions + 8 * np.int64(slots_u[u]))
+        prefetch_write(versions + 8 * np.int64(slots_u[u]), 8)
 
 
 @device

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.session import environment
 from tools.bench.jobs import ROOT
 from tools.bench.lookup_work import BATCH, DIM, ROWS, TABLES
 from tools.bench.report import BenchRow
@@ -33,7 +35,9 @@ class Side:
     def __init__(self, module: str, distribution: str, optimizer: str) -> None:
         self._module = module
         command = [sys.executable, "-m", module, distribution, optimizer, str(STEPS), str(THREADS)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, text=True)
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, text=True, env=_environment()
+        )
         self.knobs: dict[str, Any] = self._answer()["ready"]
 
     def seconds(self, steps: int) -> float:
@@ -58,6 +62,11 @@ class Side:
                 answer: dict[str, Any] = json.loads(line)
                 return answer
         raise RuntimeError(f"{self._module} ended with {self._process.wait()}")
+
+
+def _environment() -> dict[str, str]:
+    """As the benchmark was started, without what this project pins for exactness: it would slow the peer's threads down."""
+    return {name: value for name, value in os.environ.items() if name not in environment.PINNED}
 
 
 def run(quick: bool) -> list[BenchRow]:
