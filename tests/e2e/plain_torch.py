@@ -5,7 +5,7 @@ It knows every id beforehand, holds each table whole, and updates it densely.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +29,8 @@ class PlainTables:
     ) -> None:
         self.ids = ids
         self.tables = {
-            name: torch.nn.Embedding(rows.shape[0], rows.shape[1], _weight=torch.tensor(rows)) for name, rows in initial.items()
+            name: torch.nn.Embedding(rows.shape[0], rows.shape[1], _weight=torch.tensor(rows))
+            for name, rows in initial.items()
         }
         self.momentum = {name: torch.zeros(rows.shape[0]) for name, rows in initial.items()}
         self.optimizer, self.lr, self.eps = optimizer, lr, eps
@@ -86,3 +87,46 @@ def train_plainly(
         tables.step()
         optimizer.step()
     return {name: value.detach().numpy() for name, value in weights.items()}
+
+
+class PlainDlrm(torch.nn.Module):
+    """DLRM over pooled features of one dim, without dense columns: their inner products, then an MLP with the given weights."""
+
+    def __init__(self, weights: Mapping[str, np.ndarray]) -> None:
+        super().__init__()
+        layers: list[torch.nn.Module] = []
+        for key in sorted((key for key in weights if key.endswith("weight")), key=lambda key: int(key.split(".")[1])):
+            linear = torch.nn.Linear(*reversed(weights[key].shape))
+            linear.load_state_dict(
+                {part: torch.tensor(weights[key.replace("weight", part)]) for part in ("weight", "bias")}
+            )
+            layers += [linear, torch.nn.ReLU()]
+        self.top = torch.nn.Sequential(*layers[:-1])
+
+    def forward(self, pooled: Sequence[torch.Tensor]) -> torch.Tensor:
+        products = [(pooled[i] * pooled[j]).sum(dim=1) for i in range(len(pooled)) for j in range(i)]
+        return self.top(torch.stack(products, dim=1)).squeeze(1)  # type: ignore[no-any-return]
+
+
+def train_dlrm_plainly(
+    batches: Iterable[RawBatch],
+    tables: PlainTables,
+    features: Sequence[PlainFeature],
+    model: PlainDlrm,
+    optimizer: torch.optim.Optimizer,
+) -> None:
+    for batch in batches:
+        logits = model([tables.pooled(batch, feature) for feature in features])
+        optimizer.zero_grad()
+        torch.nn.functional.binary_cross_entropy_with_logits(logits, torch.from_numpy(batch.labels_b)).backward()  # type: ignore[no-untyped-call]
+        tables.step()
+        optimizer.step()
+
+
+def exact_auc(logits_n: np.ndarray, labels_n: np.ndarray) -> float:
+    """The share of (positive, negative) pairs in the right order, ties one half: from mean ranks."""
+    _, inverse_n, counts_u = np.unique(logits_n, return_inverse=True, return_counts=True)
+    ranks_u = np.cumsum(counts_u) - (counts_u - 1) / 2
+    positive_n = labels_n == 1
+    positives, negatives = int(positive_n.sum()), int((~positive_n).sum())
+    return float((ranks_u[inverse_n][positive_n].sum() - positives * (positives + 1) / 2) / (positives * negatives))
