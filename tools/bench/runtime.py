@@ -12,8 +12,9 @@ SPDL fixes its queues to two items and counts waits in them; here it gets plain 
 
 from __future__ import annotations
 
+import gc
 import statistics
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
@@ -29,6 +30,7 @@ HELP = "overhead of the runtime per item and stage, inline and through a lane, a
 STAGES = 6
 QUEUE_ITEMS = 64
 PEERS = {"SPDL 0.8.0": "spdl==0.8.0", "torchdata.nodes 0.11.0": "torchdata==0.11.0"}
+Timer = Callable[[str, int], float]
 GOALS_US = {"inline": 5.0, "lane": 60.0}
 ITEMS = {"inline": 20_000, "lane": 2_000}
 SPDL_PART = 4
@@ -75,7 +77,7 @@ class OnLane(Stage):
 
 def run(quick: bool) -> list[BenchRow]:
     """One row for each kind and peer, then this runtime alone at other bounds."""
-    rounds = 3 if quick else 9
+    rounds = 4 if quick else 12
     rows: list[BenchRow] = []
     for kind, goal_us in GOALS_US.items():
         count = ITEMS[kind] // (4 if quick else 1)
@@ -86,7 +88,8 @@ def run(quick: bool) -> list[BenchRow]:
             "rounds": rounds,
             "figure": "median",
         }
-        rows += _against_peers(kind, goal_us, count, rounds, knobs)
+        for peer, timer in (("SPDL 0.8.0", time_spdl), ("torchdata.nodes 0.11.0", time_nodes)):
+            rows.append(_against_peer(peer, timer, kind, goal_us, count, rounds, knobs))
         rows += [_alone(kind, goal_us, count, rounds, bound, knobs) for bound in OTHER_QUEUES]
     return rows
 
@@ -98,36 +101,32 @@ def _alone(kind: str, goal_us: float, count: int, rounds: int, bound: str, knobs
     return replace(row, goal=f"<= {goal_us:g} us", met=own_us <= goal_us) if bound == DEFAULT else row
 
 
-def _against_peers(kind: str, goal_us: float, count: int, rounds: int, knobs: Mapping[str, object]) -> list[BenchRow]:
-    timers = {"SPDL 0.8.0": time_spdl, "torchdata.nodes 0.11.0": time_nodes}
+def _against_peer(
+    peer: str, timer: Timer, kind: str, goal_us: float, count: int, rounds: int, knobs: Mapping[str, object]
+) -> BenchRow:
+    """Pairs of runs, one of each, in alternating order; the medians of both."""
     graph = our_graph(kind, count, {"items": QUEUE_ITEMS, "bytes": None})
-    own: list[float] = []
-    others: dict[str, list[float]] = {name: [] for name in timers}
-    absent: dict[str, str] = {}
-    for _ in range(rounds):
-        own.append(time_ours(graph, count))
-        for name, timer in timers.items():
+    times: dict[str, list[float]] = {"own": [], "peer": []}
+    absent = ""
+    for number in range(rounds):
+        for side in ("own", "peer") if number % 2 else ("peer", "own"):
+            gc.collect()
             try:
-                others[name].append(timer(kind, count))
+                times[side].append(time_ours(graph, count) if side == "own" else timer(kind, count))
             except ImportError as error:
-                absent[name] = f"absent: pip install {PEERS[name]} ({error.name})"
-    own_us = statistics.median(own)
-    rows = []
-    for name, times in others.items():
-        peer_us = statistics.median(times) if times else None
-        rows.append(
-            BenchRow(
-                NAME,
-                f"{kind} stage, per item",
-                _us(own_us),
-                name,
-                absent[name] if peer_us is None else _us(peer_us),
-                f"lowest, <= {goal_us:g} us",
-                None if peer_us is None else own_us < peer_us and own_us <= goal_us,
-                knobs,
-            )
-        )
-    return rows
+                absent = f"absent: pip install {PEERS[peer]} ({error.name})"
+    own_us = statistics.median(times["own"])
+    peer_us = statistics.median(times["peer"]) if times["peer"] else None
+    return BenchRow(
+        bench=NAME,
+        what=f"{kind} stage, per item",
+        measured=_us(own_us),
+        peer=peer,
+        peer_measured=absent if peer_us is None else _us(peer_us),
+        goal=f"lowest, <= {goal_us:g} us",
+        met=None if peer_us is None else own_us < peer_us and own_us <= goal_us,
+        knobs=knobs,
+    )
 
 
 def our_graph(kind: str, count: int, queue: Mapping[str, Any]) -> Graph:
