@@ -24,7 +24,7 @@ class Recycler:
     def __init__(self, max_idle_bytes: int = 1 << 28) -> None:
         self._max_idle_bytes = max_idle_bytes
         self._idle: dict[int, list[Bytes]] = {}
-        self._idle_bytes = 0
+        self.idle_bytes = 0
         self._lock = threading.RLock()  # a collection, and with it _give_back, may come inside _take
 
     def arrays(self, *shapes: tuple[Any, int]) -> tuple[npt.NDArray[Any], ...]:
@@ -42,7 +42,7 @@ class Recycler:
         with self._lock:
             blocks = self._idle.get(kind)
             block = blocks.pop() if blocks else None
-            self._idle_bytes -= kind if block is not None else 0
+            self.idle_bytes -= kind if block is not None else 0
         if block is None:
             block = aligned_bytes(kind)
         memory = (ctypes.c_uint8 * kind).from_buffer(block)  # type: ignore[arg-type]
@@ -51,9 +51,9 @@ class Recycler:
 
     def _give_back(self, block: Bytes) -> None:
         with self._lock:
-            if self._idle_bytes + block.nbytes <= self._max_idle_bytes:
+            if self.idle_bytes + block.nbytes <= self._max_idle_bytes:
                 self._idle.setdefault(block.nbytes, []).append(block)
-                self._idle_bytes += block.nbytes
+                self.idle_bytes += block.nbytes
 
 
 def aligned_bytes(size: int) -> Bytes:

@@ -17,6 +17,7 @@ from cuda.plan import MEAN, NONE, SUM, BatchIds, SlotPlan
 from pipeline.rows.codec import find_codec
 from tests.cuda import cases, reference
 from tests.cuda.cases import Random, Table
+from tests.cuda.reference import Floats
 
 NUM_SLOTS = 4096
 VERSION = (3 << 40) | 17
@@ -191,15 +192,13 @@ class BackendContract:
         self.check_update(backend, plan, tables, cases.gradients(random, made), VERSION)
 
     def check_update(
-        self, backend: Backend, plan: SlotPlan, tables: list[Table], grads: list[cases.Floats | None], version: int
+        self, backend: Backend, plan: SlotPlan, tables: list[Table], grads: list[Floats | None], version: int
     ) -> None:
         before = cases.rows_of(backend, plan)
         backend.update(plan, cases.matrices(grads), [table.rule for table in tables], version)
         after = cases.rows_of(backend, plan)
         for (table, number), gradient in reference.sum_gradients(plan.batch, grads).items():
-            expected = reference.apply_rule(
-                tables[table].rule, tables[table].spec, before[table, number], gradient
-            )
+            expected = reference.apply_rule(tables[table].rule, tables[table].spec, before[table, number], gradient)
             assert cases.same_bits(after[table, number], expected)
         assert (backend.read_versions(plan.slots_u) == version).all()
 
@@ -229,7 +228,8 @@ class BackendContract:
             weights = backend.weight_gradients(plan, cases.matrices(grads))
             backend.update(plan, cases.matrices(grads), [table.rule for table in tables], step + 1)
             rows, versions = backend.read_rows(plan.slots_u)
-            results += [array.tobytes() for array in (*outs, sums, weights, rows, versions)]
+            results += [out.tobytes() for out in outs]
+            results += [sums.tobytes(), weights.tobytes(), rows.tobytes(), versions.tobytes()]
             backend.forget(plan.slots_u)
         return results
 
@@ -261,9 +261,7 @@ class BackendContract:
                 elif number == 1:
                     np.testing.assert_array_equal(backend.read_rows(plan.slots_u)[0], rows)
                 else:
-                    np.testing.assert_array_equal(
-                        backend.locate(plan.unique.tables_u, plan.unique.ids_u), plan.slots_u
-                    )
+                    np.testing.assert_array_equal(backend.locate(plan.unique.tables_u, plan.unique.ids_u), plan.slots_u)
 
         with ThreadPoolExecutor(3) as lanes:
             list(lanes.map(lane, range(3)))

@@ -58,7 +58,9 @@ def batch(
     lengths_fb = random.integers(0, longest + 1, (count, num_samples))
     lengths_fb[list(empty)] = 0
     starts = np.concatenate([[0], np.cumsum(lengths_fb.sum(axis=1))]).astype(np.int64)
-    offsets = np.concatenate([np.zeros((count, 1), np.int64), np.cumsum(lengths_fb, axis=1)], axis=1) + starts[:-1, None]
+    offsets = (
+        np.concatenate([np.zeros((count, 1), np.int64), np.cumsum(lengths_fb, axis=1)], axis=1) + starts[:-1, None]
+    )
     features = FeatureSet(
         names=tuple(f"f{number}" for number in range(count)),
         tables_f=np.array(feature_tables, np.int32),
@@ -70,7 +72,9 @@ def batch(
     return BatchIds(features, num_samples, ids(random, int(starts[-1]), spread), starts, offsets, weights)
 
 
-def mixed(random: Random, num_samples: int = 9, weighted: bool = False, longest: int = 4) -> tuple[list[Table], BatchIds]:
+def mixed(
+    random: Random, num_samples: int = 9, weighted: bool = False, longest: int = 4
+) -> tuple[list[Table], BatchIds]:
     """Seven features on four tables, two of them shared; every pooling; one feature without ids."""
     dims = [4, 1024, 24, 64]
     made = batch(

@@ -68,7 +68,9 @@ def gather(batch: BatchIds, rows: dict[Pair, Floats]) -> list[Floats]:
                 weight(batch, n) * rows[pair_of(batch, f, n)][:dim]
                 for n in range(int(batch.offsets_fb[f, b]), int(batch.offsets_fb[f, b + 1]))
             ]
-            lines += terms if batch.features.poolings_f[f] == NONE else [pool(terms, dim, int(batch.features.poolings_f[f]))]
+            lines += (
+                terms if batch.features.poolings_f[f] == NONE else [pool(terms, dim, int(batch.features.poolings_f[f]))]
+            )
         outs.append(np.array(lines, np.float32).reshape(-1, dim))
     return outs
 

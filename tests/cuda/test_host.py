@@ -41,7 +41,7 @@ def test_read_only_arrays_are_taken_like_any_other(random: Random) -> None:
     reference.check_unique(made, HostBackend(1).deduplicate(made))
 
 
-def test_a_pair_that_is_resident_cannot_be_admitted_again(random: Random) -> None:
+def test_a_pair_that_is_resident_cannot_be_admitted_again() -> None:
     backend = HostBackend(1)
     backend.open([table.spec for table in cases.tables([4])], 8)
     tables, ids = np.zeros(1, np.int32), np.array([5])
@@ -52,7 +52,7 @@ def test_a_pair_that_is_resident_cannot_be_admitted_again(random: Random) -> Non
     backend.close()
 
 
-def test_slots_outside_the_pool_are_refused(random: Random) -> None:
+def test_slots_outside_the_pool_are_refused() -> None:
     backend = HostBackend(1)
     backend.open([table.spec for table in cases.tables([4])], NUM_SLOTS)
     for slot in (-1, NUM_SLOTS):
