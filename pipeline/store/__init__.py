@@ -21,6 +21,7 @@ from pipeline.store.reservation import Reservation
 from pipeline.store.snapshot import Snapshot, SnapshotRows
 from pipeline.store.store import StepListener, Store
 from pipeline.store.tier import Tier, TierRows
+from pipeline.store.warm import warm_up
 
 __all__ = [
     "BrokenFence",
@@ -46,4 +47,5 @@ __all__ = [
     "TierRows",
     "TransitionError",
     "UnknownTable",
+    "warm_up",
 ]

@@ -33,6 +33,8 @@ CLEAN_CHUNK_ROWS: Final = 512
 """Most rows written back under one hold of the residency lock when cleaning ahead."""
 CLEAN_CHUNKS: Final = 16
 """Most such chunks one call of ``clean_ahead`` writes."""
+SCAN_WINDOWS: Final = 4
+"""A scan for rows to clean finds so many times what is kept clean, so that not every step scans."""
 MOST_EXPECTED: Final = 1024
 """Queued batches that are kept as hints; the oldest are forgotten first."""
 
@@ -176,7 +178,7 @@ class Residency:
         if window <= 0:
             return np.empty(0, dtype=np.int32)
         if len(machine.victims) < min(window, machine.arrays.num_slots - machine.num_pinned):
-            machine.victims.refill(window, machine.now)
+            machine.victims.refill(SCAN_WINDOWS * window, machine.now)
         return machine.victims.dirty(window, CLEAN_CHUNK_ROWS)
 
     def _write_back(self, slots_m: Int32s) -> None:

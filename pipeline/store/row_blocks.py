@@ -12,9 +12,13 @@ import numpy.typing as npt
 from numba import carray  # type: ignore[attr-defined]
 
 from pipeline.store.compiled import kernel
-from pipeline.store.native import pointer
+from pipeline.store.native import ask_for, pointer
 
 WORD_BYTES: Final = 8
+AHEAD: Final = 6
+"""Rows that are asked for ahead of their copy: they lie anywhere in memory."""
+MOST_AHEAD_BYTES: Final = 512
+"""Of a longer row, the processor sees the rest by itself."""
 RowBytes = npt.NDArray[np.uint8]
 
 
@@ -24,7 +28,13 @@ def _copy(  # type: ignore[no-untyped-def]
 ):
     mask = (np.int64(1) << shift) - 1
     has_versions = versions_n.shape[0] > 0
-    for n in range(places_n.shape[0]):
+    count = places_n.shape[0]
+    for n in range(count):
+        ahead = places_n[min(n + AHEAD, count - 1)]
+        if ahead >= 0:
+            start = bases_c[ahead >> shift] + (ahead & mask) * stride_words * WORD_BYTES
+            for line in range(0, min(stride_words * WORD_BYTES, MOST_AHEAD_BYTES), 64):
+                ask_for(start + line)
         flat = carray(pointer(flat_address + n * flat_words * WORD_BYTES), (words,), np.int64)
         place = places_n[n]
         if place < 0:
