@@ -3,7 +3,8 @@
 from stages.logs.csv_format import CsvFormat
 from stages.logs.errors import LogError
 from stages.logs.files import LogFile, find_files, natural_key
-from stages.logs.prepare import Log, Prepared, PrepareOptions, prepare
+from stages.logs.prepare import Log, Prepared, prepare
+from stages.logs.prepared import PrepareOptions
 from stages.logs.tables import LogTable, Place
 
 __all__ = [

@@ -15,9 +15,9 @@ from stages.logs.csv_format import CsvFormat
 from stages.logs.errors import BadLine, EmptyLog, TooManySkipped
 from stages.logs.files import LogFile, find_files
 from stages.logs.parquet_stream import parquet_tables
-from stages.logs.prepare import prepared_part
+from stages.logs.prepared import prepared_part
 from stages.logs.tables import LogTable, Place
-from stages.sources.arrange import Arranged, Block
+from stages.sources.blocks import Arranged, Block
 from stages.sources.convert import Converter
 from stages.sources.cursor import Cursor
 from stages.sources.options import LogOptions

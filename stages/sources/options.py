@@ -7,8 +7,8 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.flow.stage import StageOptions
-from stages.logs.prepare import PrepareOptions
-from stages.sources.arrange import Arrangement
+from stages.logs.prepared import PrepareOptions
+from stages.sources.blocks import Arrangement
 from stages.sources.columns import Mapping
 
 

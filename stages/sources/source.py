@@ -12,7 +12,8 @@ from pipeline.flow.errors import ClosedChannel
 from pipeline.flow.run_info import RunInfo
 from pipeline.flow.stage import Source, StageContext, StageOptions
 from stages.items import RawBatch
-from stages.sources.arrange import Arranged, Arranger
+from stages.sources.arrange import Arranger
+from stages.sources.blocks import Arranged
 from stages.sources.cursor import Cursor
 from stages.sources.options import BatchOptions
 

@@ -12,7 +12,7 @@ from pipeline.flow.stage import StageContext, StageOptions
 from stages.items import FeatureIds, Int64s
 from stages.mixing import key_of
 from stages.sources import synthetic_kernels as kernels
-from stages.sources.arrange import Arranged, Block
+from stages.sources.blocks import Arranged, Block
 from stages.sources.cursor import Cursor
 from stages.sources.reuse import reuse_table
 from stages.sources.samples import Samples, offsets_of

@@ -16,12 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from stages.candidates import SeenItems
 from stages.errors import WrongItems
 from stages.items import FeatureIds, RawBatch
 from stages.logs.errors import EmptyLog, MissingColumns
 from stages.mixing import key_of, permutation
 from stages.negatives import Negatives
+from stages.negatives.candidates import SeenItems
 from tests.stages.driving import bags_of, plain, run_stage
 
 
@@ -216,8 +216,8 @@ def test_a_batch_of_no_samples_goes_through() -> None:
 
 @given(ids=st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(0, 30), max_size=200), most=st.integers(1, 20))
 def test_the_memory_of_seen_items_is_bounded_and_finds_what_it_holds(ids: list[int], most: int) -> None:
-    from stages.drawn import Items
-    from stages.negatives_kernels import find_known
+    from stages.negatives.drawn import Items
+    from stages.negatives.kernels import find_known
 
     seen = SeenItems(most, 0)
     ids_n = np.array(ids, np.int64)

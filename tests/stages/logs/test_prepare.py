@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from stages.logs import CsvFormat, Log, PrepareOptions, external_sort, find_files, prepare
 from stages.logs.errors import BadLine, MissingColumns
 from stages.logs.external_sort import KEY, ROW, ExternalSorter
-from stages.logs.prepare import prepared_part
+from stages.logs.prepared import prepared_part
 from tests.stages.driving import bags_of, drive
 from tests.stages.sources.csv_logs import csv_source, write
 

@@ -22,10 +22,10 @@ from pydantic import Field, model_validator
 
 from pipeline.flow.run_info import RunInfo
 from pipeline.flow.stage import Lane, Many, Stage, StageContext, StageOptions
-from stages.candidates import Drawer, SeenItems, WindowItems, read_candidates
-from stages.drawn import Items, assemble
 from stages.items import RawBatch
 from stages.mixing import key_of
+from stages.negatives.candidates import Drawer, SeenItems, WindowItems, read_candidates
+from stages.negatives.drawn import Items, assemble
 from stages.rebatch import Rebatcher
 from stages.sources.samples import Samples
 

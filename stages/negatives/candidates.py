@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from stages.drawn import Bools, Drawn, Items
 from stages.items import Int64s
 from stages.logs.errors import EmptyLog, MissingColumns, UnreadableLog
-from stages.negatives_kernels import draw_from_seen, draw_from_window, fill_table
+from stages.negatives.drawn import Bools, Drawn, Items
+from stages.negatives.kernels import draw_from_seen, draw_from_window, fill_table
 from stages.sources.samples import offsets_of
 
 
