@@ -8,16 +8,18 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator
 
 from cuda.plan import NONE, BatchIds, FeatureSet, UniqueIds
-from pipeline.flow import Marker, Source, Stage, StageContext, StageOptions, find_stage
+from pipeline.flow import GraphError, Marker, Source, Stage, StageContext, StageOptions, find_stage
+from pipeline.flow.nearest import listed, nearest
 from pipeline.flow.run_info import RunInfo
 from pipeline.models.features import PooledFeatures, SequenceFeature
 from pipeline.models.metrics import BinaryMetrics
@@ -33,18 +35,26 @@ class EvalOptions(StageOptions):
     every: int | None = Field(None, ge=1, description="steps between two evaluations; not set: at the end only")
     source: dict[str, Any] = Field(description="the held-out source: `use` and its options, as of a first stage")
 
-    @model_validator(mode="after")
-    def source_is_one(self) -> EvalOptions:
-        self.make_source()
-        return self
+    @field_validator("source")
+    @classmethod
+    def source_is_one(cls, source: dict[str, Any]) -> dict[str, Any]:
+        make_source(source)
+        return source
 
-    def make_source(self) -> Source:
-        """Build the source. Raises ValueError when `use` names no source or its options are wrong."""
-        options = dict(self.source)
+
+def make_source(described: Mapping[str, Any]) -> Source:
+    """Build a source. Raises ValueError when `use` names none or its options are wrong."""
+    options = dict(described)
+    try:
         found = find_stage(str(options.pop("use", "csv")))
-        if not issubclass(found, Source):
-            raise ValueError(f"eval.source.use names {found.__name__}, which is no source")
-        return found(found.Options.model_validate(options))
+    except GraphError as error:
+        raise ValueError(str(error)) from error
+    if not issubclass(found, Source):
+        raise ValueError(f"`use` names {found.__name__}, which is no source")
+    known = found.Options.model_fields
+    for key in (key for key in options if key not in known):
+        raise ValueError(f"unknown key {key!r}{nearest(key, known)} Known keys: {listed(known)}")
+    return found(found.Options.model_validate(options))
 
 
 @dataclass(slots=True)
@@ -110,7 +120,7 @@ class Eval(Stage):
             """All evaluations before this one are done: turns are taken in order."""
 
     async def _examine(self, exam: Exam) -> None:
-        source, metrics = self.options.make_source(), BinaryMetrics()
+        source, metrics = make_source(self.options.source), BinaryMetrics()
         async with self._turn:
             try:
                 await source.open(self._context)

@@ -104,8 +104,11 @@ def _validate(
             where = ".".join([path, *(str(part) for part in fault["loc"])])
             if fault["type"] == "extra_forbidden":
                 problems.append(Problem(where, _unknown_key(model, fault["loc"], more_keys)))
+            elif fault["type"] == "missing":
+                problems.append(Problem(where, "the key is missing"))
             else:
-                problems.append(Problem(where, f"{fault['msg']}, found {fault['input']!r}"))
+                said = fault["msg"].removeprefix("Value error, ")
+                problems.append(Problem(where, f"{said}, found {fault['input']!r}"))
         return None
 
 
@@ -113,7 +116,7 @@ def _unknown_key(model: type[BaseModel], location: tuple[int | str, ...], more_k
     key = str(location[-1])
     known = _keys_at(model, location[:-1])
     if len(location) == 1:
-        known = [*known, *more_keys]
+        known = list(dict.fromkeys([*known, *more_keys]))
     return f"unknown key{nearest(key, known)} Known keys: {listed(known)}"
 
 
