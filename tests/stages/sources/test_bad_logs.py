@@ -72,6 +72,13 @@ def test_bad_lines_beyond_the_bound_are_refused(tmp_path: Path) -> None:
     refusal(path, TooManySkipped, on_error="skip")
 
 
+def test_bad_lines_are_counted_as_the_batches_around_them_arrive(tmp_path: Path) -> None:
+    path = write(tmp_path / "log", ["x,1,0,1", "1,1,0,1", "y,1,0,1", "2,1", "3,1,0,1", "4,1,0,1", "z,1,0,1"])
+    done = drive(csv_source(path, on_error="skip", max_skipped=9, batch_size=1))
+    assert [state["cursor"]["reported"] for state in done.states] == [1, 3, 3]
+    assert done.counts == {"skipped": 4}
+
+
 def test_ids_and_weights_that_differ_in_number_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "log", ["1|2,1|2,0,1", "1|2,3,0,1"])
     features = {"tags": {"column": "user", "separator": "|", "weights": "item"}}

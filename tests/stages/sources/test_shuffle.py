@@ -25,6 +25,7 @@ def test_each_window_is_a_permutation_of_its_own_samples(log: Path) -> None:
     for start, stop in ((0, 20), (20, 40), (40, 50)):
         assert sorted(found[start:stop]) == list(range(start, stop))
         assert found[start:stop] != list(range(start, stop))
+    assert [user + 20 for user in found[:20]] != found[20:40]
 
 
 def test_columns_of_a_sample_stay_together(log: Path) -> None:

@@ -40,7 +40,7 @@ def test_a_sample_is_a_function_of_seed_and_position_alone() -> None:
 
 @pytest.mark.parametrize("exponent", [0.0, 0.7, 1.0, 1.3])
 def test_zipf_ids_come_with_the_probabilities_of_the_law(exponent: float) -> None:
-    count = 200_000
+    count = 2_000_000
     ids_n = make(count, features={"a": {"ids": 50, "zipf": exponent}}).features["a"].ids_n
     expected_r = np.arange(1, 51) ** -exponent
     expected_r *= count / expected_r.sum()
