@@ -185,3 +185,15 @@ def test_a_log_read_twice_must_not_change_at_all(tmp_path: Path) -> None:
     write(tmp_path / "c.csv", ["77,1,0,1"])
     with pytest.raises(ChangedLog, match="read more than once"):
         drive(make, state)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("shuffle", [0, 7])
+def test_a_cursor_may_be_resumed_with_blocks_of_another_size(tmp_path: Path, suffix: str, shuffle: int) -> None:
+    path = write(tmp_path / f"log{suffix}", [f"{i},1,0.5,1" for i in range(20)])
+    make = csv_source(path, batch_size=3, shuffle=shuffle)
+    with small_pieces(10_000):
+        whole = drive(make)
+    for at, state in enumerate(whole.states):
+        with small_pieces(7):
+            assert contents(drive(make, state)) == contents(whole)[at + 1 :]
