@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 
@@ -38,3 +39,11 @@ class NotFiniteLoss(StageInputError):
 class WrongItems(StageInputError):
     def __init__(self, what: str, cursor: Mapping[str, Any]) -> None:
         super().__init__(f"negatives cannot be drawn (behind {dict(cursor)}): {what}")
+
+
+class StreamTaken(Exception):
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path} already holds a stream, and a replica follows one run: "
+            "choose another stages.stream.path, or remove what is there"
+        )

@@ -24,8 +24,8 @@ from pipeline.flow.run_info import RunInfo
 from pipeline.models.features import PooledFeatures, SequenceFeature
 from pipeline.models.metrics import BinaryMetrics
 from pipeline.store import Snapshot, Store
+from stages.batch_ids import batch_ids
 from stages.items import RawBatch, Stepped
-from stages.prefetch import batch_ids
 
 MOST_WAITING = 2
 FINAL_REASONS = ("end", "limit")

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from cuda.plan import Matrix
+    from cuda.plan import BatchIds, Matrix, UniqueIds
     from pipeline.models.features import PooledFeatures
     from pipeline.store import Reservation
 
@@ -50,6 +50,14 @@ class RawBatch:
     @property
     def nbytes(self) -> int:
         return sum(f.nbytes for f in self.features.values()) + int(self.dense_bd.nbytes + self.labels_b.nbytes)
+
+
+@dataclass(frozen=True, slots=True)
+class DistinctBatch(RawBatch):
+    """A batch whose distinct ids are known. Made from a RawBatch, never without its last two fields."""
+
+    batch: BatchIds = None  # type: ignore[assignment]
+    unique: UniqueIds = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,15 +11,15 @@ import time
 from functools import partial
 from typing import Any
 
-import numpy as np
 from pydantic import Field
 
 from cuda.plan import BatchIds, FeatureSet, UniqueIds
 from pipeline.flow import Many, Stage, StageContext, StageOptions
 from pipeline.flow.step_limit import StepLimit
 from pipeline.store import L1TooSmall, Reservation, Store
-from stages.errors import BatchDoesNotFit, MissingFeature
-from stages.items import RawBatch, SlotBatch
+from stages.batch_ids import batch_ids
+from stages.errors import BatchDoesNotFit
+from stages.items import DistinctBatch, RawBatch, SlotBatch
 from stages.rebatch import pack, unpack
 from stages.sources.samples import Samples
 from stages.steps import StepSignal
@@ -31,30 +31,6 @@ class PrefetchOptions(StageOptions):
     )
     max_ids: int | None = Field(
         None, ge=1, description="the most distinct ids one batch holds, if known: `check` then refuses a smaller L1"
-    )
-
-
-def batch_ids(raw: RawBatch, features: FeatureSet) -> BatchIds:
-    """Put a batch's features one behind the other, in the order of ``features``. Raises MissingFeature."""
-    missing = [name for name in features.names if name not in raw.features]
-    if missing:
-        raise MissingFeature(missing, list(raw.features), raw.cursor)
-    parts = [raw.features[name] for name in features.names]
-    counts = np.array([part.ids_n.shape[0] for part in parts], dtype=np.int64)
-    starts = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts)])
-    weights = None
-    if any(part.weights_n is not None for part in parts):
-        ones = [
-            np.ones(part.ids_n.shape[0], np.float32) if part.weights_n is None else part.weights_n for part in parts
-        ]
-        weights = np.ascontiguousarray(np.concatenate(ones), dtype=np.float32)
-    return BatchIds(
-        features=features,
-        num_samples=raw.num_samples,
-        ids_n=np.concatenate([part.ids_n for part in parts]).astype(np.int64, copy=False),
-        feature_start_f=starts,
-        offsets_fb=np.stack([part.offsets_b + start for part, start in zip(parts, starts[:-1], strict=True)]),
-        weights_n=weights,
     )
 
 
@@ -97,7 +73,7 @@ class Prefetch(Stage):
         step, loaded = self._step + 1, asyncio.Event()
         reservation = None
         if raw.num_samples:
-            batch, unique = await self._decide.run(self._distinct, raw)
+            batch, unique = await self._distinct(raw)
             await self._wait_for_turn(step)
             reservation = await self._reserve(step, raw, batch, unique)
         self._step = step
@@ -109,7 +85,14 @@ class Prefetch(Stage):
             self._context.spawn(partial(self._load, reservation, loaded), f"load of step {step}")
         return SlotBatch(step, raw, reservation, loaded)
 
-    def _distinct(self, raw: RawBatch) -> tuple[BatchIds, UniqueIds]:
+    async def _distinct(self, raw: RawBatch) -> tuple[BatchIds, UniqueIds]:
+        """What the stage ``distinct`` found, or what is found now."""
+        if isinstance(raw, DistinctBatch):
+            return raw.batch, raw.unique
+        found: tuple[BatchIds, UniqueIds] = await self._decide.run(self._find_distinct, raw)
+        return found
+
+    def _find_distinct(self, raw: RawBatch) -> tuple[BatchIds, UniqueIds]:
         batch = batch_ids(raw, self._features)
         return batch, self._store.backend.deduplicate(batch)
 

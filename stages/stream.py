@@ -19,7 +19,8 @@ from pipeline.flow.run_info import RunInfo
 from pipeline.rows.codec import find_codec
 from pipeline.store import Store
 from pipeline.stream import CutPolicy, RowStreamer, StreamerOptions, StreamIdentity
-from pipeline.wire import FileTransport, FileTransportOptions
+from pipeline.wire import FileTransport, FileTransportOptions, holds_stream
+from stages.errors import StreamTaken
 from stages.items import Stepped
 from stages.steps import StepSignal, wait_at_most
 
@@ -77,13 +78,16 @@ class Stream(Stage):
         self._compact_lane = context.lane("stream_compact")
         self._every = CutPolicy.parse(self.options.every)
         self._snapshots = None if self.options.snapshot_every is None else CutPolicy.parse(self.options.snapshot_every)
+        path = self.options.path or self._run.dir / "stream"
         self._transport = FileTransport(
-            str(self.options.path or self._run.dir / "stream"),
+            str(path),
             options=FileTransportOptions(segment_bytes=self.options.segment_bytes),
         )
         identity = StreamIdentity(self._run.run_id, WRITER, self._run.generation)
         source = context.resources["row_source"].with_codec(self.options.codec)
         self._streamer = RowStreamer(source, self._transport, identity, self.options.streamer_options())
+        if await self._lane.run(holds_stream, str(path)):
+            raise StreamTaken(path)
         await self._lane.run(self._streamer.open)
         store.on_step(self._at_fence)
         self._store, self._signal = store, StepSignal(store)
@@ -151,4 +155,5 @@ class Stream(Stage):
         if hasattr(self, "_streamer"):
             self._report.update(self._streamer.counters.as_dict())
             self._report["unpublished_rows"] = self._streamer.changed.count
+            self._report["untimed_steps"] = self._streamer.changed.untimed_steps
             await self._lane.run(self._transport.close)

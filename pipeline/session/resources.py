@@ -11,15 +11,15 @@ from cuda.choose import choose_backend
 from cuda.host import warm_up
 from pipeline.flow.run_info import RunInfo
 from pipeline.flow.step_limit import StepLimit
-from pipeline.models.factory import build_model
-from pipeline.models.inputs import ModelInputs
 from pipeline.models.metrics import BinaryMetrics
 from pipeline.models.optimizer import build_optimizer
 from pipeline.session.checkpoints import Checkpoints
+from pipeline.session.dense_side import initial_model
 from pipeline.session.plan import Plan
 from pipeline.session.row_source import StoreRowSource
 from pipeline.session.totals import Totals
 from pipeline.store import DramTier, Store
+from pipeline.store import warm_up as warm_up_store
 
 
 class Resources:
@@ -46,6 +46,7 @@ class Resources:
         torch.set_num_threads(settings.run.threads)
         backend = choose_backend(settings.device, settings.run.threads)
         warm_up(self._say)
+        warm_up_store()
         self.store = self._open_store(backend)
         self.model = initial_model(plan)
         self.optimizer = build_optimizer(self.model, settings.dense_optimizer)
@@ -78,7 +79,7 @@ class Resources:
         plan = self.plan
         spill = self.run.dir / "spill"
         spill.mkdir(exist_ok=True)
-        tier = DramTier()
+        tier = DramTier(plan.settings.store.dram_bytes)
         store = Store(
             plan.specs,
             plan.rules,
@@ -92,19 +93,3 @@ class Resources:
         self._stack.callback(store.close)
         store.open()
         return store
-
-
-def initial_model(plan: Plan) -> torch.nn.Module:
-    """The dense model of a plan with the weights it begins with: a pure function of the config."""
-    settings, features = plan.settings, plan.features
-    dims = {name: int(dim) for name, dim in zip(features.names, features.dims_f, strict=True)}
-    pooled = tuple(name for name in features.names if settings.features[name].pooling != "none")
-    sequences = tuple(name for name in features.names if name not in pooled)
-    inputs = ModelInputs(
-        names=pooled,
-        dims=tuple(dims[name] for name in pooled),
-        sequence_names=sequences,
-        sequence_dims=tuple(dims[name] for name in sequences),
-        num_dense=plan.num_dense,
-    )
-    return build_model(settings.model.use, settings.model.options, inputs, settings.run.seed)

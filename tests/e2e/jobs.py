@@ -33,6 +33,7 @@ RAGGED: dict[str, Any] = {
     "replica": {"embedded": False},
     "stages": {
         "source": {"use": "tests.e2e.ragged:RaggedSource", "features": ["a", "b", "wide"]},
+        "distinct": {},
         "prefetch": {"lookahead": 2},
         "lookup": {},
         "train": {},
