@@ -12,7 +12,8 @@ from unittest.mock import patch
 import numpy as np
 
 from stages.items import RawBatch
-from stages.negatives import Negatives, candidates
+from stages.negatives import Negatives
+from stages.negatives.kernels import draw_from_window
 from stages.rebatch import Rebatcher
 from stages.sources import arrange
 from stages.sources.arrange import Arranger
@@ -126,13 +127,13 @@ def forget_the_samples_that_wait_for_a_full_batch() -> Iterator[None]:
 @contextmanager
 def let_a_positive_draw_itself() -> Iterator[None]:
     """The drawers are told that nobody has items of their own."""
-    draw = candidates.draw_from_window
+    draw: Any = draw_from_window
 
     def carefree(*arguments: Any) -> None:
         *first, offsets_b, wanted_b, picks_bk = arguments
         draw(*first, np.zeros_like(offsets_b), wanted_b, picks_bk)
 
-    with patch.object(candidates, "draw_from_window", carefree):
+    with patch("stages.negatives.candidates.draw_from_window", carefree):
         yield
 
 
