@@ -16,14 +16,19 @@ def choose_backend(device: Device, threads: int) -> Backend:
     ``auto`` takes the best that works here, which is ``host`` as long as there is no CUDA backend. Raises BackendUnavailable, with
     what is missing and what would work, for a device that cannot be used, and ValueError for an unknown one.
     """
-    if device in ("auto", "host"):
-        from cuda.host import HostBackend
+    check_device(device)
+    from cuda.host import HostBackend
 
-        return HostBackend(threads)
+    return HostBackend(threads)
+
+
+def check_device(device: Device) -> None:
+    """Raises what ``choose_backend`` would for this device, and loads nothing."""
     if device == "cuda":
         raise BackendUnavailable(
             device,
             "this version has no CUDA backend yet",
             "use device=host, or device=auto, which takes the best there is",
         )
-    raise ValueError(f"device {device!r} is unknown; choose auto, host or cuda")
+    if device not in ("auto", "host"):
+        raise ValueError(f"device {device!r} is unknown; choose auto, host or cuda")

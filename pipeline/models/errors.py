@@ -18,7 +18,7 @@ class UnknownName(ModelError):
     def __init__(self, what: str, found: str, known: Iterable[str]) -> None:
         names = sorted(known)
         near = get_close_matches(found, names, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = f"; did you mean {near[0]!r}?" if near else "."
         super().__init__(f"{what} {found!r} is not known{hint} Known: {', '.join(names) if names else 'none'}")
 
 

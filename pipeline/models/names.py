@@ -50,8 +50,13 @@ def read_options(what: str, model: type[BaseModel], given: Mapping[str, Any]) ->
     try:
         return model.model_validate(dict(given))
     except ValidationError as error:
-        lines = [f"{'.'.join(str(part) for part in e['loc']) or what}: {e['msg']}" for e in error.errors()]
+        lines = [_line(fault["loc"], fault["msg"]) for fault in error.errors()]
         raise ModelError(f"{what}: {'; '.join(lines)}") from error
+
+
+def _line(place: tuple[int | str, ...], what: str) -> str:
+    where = ".".join(str(part) for part in place)
+    return ": ".join(part for part in (where, what.removeprefix("Value error, ")) if part)
 
 
 def _public_names(module: Any) -> list[str]:

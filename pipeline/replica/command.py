@@ -60,6 +60,9 @@ def follow(
             print(f"step {replica.step}: wrote {export}", file=sys.stderr if as_json else sys.stdout)
         if as_json:
             print(json.dumps(figures(replica)), flush=True)
+        if not follow:
+            # Last: what lies before a torn end is a whole cut, and was asked for.
+            replica.check_end()
     return INTERRUPTED if interrupted and until_end else DONE
 
 

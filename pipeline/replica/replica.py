@@ -190,6 +190,12 @@ class Replica:
         if self._intake.waiting:
             raise NoStartingPoint(self._place.name)
 
+    def check_end(self) -> None:
+        """Raises StreamCorrupt where the stream ends in a torn frame that nobody will complete. What is held is a whole cut."""
+        with self._applying:
+            if self._subscription is not None:
+                self._subscription.check_end()
+
     def export(self, table: str, path: str | os.PathLike[str]) -> None:
         """Write one table as it stands to an npz: ``ids`` rising, ``weights`` [n, dim], ``version`` [n, 2]. Raises
         UnknownTable, ViewExpired, ExportFailed, DiskFull.

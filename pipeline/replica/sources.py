@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from pipeline.wire.errors import StreamAbsent
-from pipeline.wire.file_transport import FileTransport
+from pipeline.wire.file_transport import FileTransport, holds_stream
 from pipeline.wire.transport import Transport
 
 STREAM_DIR = "stream"
@@ -23,7 +23,7 @@ class StreamPlace:
         """The transport, or None while neither the path nor the folder ``stream`` in it holds a stream."""
         if self._transport is None and self._path is not None:
             for path in (self._path, os.path.join(self._path, STREAM_DIR)):
-                if _holds_stream(path):
+                if holds_stream(path):
                     self._transport = FileTransport(path)
                     break
         return self._transport
@@ -39,13 +39,3 @@ class StreamPlace:
         """Close a transport that was made here; one that was given belongs to the caller."""
         if self._path is not None and self._transport is not None:
             self._transport.close()
-
-
-def _holds_stream(path: str) -> bool:
-    transport = FileTransport(path)
-    try:
-        return bool(transport.epoch)
-    except StreamAbsent:
-        return False
-    finally:
-        transport.close()

@@ -7,7 +7,9 @@ from collections.abc import Iterable
 
 
 class RowLogError(Exception):
-    """Base of all errors of this room."""
+    """Base of all errors of this room. ``exit_code`` is what the command line returns."""
+
+    exit_code = 1
 
 
 class NoCheckpoint(RowLogError):
@@ -39,6 +41,8 @@ class OtherFormat(RowLogError):
 
 class UnknownTable(RowLogError, KeyError):
     """No table of that name in the checkpoint."""
+
+    exit_code = 2
 
     def __init__(self, path: str, name: str, known: Iterable[str]) -> None:
         RowLogError.__init__(self, f"{path} has no table {name!r}; it has {sorted(known)}")

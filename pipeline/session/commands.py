@@ -56,7 +56,11 @@ def short_report(summary: dict[str, Any], run_dir: Path) -> str:
         return "-" if value is None else format(value, form)
 
     freshness = summary["freshness_ms"]
-    fresh = "-" if not freshness else f"p50 {freshness['p50']:.1f} ms, p99 {freshness['p99']:.1f} ms"
+    fresh = (
+        "-"
+        if not freshness or freshness["p50"] is None
+        else f"p50 {freshness['p50']:.1f} ms, p99 {freshness['p99']:.1f} ms"
+    )
     l1 = summary["l1"]
     looked = max(l1["hits"] + l1["misses"], 1)
     saved = summary["bytes_if_raw"] / summary["bytes_streamed"] if summary["bytes_streamed"] else 0.0

@@ -18,6 +18,13 @@ class RunDirTaken(SessionError):
         super().__init__(f"run.dir {path} already holds {holds}; {hint}")
 
 
+class NoRunDir(SessionError):
+    exit_code = 2
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"run.dir {path} is no directory and none can be made there; choose another run.dir")
+
+
 class NoRun(SessionError):
     exit_code = 2
 
@@ -35,9 +42,9 @@ class NotYet(SessionError):
 class L1SmallerThanBatch(SessionError):
     exit_code = 2
 
-    def __init__(self, l1_rows: int, max_ids: int) -> None:
+    def __init__(self, l1_rows: int, stage: str, max_ids: int) -> None:
         super().__init__(
-            f"store.l1_rows is {l1_rows}, and stages.prefetch.max_ids says that one batch may hold {max_ids} distinct ids: "
+            f"store.l1_rows is {l1_rows}, and stages.{stage}.max_ids says that one batch may hold {max_ids} distinct ids: "
             f"set store.l1_rows to at least {max_ids}"
         )
 

@@ -14,15 +14,15 @@ JOIN_S = 60.0
 class Follower:
     """A thread that applies cuts as they appear. ``finish`` lets it reach the end of the stream."""
 
-    def __init__(self, stream_dir: Path) -> None:
-        self._dir = stream_dir
+    def __init__(self, stream_dir: Path, pinned_bytes: int) -> None:
+        self._dir, self._pinned_bytes = stream_dir, pinned_bytes
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
         self.replica: Replica | None = None
 
     def start(self) -> None:
-        self.replica = Replica(str(self._dir))
+        self.replica = Replica(str(self._dir), pinned_bytes=self._pinned_bytes)
         self._thread = threading.Thread(target=self._follow, name="replica")
         self._thread.start()
 

@@ -13,8 +13,8 @@ from pipeline.files import RealFiles
 from pipeline.rowlog import CheckpointReader
 from pipeline.rows.initial import initial_rows
 from pipeline.rows.version import unpack_versions
-from pipeline.session.errors import NoRun, UnknownRow
-from pipeline.session.rundir import describe
+from pipeline.session.errors import NoRun, NotYet, UnknownRow
+from pipeline.session.rundir import describe, is_live
 
 SHOWN_WEIGHTS = 6
 
@@ -29,7 +29,15 @@ def newest_checkpoint(run_dir: Path) -> CheckpointReader:
 
 
 def describe_rows(run_dir: Path, table: str, ids: Sequence[int]) -> dict[str, Any]:
-    """Weights, states and version of each id, in the order asked; a row never updated has its initial values and says so."""
+    """Weights, states and version of each id, in the order asked; a row never updated has its initial values and says so.
+
+    Raises NotYet for a run that is going on, NoRun and UnknownRow.
+    """
+    if is_live(run_dir):
+        raise NotYet(
+            f"rows of the live run in {run_dir}",
+            "wait until it has ended, or ask a replica: `replica RUN_DIR --lookup ID ...`",
+        )
     reader = newest_checkpoint(run_dir)
     spec = next((spec for spec in reader.tables if spec.name == table), None)
     if spec is None:
@@ -56,7 +64,7 @@ def describe_rows(run_dir: Path, table: str, ids: Sequence[int]) -> dict[str, An
 
 
 def print_rows(found: dict[str, Any]) -> None:
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     console.print(f"table {found['table']} at step {found['step']}")
     for row in found["rows"]:
         version = f"updated at step {row['version'][1]}" if row["updated"] else "never updated: initial row"

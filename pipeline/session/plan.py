@@ -8,11 +8,16 @@ from typing import Any
 import numpy as np
 
 from cuda.backend import UpdateRule
+from cuda.choose import check_device
+from cuda.errors import BackendUnavailable
 from cuda.plan import POOLINGS, FeatureSet
 from pipeline.config import Loaded
 from pipeline.flow import Graph, GraphError, StageNode, plan
+from pipeline.models.errors import ModelError
+from pipeline.models.optimizer import build_optimizer
 from pipeline.optim import layout_of, rule_of
 from pipeline.rows.spec import Initializer, TableSpec
+from pipeline.session.dense_side import initial_model
 from pipeline.session.errors import L1SmallerThanBatch
 from pipeline.session.settings import Settings
 
@@ -51,9 +56,10 @@ class Plan:
 def make_plan(loaded: Loaded[Settings]) -> Plan:
     """Raises ConfigError or SessionError: nothing was started."""
     settings = loaded.settings
+    _check_device(loaded)
     graph = _graph(loaded)
     _check_l1(settings, graph)
-    return Plan(
+    made = Plan(
         settings=settings,
         graph=graph,
         specs=tuple(_spec(name, settings) for name in settings.tables),
@@ -62,6 +68,8 @@ def make_plan(loaded: Loaded[Settings]) -> Plan:
         num_dense=int(getattr(graph.stages[0].options, "num_dense", 0)),
         tree=loaded.tree,
     )
+    _check_dense_side(made, loaded)
+    return made
 
 
 def _graph(loaded: Loaded[Settings]) -> Graph:
@@ -98,4 +106,22 @@ def _check_l1(settings: Settings, graph: Graph) -> None:
     for stage in graph.stages:
         max_ids = getattr(stage.options, "max_ids", None)
         if max_ids is not None and settings.store.l1_rows < max_ids:
-            raise L1SmallerThanBatch(settings.store.l1_rows, max_ids)
+            raise L1SmallerThanBatch(settings.store.l1_rows, stage.name, max_ids)
+
+
+def _check_device(loaded: Loaded[Settings]) -> None:
+    try:
+        check_device(loaded.settings.device)
+    except BackendUnavailable as error:
+        raise loaded.error([("device", str(error))]) from error
+
+
+def _check_dense_side(made: Plan, loaded: Loaded[Settings]) -> None:
+    """Build the model and its optimizer once, to see that they can be: a run makes its own."""
+    key = "model"
+    try:
+        model = initial_model(made)
+        key = "dense_optimizer"
+        build_optimizer(model, made.settings.dense_optimizer)
+    except ModelError as error:
+        raise loaded.error([(key, str(error))]) from error

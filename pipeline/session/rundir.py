@@ -18,9 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.files import DirectoryLock, RealFiles, write_atomically
+from pipeline.files import DirectoryLock, RealFiles, is_locked, write_atomically
 from pipeline.flow.run_info import RunInfo
-from pipeline.session.errors import NoRun, RunDirTaken
+from pipeline.session.errors import NoRun, NoRunDir, RunDirTaken
 
 FORMAT_VERSION = 1
 OURS = ("run.json", "summary.json", "checkpoints", "stream", "spill", "dead_letters", "lock", ".lock")
@@ -30,10 +30,13 @@ OURS = ("run.json", "summary.json", "checkpoints", "stream", "spill", "dead_lett
 def claim(path: Path, *, seed: int, record: dict[str, Any], overwrite: bool) -> Iterator[RunInfo]:
     """Make ``path`` the directory of a new run, locked while the context lasts.
 
-    Raises RunDirTaken; with ``overwrite`` an old run is removed first. Only what a run wrote is removed: a directory that holds
-    anything else is refused.
+    Raises RunDirTaken, NoRunDir and LockedDirectory; with ``overwrite`` an old run is removed first. Only what a run wrote is
+    removed: a directory that holds anything else is refused.
     """
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise NoRunDir(path) from None
     with DirectoryLock(str(path)):
         _clear(path, overwrite)
         info = RunInfo(uuid.uuid4().hex[:16], path, seed, generation=1)
@@ -66,6 +69,11 @@ def _clear(path: Path, overwrite: bool) -> None:
             shutil.rmtree(entry)
         else:
             entry.unlink()
+
+
+def is_live(path: Path) -> bool:
+    """Whether a run is going on in ``path``."""
+    return is_locked(str(path))
 
 
 def describe(path: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from pipeline.flow import Every
 from pipeline.models.options import DenseOptimizerOptions
 from pipeline.optim import OptimizerOptions, RowwiseAdagradOptions
+from pipeline.replica.replica import PINNED_BYTES
 from pipeline.rows.spec import NAME_PATTERN
 from pipeline.store.options import StoreOptions
 
@@ -81,6 +82,9 @@ class CheckpointSettings(Part):
 class ReplicaSettings(Part):
     embedded: bool = Field(
         True, description="follow the stream in this process too, to measure freshness; off saves its share of a core"
+    )
+    pinned_bytes: int = Field(
+        PINNED_BYTES, ge=0, description="old rows that it keeps for open views; beyond that the oldest views end"
     )
 
 

@@ -57,12 +57,13 @@ class Trainer:
         return report, summary
 
     def _follower(self) -> Follower | None:
-        streams = any(stage.name == "stream" for stage in self.plan.graph.stages)
-        if not (streams and self.plan.settings.replica.embedded):
+        wanted = self.plan.settings.replica
+        options = next((stage.options for stage in self.plan.graph.stages if stage.name == "stream"), None)
+        if options is None or not wanted.embedded:
             return None
         from pipeline.session.follower import Follower
 
-        follower = Follower(self.run.dir / "stream")
+        follower = Follower(getattr(options, "path", None) or self.run.dir / "stream", wanted.pinned_bytes)
         follower.start()
         return follower
 

@@ -13,7 +13,7 @@ from pipeline.wire.errors import (
     TransportError,
     WireError,
 )
-from pipeline.wire.file_transport import FileTransport, FileTransportOptions
+from pipeline.wire.file_transport import FileTransport, FileTransportOptions, holds_stream
 from pipeline.wire.frames import (
     DEFAULT_LIMITS,
     START,
@@ -61,5 +61,6 @@ __all__ = [
     "encode_frame",
     "frame_digest",
     "frame_weights",
+    "holds_stream",
     "split_dense",
 ]

@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager, ExitStack
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.files import DirectoryLock, Files, RealFiles
-from pipeline.wire.errors import TransportClosed, TransportError
+from pipeline.wire.errors import StreamAbsent, TransportClosed, TransportError
 from pipeline.wire.growth import Growth
 from pipeline.wire.recovery import recover_segment
 from pipeline.wire.segment_reader import SegmentReader
@@ -183,3 +183,14 @@ class FileTransport:
         self._check_open()
         if self._claimed is None:
             raise TransportError(f"{self._directory.path}: only the process that called claim() may write")
+
+
+def holds_stream(directory: str) -> bool:
+    """Whether somebody ever claimed a stream in ``directory``. Writes nothing."""
+    transport = FileTransport(directory)
+    try:
+        return bool(transport.epoch)
+    except StreamAbsent:
+        return False
+    finally:
+        transport.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 
+from pipeline.files import is_locked
 from pipeline.wire.errors import PositionBeyondEnd, StreamCorrupt, StreamTrimmed, TransportClosed
 from pipeline.wire.growth import Growth
 from pipeline.wire.segments import SegmentDirectory, read_records
@@ -61,6 +62,20 @@ class SegmentReader:
             if wait_s <= 0:
                 return None
             self._growth.wait(seen, wait_s)
+
+    def check_end(self) -> None:
+        """See ``transport.Subscription``."""
+        directory, position = self._directory, self._position
+        # In this order: without a writer the segment does not grow between the two looks.
+        if position is None or is_locked(directory.path):
+            return
+        path = directory.segment_path(position.segment)
+        size = directory.files.size(path)
+        scan = read_records(directory.files, path, position.offset, size, self._read_bytes, self._max_payload_bytes)
+        if size > position.offset and not scan.payloads:
+            raise StreamCorrupt(
+                path, position.segment, position.offset, "the last record is cut short, and no run goes on writing it"
+            )
 
     def close(self) -> None:
         self._closed = True

@@ -35,6 +35,9 @@ class Subscription(Protocol):
         calls, and calling again raises again. Raises StreamTrimmed, PositionBeyondEnd, TransportClosed.
         """
 
+    def check_end(self) -> None:
+        """Raises StreamCorrupt where what lies behind the last frame is no whole frame and never will be: nobody writes any more."""
+
     def close(self) -> None:
         """Wake a waiting ``next``, which raises TransportClosed. May be called twice."""
 

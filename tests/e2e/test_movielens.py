@@ -10,7 +10,7 @@ import torch
 
 from pipeline.flow import find_stage
 from pipeline.rows.initial import initial_weights
-from pipeline.session.resources import initial_model
+from pipeline.session.dense_side import initial_model
 from stages.items import RawBatch
 from tests.conftest import real_data
 from tests.e2e.jobs import Job, run_job

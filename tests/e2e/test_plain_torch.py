@@ -60,6 +60,6 @@ def test_pipeline_agrees_with_plain_torch(tmp_path: Path, pooling: str, weighted
 
 def initial_dense(job: Any) -> dict[str, np.ndarray[Any, Any]]:
     """The dense weights a run of the same seed begins with."""
-    from pipeline.session.resources import initial_model
+    from pipeline.session.dense_side import initial_model
 
     return {name: value.numpy().copy() for name, value in initial_model(job.trainer.plan).state_dict().items()}

@@ -76,6 +76,9 @@ class MemorySubscription:
         self._anywhere = position is None
         self._at = 0 if position is None else position.offset
 
+    def check_end(self) -> None:
+        """Frames in a list are whole."""
+
     def next(self, timeout: float | None) -> list[tuple[Position, bytes]] | None:
         transport = self._transport
         with transport.grown:
