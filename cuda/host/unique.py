@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,6 +18,17 @@ MAX_IDS = (1 << 31) - 1
 KEPT_BENCHES = 4
 
 
+@dataclass(frozen=True, slots=True)
+class _Cuts:
+    """See ``Job``."""
+
+    key: bytes
+    segments_s3: Int64s
+    parts_r4: Int64s
+    pieces_c3: Int64s
+    largest_table: int
+
+
 class Deduplicator:
     """Finds distinct ids with up to ``threads`` threads. Callers on several threads each get a workbench of their own.
 
@@ -28,16 +40,16 @@ class Deduplicator:
         self._threads = threads
         self._recycler = recycler
         self._idle: list[Workbench] = []
+        self._last_cuts: _Cuts | None = None
         self._lock = threading.Lock()
 
     def find(self, batch: BatchIds) -> UniqueIds:
         """See ``Backend.deduplicate``."""
         num_ids, num_tables = batch.ids_n.shape[0], batch.features.num_tables
         assert num_ids <= MAX_IDS, f"{num_ids} ids in one batch; the limit is {MAX_IDS}"
-        segments = _segments(batch)
-        table_ids_t = np.bincount(segments[:, 0], segments[:, 2] - segments[:, 1], num_tables).astype(np.int64)
-        job, found = self._job(batch.ids_n, segments, table_ids_t), self._found(num_ids)
-        bench = self._take(int(table_ids_t.max(initial=0)))
+        cuts = self._cut(batch)
+        job, found = self._job(batch.ids_n, cuts), self._found(num_ids)
+        bench = self._take(cuts.largest_table)
         count = distinct(job, found, bench, self._threads)
         self._give_back(bench)
         tables_u = found.tables_u[:count]
@@ -50,17 +62,24 @@ class Deduplicator:
             occurrences_n=found.occurrences_n,
         )
 
-    def _job(self, ids_n: Int64s, segments_s3: Int64s, table_ids_t: Int64s) -> Job:
-        pieces = _pieces(segments_s3)
+    def _cut(self, batch: BatchIds) -> _Cuts:
+        """How to cut the batch up: often as the one before, since it depends on the features' sizes alone."""
+        key = batch.feature_start_f.tobytes() + batch.features.tables_f.tobytes()
+        cuts = self._last_cuts
+        if cuts is None or cuts.key != key:
+            cuts = self._last_cuts = _cut(batch, key, self._threads)
+        return cuts
+
+    def _job(self, ids_n: Int64s, cuts: _Cuts) -> Job:
         first_n, counts_n = self._recycler.arrays((np.int32, ids_n.shape[0]), (np.int64, ids_n.shape[0]))
         return Job(
             ids_n=plain(ids_n, np.int64),
-            segments_s3=segments_s3,
-            parts_r4=_parts(segments_s3, table_ids_t, self._threads),
-            pieces_c3=pieces,
+            segments_s3=cuts.segments_s3,
+            parts_r4=cuts.parts_r4,
+            pieces_c3=cuts.pieces_c3,
             first_n=first_n,
             counts_n=counts_n,
-            sums_c2=np.empty((pieces.shape[0], 2), np.int64),
+            sums_c2=np.empty((cuts.pieces_c3.shape[0], 2), np.int64),
         )
 
     def _found(self, num_ids: int) -> Found:
@@ -88,6 +107,14 @@ def _new_bench(threads: int, entries: int) -> Workbench:
         positions_wb=np.empty((threads, BLOCK), np.int32),
         hashes_wb=np.empty((threads, BLOCK), np.uint64),
     )
+
+
+def _cut(batch: BatchIds, key: bytes, threads: int) -> _Cuts:
+    segments = _segments(batch)
+    sizes_s = segments[:, 2] - segments[:, 1]
+    table_ids_t = np.bincount(segments[:, 0], sizes_s, batch.features.num_tables).astype(np.int64)
+    parts = _parts(segments, table_ids_t, threads)
+    return _Cuts(key, segments, parts, _pieces(segments), int(table_ids_t.max(initial=0)))
 
 
 def _segments(batch: BatchIds) -> Int64s:

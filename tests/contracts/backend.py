@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -153,13 +154,17 @@ class BackendContract:
             assert cases.same_bits(found[: expected.shape[0]], expected)
             assert not found[expected.shape[0] :].any()
 
-    def test_a_first_gradient_is_copied_so_negative_zero_survives(self, backend: Backend, random: Random) -> None:
+    @pytest.mark.parametrize("weighted", [False, True])
+    def test_a_first_gradient_is_copied_so_negative_zero_survives(
+        self, backend: Backend, random: Random, weighted: bool
+    ) -> None:
         dims = [8]
-        made = cases.batch(random, dims, [0], [SUM], 30, longest=1, spread=10**6)
+        made = cases.batch(random, dims, [0], [SUM], 60, longest=1, spread=10)
+        made = replace(made, weights_n=np.ones_like(made.ids_n, np.float32) if weighted else None)
         plan = cases.fill(backend, random, made, self.open(backend, cases.tables(dims)))
-        grads = np.full((30, 8), -0.0, np.float32)
-        single = np.diff(plan.unique.occurrence_start_u) == 1
-        assert np.signbit(backend.sum_gradients(plan, cases.matrices([grads]))[single]).all()
+        sums = backend.sum_gradients(plan, cases.matrices([np.full((60, 8), -0.0, np.float32)]))
+        assert (np.diff(plan.unique.occurrence_start_u) > 1).any()
+        assert np.signbit(sums).all()
 
     @pytest.mark.parametrize("without", [[], [0, 3]])
     @pytest.mark.parametrize("weighted", [False, True])
@@ -239,6 +244,14 @@ class BackendContract:
         expected = self.steps(make(1), tables, batches, seed=1)
         for threads in (1, 2, 5):
             assert self.steps(make(threads), tables, batches, seed=1) == expected
+
+    def test_threads_that_work_at_the_same_time_do_not_meet(
+        self, make: Callable[[int], Backend], random: Random
+    ) -> None:
+        dims = [512]
+        batches = [cases.batch(random, dims, [0], [SUM], 5000, longest=2, spread=1500) for _ in range(4)]
+        expected = self.steps(make(1), cases.tables(dims), batches, seed=1)
+        assert self.steps(make(4), cases.tables(dims), batches, seed=1) == expected
 
     def test_callers_on_several_threads_do_not_meet(self, make: Callable[[int], Backend], random: Random) -> None:
         tables, first = cases.mixed(random, 60)
