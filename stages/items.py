@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -62,13 +61,12 @@ class DistinctBatch(RawBatch):
 
 @dataclass(frozen=True, slots=True)
 class SlotBatch:
-    """A batch whose distinct rows own slots. Its rows may be read once ``loaded`` is set, and those of all earlier batches are."""
+    """A batch whose distinct rows are resident and pinned."""
 
     step: int
     raw: RawBatch
     reservation: Reservation | None
     """None for a batch without samples: it is a step that changes nothing."""
-    loaded: asyncio.Event
 
     @property
     def nbytes(self) -> int:

@@ -8,7 +8,7 @@ from cuda.plan import NONE, FeatureSet, Matrix
 from pipeline.flow import Stage, StageContext, StageOptions
 from pipeline.models.features import PooledFeatures, SequenceFeature, aligned_empty
 from pipeline.store import Reservation, Store
-from stages.items import LookedUp, SlotBatch
+from stages.items import LookedUp, SlotBatch, Stepped
 from stages.steps import StepSignal
 
 
@@ -56,10 +56,13 @@ class Lookup(Stage):
         self._buffers = LeafBuffers(self.options.staleness + 2)
 
     async def ready(self, item: SlotBatch) -> None:
-        """Behind the fence of the step before, and behind the reads of the batch's own rows."""
+        """Behind the fence of the step before."""
         await self._signal.ended(item.step - 1 - self.options.staleness)
-        if not item.loaded.is_set():
-            await item.loaded.wait()
+
+    @classmethod
+    def waits_in(cls, visit: tuple[type[Stage], ...]) -> bool:
+        """Where the step ends in the same visit, the order of visits is the order of steps: there is nothing to wait for."""
+        return not any(issubclass(stage.produces, Stepped) for stage in visit)
 
     def work(self, item: SlotBatch) -> LookedUp:
         if item.reservation is None:

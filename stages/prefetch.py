@@ -1,14 +1,11 @@
-"""prefetch: find the distinct ids of a batch, reserve their slots in step order, and have missing rows read ahead.
+"""prefetch: reserve the slots of each batch in step order, and read missing rows into them ahead of their lookup.
 
-A batch passes on as soon as its slots are decided; its rows are read behind it, on the read lane, and ``SlotBatch.loaded`` says
-when they are there. ``lookahead`` is an upper bound: where L1 has no room, the stage waits until a step gives some back.
+``lookahead`` is an upper bound: where L1 has no room, the stage waits until a step gives some back.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
-from functools import partial
 from typing import Any
 
 from pydantic import Field
@@ -53,43 +50,35 @@ class Prefetch(Stage):
         self._store: Store = context.resources["store"]
         self._features: FeatureSet = context.resources["features"]
         self._limit: StepLimit = context.resources["step_limit"]
-        self._decide, self._read = context.lane("prefetch"), context.lane("read")
+        self._lane = context.lane("prefetch")
         self._signal = StepSignal(self._store)
 
     async def process(self, raw: RawBatch) -> SlotBatch | Many:
-        if self._limit.reached(self._step):
-            self._left.append(raw)
-            return Many()
-        if self._left:
-            waiting, self._left = [*self._left, raw], []
-            return Many([await self.process(batch) for batch in waiting])
-        return await self._place(raw)
-
-    async def drain(self) -> Many:
-        waiting, self._left = self._left, []
-        return Many([await self.process(batch) for batch in waiting])
+        waiting, self._left = [*self._left, raw], []
+        placed = []
+        for batch in waiting:
+            if self._limit.reached(self._step):
+                self._left.append(batch)
+            else:
+                placed.append(await self._place(batch))
+        return placed[0] if len(placed) == 1 else Many(placed)
 
     async def _place(self, raw: RawBatch) -> SlotBatch:
-        step, loaded = self._step + 1, asyncio.Event()
-        reservation = None
+        step, reservation = self._step + 1, None
         if raw.num_samples:
             batch, unique = await self._distinct(raw)
             await self._wait_for_turn(step)
-            reservation = await self._reserve(step, raw, batch, unique)
+            reservation = await self._claim(step, raw, batch, unique)
         self._step = step
         if self._limit.reached(step):
             self._limit.stop("limit")
-        if reservation is None or not reservation.num_misses:
-            loaded.set()
-        else:
-            self._context.spawn(partial(self._load, reservation, loaded), f"load of step {step}")
-        return SlotBatch(step, raw, reservation, loaded)
+        return SlotBatch(step, raw, reservation)
 
     async def _distinct(self, raw: RawBatch) -> tuple[BatchIds, UniqueIds]:
         """What the stage ``distinct`` found, or what is found now."""
         if isinstance(raw, DistinctBatch):
             return raw.batch, raw.unique
-        found: tuple[BatchIds, UniqueIds] = await self._decide.run(self._find_distinct, raw)
+        found: tuple[BatchIds, UniqueIds] = await self._lane.run(self._find_distinct, raw)
         return found
 
     def _find_distinct(self, raw: RawBatch) -> tuple[BatchIds, UniqueIds]:
@@ -102,11 +91,11 @@ class Prefetch(Stage):
         await self._signal.ended(step - 1 - self.options.lookahead)
         self._context.counters.add("waited_s", time.perf_counter() - began)
 
-    async def _reserve(self, step: int, raw: RawBatch, batch: BatchIds, unique: UniqueIds) -> Reservation:
+    async def _claim(self, step: int, raw: RawBatch, batch: BatchIds, unique: UniqueIds) -> Reservation:
         while True:
             self._signal.clear()
             try:
-                reservation: Reservation | None = await self._decide.run(self._store.try_reserve, step, batch, unique)
+                reservation: Reservation | None = await self._lane.run(self._reserve_and_load, step, batch, unique)
             except L1TooSmall as error:
                 raise BatchDoesNotFit(step, error.need, error.l1_rows, raw.cursor) from error
             if reservation is not None:
@@ -115,9 +104,11 @@ class Prefetch(Stage):
             await self._signal.wait()
             self._context.counters.add("waited_s", time.perf_counter() - began)
 
-    async def _load(self, reservation: Reservation, loaded: asyncio.Event) -> None:
-        await self._read.run(self._store.load, reservation)
-        loaded.set()
+    def _reserve_and_load(self, step: int, batch: BatchIds, unique: UniqueIds) -> Reservation | None:
+        reservation = self._store.try_reserve(step, batch, unique)
+        if reservation is not None:
+            self._store.load(reservation)
+        return reservation
 
     def state(self) -> Any:
         return {"step": self._step, "left": [pack(Samples.of(batch)) for batch in self._left]}

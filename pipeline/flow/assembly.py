@@ -18,7 +18,7 @@ from pipeline.flow.pump import SourcePump
 from pipeline.flow.stage import Marker
 from pipeline.flow.stats import StageReport
 from pipeline.flow.tolerant import ConcurrentVisit, TolerantVisit
-from pipeline.flow.visit import Hooks, InlineVisit, LaneVisit, VisitLoop
+from pipeline.flow.visit import Hooks, InlineVisit, LaneVisit, VisitLoop, waits_ready
 
 DEAD_LETTER_LANE = "dead letters"
 
@@ -89,7 +89,7 @@ def _loop(
             dead_letters.append(letters)
         kind = TolerantVisit if first.runtime.concurrency == 1 else ConcurrentVisit
         return kind(members[0], inbox, outlet, hooks, lane, letters)
-    plain = not (first.waits_ready or hooks.perturb is not None)
+    plain = not (waits_ready(members) or hooks.perturb is not None)
     if lane is not None:
         # On several threads, items that were queued together would be worked on together.
         ahead = plain and lane.options.threads == 1

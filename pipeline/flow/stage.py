@@ -104,6 +104,11 @@ class Stage:
         Time spent here is not service time. A stage that overrides it begins a visit of its own.
         """
 
+    @classmethod
+    def waits_in(cls, visit: tuple[type[Stage], ...]) -> bool:  # noqa: ARG003 - for those who override it
+        """Whether ``ready`` is to be awaited when the stages ``visit``, this one first, are worked through together."""
+        return cls.ready is not Stage.ready
+
     async def process(self, item: Any) -> Any:
         """Turn one item into one item, or into ``Many``."""
         raise NotImplementedError(f"{type(self).__name__} has neither process nor a lane")

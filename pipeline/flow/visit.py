@@ -30,6 +30,11 @@ class Hooks:
     on_span: SpanHook | None = None
 
 
+def waits_ready(members: Sequence[Member]) -> bool:
+    """Whether the first of ``members``, worked through in one visit, has to be asked whether it is ready."""
+    return members[0].planned.stage_class.waits_in(tuple(member.planned.stage_class for member in members))
+
+
 class VisitLoop:
     """Base: everything but the work on an item."""
 
@@ -39,7 +44,7 @@ class VisitLoop:
         self.outlet = outlet
         self.hooks = hooks
         self._head = self.members[0]
-        self._waits_ready = self._head.planned.waits_ready
+        self._waits_ready = waits_ready(self.members)
 
     async def run(self) -> None:
         """Work until the inbox has ended, then close the outlet. Raises StageError."""

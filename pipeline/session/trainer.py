@@ -21,7 +21,6 @@ from pipeline.session.summary import summarize, write_summary
 if TYPE_CHECKING:
     from pipeline.session.follower import Follower
 
-READ_THREADS = 2
 
 
 class Trainer:
@@ -70,7 +69,7 @@ class Trainer:
     def _lanes(self) -> Lanes:
         """OpenMP counts threads per calling thread, so the lane that computes is told how many it has."""
         threads = self.plan.settings.run.threads
-        return Lanes({"read": READ_THREADS, "compute": LaneOptions(start=partial(torch.set_num_threads, threads))})
+        return Lanes({"compute": LaneOptions(start=partial(torch.set_num_threads, threads))})
 
     async def _run(self, resources: Resources, lanes: Lanes, show: Callable[[], None]) -> RunReport:
         settings = self.plan.settings

@@ -27,14 +27,11 @@ def _end_the_stream_without_the_last_batch() -> AbstractContextManager[Any]:
 
 @contextmanager
 def _look_up_rows_before_they_are_read() -> Iterator[None]:
-    """Neither the stage nor the store waits for the batch's rows."""
-
-    async def ready(self: Lookup, item: Any) -> None:
-        await self._signal.ended(item.step - 1)
-
+    """Rows are read only when their batch is given back, and nobody minds."""
     with (
-        patch.object(Lookup, "ready", ready),
+        patch.object(Store, "load", lambda _self, _reservation: None),
         patch.object(residency_module.Residency, "check_readable", lambda _self, _reservation: None),
+        patch.object(residency_module.Residency, "mark_written", lambda _self, _reservation: None),
     ):
         yield
 
