@@ -248,8 +248,8 @@ class BackendContract:
     def test_threads_that_work_at_the_same_time_do_not_meet(
         self, make: Callable[[int], Backend], random: Random
     ) -> None:
-        dims = [512]
-        batches = [cases.batch(random, dims, [0], [SUM], 5000, longest=2, spread=1500) for _ in range(4)]
+        dims = [256]
+        batches = [cases.batch(random, dims, [0], [SUM], 20_000, longest=2, spread=1500) for _ in range(3)]
         expected = self.steps(make(1), cases.tables(dims), batches, seed=1)
         assert self.steps(make(4), cases.tables(dims), batches, seed=1) == expected
 
