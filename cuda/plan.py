@@ -106,3 +106,8 @@ class Matrix:
         if rows > 0 and dim > 1 and strides[1] != 1:
             raise ValueError(f"the rows of the matrix are not contiguous: strides {strides}")
         return Matrix(address, rows, dim, strides[0], array_bd)
+
+    def columns(self, start: int, dim: int) -> Matrix:
+        """Columns ``start`` to ``start + dim`` of this matrix."""
+        assert 0 <= start <= start + dim <= self.dim
+        return Matrix(self.address + 4 * start, self.rows, dim, self.row_stride, self.owner)

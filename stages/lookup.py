@@ -74,7 +74,7 @@ class Lookup(Stage):
         pooled_bs = self._buffers.take(num_samples, sum(self._pooled_dims))
         sequences: dict[str, SequenceFeature] = {}
         outs: list[Matrix] = []
-        columns = 0
+        pooled, columns = Matrix.of(pooled_bs), 0
         for f, name in enumerate(features.names):
             dim, start = int(features.dims_f[f]), int(batch.feature_start_f[f])
             if features.poolings_f[f] == NONE:
@@ -82,7 +82,7 @@ class Lookup(Stage):
                 outs.append(Matrix.of(values_nd))
                 sequences[name] = SequenceFeature(values_nd, batch.offsets_fb[f] - start)
             else:
-                outs.append(Matrix.of(pooled_bs[:, columns : columns + dim]))
+                outs.append(pooled.columns(columns, dim))
                 columns += dim
         self._store.gather(reservation, outs)
         for leaf in (pooled_bs, *(sequence.values_nd for sequence in sequences.values())):

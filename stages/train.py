@@ -68,15 +68,14 @@ class Train(Stage):
     def _matrices(self, grads: dict[str, torch.Tensor]) -> list[Matrix | None]:
         """One matrix per feature, in order: columns of the pooled leaf's gradient, or a sequence leaf's own."""
         matrices: list[Matrix | None] = []
-        pooled, columns = grads.get(""), 0
-        if pooled is not None:
-            pooled = pooled.contiguous()
+        pooled = Matrix.of(grads[""].contiguous()) if "" in grads else None
+        columns = 0
         for f, name in enumerate(self._features.names):
             if self._features.poolings_f[f] == NONE:
                 matrices.append(Matrix.of(grads[name].contiguous()) if name in grads else None)
                 continue
             dim = int(self._features.dims_f[f])
-            matrices.append(None if pooled is None else Matrix.of(pooled[:, columns : columns + dim]))
+            matrices.append(None if pooled is None else pooled.columns(columns, dim))
             columns += dim
         return matrices
 

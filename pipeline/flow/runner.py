@@ -34,7 +34,7 @@ from pipeline.flow.stage_set import StageSet, shielded
 from pipeline.flow.stats import RunReport
 from pipeline.flow.visit import Hooks
 
-SWITCH_INTERVAL_S = 0.0005
+SWITCH_INTERVAL_S = 0.0001
 """A lane that holds the interpreter's lock gives it up this soon; the default delays the loop by up to ten times as
 much.
 """

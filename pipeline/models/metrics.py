@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-_KEY_BITS = 22
-_PAGE_BITS = 10
+from pipeline.models.metrics_kernels import KEY_BITS as _KEY_BITS
+from pipeline.models.metrics_kernels import PAGE_BITS as _PAGE_BITS
+from pipeline.models.metrics_kernels import count_into, score
+
 _NUM_PAGES = 1 << (_KEY_BITS - _PAGE_BITS)
 _PAGE = 1 << _PAGE_BITS
-_SIGN = np.uint32(0x8000_0000)
 
 
 class BinaryMetrics:
@@ -36,18 +37,18 @@ class BinaryMetrics:
         """Count one batch, float32 [B] each. Raises ValueError for a label that is not 0 or 1, and for NaN."""
         if logits_b.shape != labels_b.shape or logits_b.ndim != 1:
             raise ValueError(f"logits and labels are [B] both, got {logits_b.shape} and {labels_b.shape}")
-        positive_b = labels_b == 1.0
-        if not (positive_b | (labels_b == 0.0)).all():
-            raise ValueError(f"labels are 0 or 1, got {labels_b[~(positive_b | (labels_b == 0.0))][0]}")
-        wide_b = logits_b.astype(np.float64)
-        loss_b = np.log1p(np.exp(-np.abs(wide_b))) + np.maximum(np.where(positive_b, -wide_b, wide_b), 0.0)
-        loss = float(loss_b.sum())
+        logits_b, labels_b = np.ascontiguousarray(logits_b), np.ascontiguousarray(labels_b)
+        keys_b = np.empty(logits_b.shape[0], dtype=np.int64)
+        loss, wrong = score(logits_b, labels_b, keys_b)
+        if wrong >= 0:
+            raise ValueError(f"labels are 0 or 1, got {labels_b[wrong]}")
         if math.isnan(loss):
             raise ValueError("a logit is NaN")
         self._loss_sum += loss
         self.count += int(logits_b.shape[0])
-        keys_b = _keys(logits_b)
-        self._count(keys_b, positive_b.astype(np.int64), np.int64(1))
+        if count_into(keys_b, labels_b, self._page_of, self._counts):
+            return
+        self._count(keys_b, labels_b.astype(np.int64), np.int64(1))
 
     @property
     def log_loss(self) -> float:
@@ -103,10 +104,3 @@ class BinaryMetrics:
         pages = self._page_of[self._page_of >= 0]
         counts = self._counts[pages].reshape(-1, 2).astype(np.float64)
         return counts[:, 1], counts[:, 0]
-
-
-def _keys(logits_b: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-    """The bucket of each logit, rising with it. Both zeros share one."""
-    bits = (logits_b + np.float32(0.0)).view(np.uint32)
-    sortable = np.where(bits & _SIGN, ~bits, bits | _SIGN)
-    return (sortable >> np.uint32(32 - _KEY_BITS)).astype(np.int64)

@@ -23,6 +23,7 @@ from pipeline.flow import (
     StageContext,
     StageError,
 )
+from pipeline.flow.runner import SWITCH_INTERVAL_S
 from tests.flow.samples import Inline, Keep, Numbers, OnLane, Run, graph_of, until, variant
 
 LANE_STAGE = {"use": "on_lane"}
@@ -430,7 +431,7 @@ def test_the_interpreters_switch_interval_is_short_during_a_run_and_restored_aft
     sys.setswitchinterval(0.004)
     try:
         Run(graph_of({"numbers": {"count": 1}, "p": {}}, p=variant(Inline, process=process))).go()
-        assert seen == [pytest.approx(0.0005)]
+        assert seen == [pytest.approx(SWITCH_INTERVAL_S)]
         assert sys.getswitchinterval() == pytest.approx(0.004)
     finally:
         sys.setswitchinterval(before)
