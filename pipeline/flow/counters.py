@@ -7,6 +7,9 @@ import threading
 WAITED_S = "waited_s"
 """Seconds a stage spent inside ``process`` waiting for others; they do not count as its service time."""
 
+SKIPPED = "skipped"
+"""What a stage left out of its own accord; it is added to the items that the runtime skipped."""
+
 
 class StageCounters:
     """Counts by name; usable from any thread."""

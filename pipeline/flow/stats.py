@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pipeline.flow.channel import ChannelStats
-from pipeline.flow.counters import WAITED_S
+from pipeline.flow.counters import SKIPPED, WAITED_S
 from pipeline.flow.lag import LoopLag
 from pipeline.flow.lanes import LaneStats
 
@@ -64,8 +64,8 @@ class RunReport:
 
     @property
     def skipped(self) -> int:
-        """Items that were skipped or dead-lettered, all stages together."""
-        return sum(stage.skipped for stage in self.stages.values())
+        """Items that were skipped or dead-lettered, and what stages count as ``skipped`` themselves, such as bad lines."""
+        return sum(stage.skipped + int(stage.counters.get(SKIPPED, 0)) for stage in self.stages.values())
 
     @property
     def loop_lag_ms(self) -> dict[str, float]:

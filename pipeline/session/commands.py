@@ -55,17 +55,19 @@ def short_report(summary: dict[str, Any], run_dir: Path) -> str:
         value = summary.get(name)
         return "-" if value is None else format(value, form)
 
-    freshness = summary["freshness_ms"]
-    fresh = (
-        "-"
-        if not freshness or freshness["p50"] is None
-        else f"p50 {freshness['p50']:.1f} ms, p99 {freshness['p99']:.1f} ms"
-    )
+    freshness = summary["freshness_ms"] or {"p50": None}
+    fresh = "-" if freshness["p50"] is None else f"p50 {freshness['p50']:.1f} ms, p99 {freshness['p99']:.1f} ms"
     l1 = summary["l1"]
     looked = max(l1["hits"] + l1["misses"], 1)
     saved = summary["bytes_if_raw"] / summary["bytes_streamed"] if summary["bytes_streamed"] else 0.0
+    amiss = [
+        f"{summary[name]} {what}"
+        for name, what in (("skipped", "bad lines or items were skipped"), ("lost", "changed rows were not published"))
+        if summary[name]
+    ]
     return "\n".join(
         [
+            *amiss,
             f"{summary['outcome']}: {summary['steps']} steps, {summary['samples']} samples in {summary['seconds']:.1f} s "
             f"({summary['samples_per_s']:,.0f} samples/s), bottleneck {summary['bottleneck']}",
             f"train: log loss {figure('train_log_loss')}, AUC {figure('train_auc')}   "

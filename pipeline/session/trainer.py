@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from pipeline.session.follower import Follower
 
 
-
 class Trainer:
     """Runs a plan in a claimed directory. ``perturb`` is for tests: delays that must change nothing."""
 

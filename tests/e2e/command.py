@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+
+from pipeline.cli import main
+from tests.support.loop_guard import LoopGuard
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 240
@@ -61,3 +66,14 @@ def finish(process: subprocess.Popen[str], send: signal.Signals | None = None) -
         process.send_signal(send)
     out, err = process.communicate(timeout=TIMEOUT_S)
     return Outcome(process.returncode, out, err)
+
+
+def here(*arguments: str | Path) -> Outcome:
+    """The same in this process, with the loop guard on: no start-up to wait for."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with redirect_stdout(out), redirect_stderr(err), LoopGuard():
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as left:
+            code = left.code if isinstance(left.code, int) else 1 if left.code else 0
+    return Outcome(code, out.getvalue(), err.getvalue())
