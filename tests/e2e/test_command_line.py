@@ -38,7 +38,7 @@ def test_summary_has_its_figures(quick: Path) -> None:
     assert summary["bytes_if_raw"] == 4 * 32 * summary["rows_updated"]
     assert summary["l1"]["evictions"] > 0
     assert summary["rows_streamed"] > 0
-    assert {"source->prefetch", "prefetch->lookup"} <= summary["channels"].keys()
+    assert {"prefetch->lookup", "update->evict", "evict->stream"} <= summary["channels"].keys()
     for channel in summary["channels"].values():
         assert {"send_wait_s", "receive_wait_s", "depth_max"} <= channel.keys()
     figures = [
@@ -106,7 +106,11 @@ def test_rows_prints_what_export_writes(quick: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["rows", "export", "replica"])
 def test_a_table_that_is_not_there_is_wrong_usage(quick: Path, tmp_path: Path, command: str) -> None:
-    more = {"rows": ["--ids", "1"], "export": ["--out", tmp_path / "x.npz"], "replica": ["--lookup", "1"]}
+    more: dict[str, list[str | Path]] = {
+        "rows": ["--ids", "1"],
+        "export": ["--out", tmp_path / "x.npz"],
+        "replica": ["--lookup", "1"],
+    }
     outcome = here(command, quick, "--table", "itm", *more[command])
     assert outcome.code == 2, outcome.text
     assert "'itm'" in outcome.err
@@ -115,7 +119,11 @@ def test_a_table_that_is_not_there_is_wrong_usage(quick: Path, tmp_path: Path, c
 
 @pytest.mark.parametrize("command", ["rows", "export", "replica"])
 def test_a_directory_without_a_run_is_named(tmp_path: Path, command: str) -> None:
-    more = {"rows": ["--table", "t", "--ids", "1"], "export": ["--dense", "--out", tmp_path / "x.npz"], "replica": []}
+    more: dict[str, list[str | Path]] = {
+        "rows": ["--table", "t", "--ids", "1"],
+        "export": ["--dense", "--out", tmp_path / "x.npz"],
+        "replica": [],
+    }
     outcome = here(command, tmp_path / "nothing", *more[command])
     assert outcome.code in (1, 2)
     assert str(tmp_path / "nothing") in outcome.err
