@@ -22,11 +22,15 @@ from cuda.host.unique import Deduplicator
 from cuda.plan import MEAN, BatchIds, Float32s, Int32s, Int64s, Matrix, SlotPlan, UniqueIds
 from pipeline.rows.spec import TableSpec
 
+FEW = 4096
+"""So many rows one thread reads, writes or finds sooner than several could be woken; and it leaves theirs to others."""
+
 
 class HostBackend:
     """See ``cuda.backend.Backend`` for what each method promises. ``threads``: how many threads one call may use, at least 1."""
 
     name = "host"
+    few = FEW
 
     def __init__(self, threads: int) -> None:
         if threads < 1:
@@ -65,7 +69,11 @@ class HostBackend:
         self._enter("locate")
         (slots_u,) = self._recycler.arrays((np.int32, ids_u.shape[0]))
         assert tables_u.shape == ids_u.shape
-        slotmap.locate(self._entries_c2, plain(tables_u, np.int32), plain(ids_u, np.int64), slots_u, self._threads)
+        tables_u, ids_u = plain(tables_u, np.int32), plain(ids_u, np.int64)
+        if ids_u.shape[0] <= self.few:
+            slotmap.locate_few(self._entries_c2, tables_u, ids_u, slots_u)
+        else:
+            slotmap.locate(self._entries_c2, tables_u, ids_u, slots_u, self._threads)
         return slots_u
 
     def admit(self, slots_m: Int32s, tables_m: Int32s, ids_m: Int64s) -> None:
@@ -89,7 +97,10 @@ class HostBackend:
         slots_m = self._checked(slots_m)
         rows_mb = np.empty((slots_m.shape[0], self.row_bytes), np.uint8)
         versions_m = np.empty(slots_m.shape[0], np.int64)
-        rows.read_rows(self._pool, slots_m, rows_mb, versions_m, self._threads)
+        if slots_m.shape[0] <= self.few:
+            rows.read_few_rows(self._pool, slots_m, rows_mb, versions_m)
+        else:
+            rows.read_rows(self._pool, slots_m, rows_mb, versions_m, self._threads)
         return rows_mb, versions_m
 
     def read_versions(self, slots_m: Int32s) -> Int64s:
@@ -103,7 +114,10 @@ class HostBackend:
         assert rows_mb.shape[1] <= self.row_bytes, f"rows of {rows_mb.shape[1]} bytes; the pool's have {self.row_bytes}"
         assert rows_mb.shape[1] % 4 == 0, f"rows of {rows_mb.shape[1]} bytes; need a multiple of 4"
         rows_mb, versions_m = plain(rows_mb, np.uint8), plain(versions_m, np.int64)
-        rows.write_rows(self._pool, slots_m, rows_mb, versions_m, self._threads)
+        if slots_m.shape[0] <= self.few:
+            rows.write_few_rows(self._pool, slots_m, rows_mb, versions_m)
+        else:
+            rows.write_rows(self._pool, slots_m, rows_mb, versions_m, self._threads)
 
     def gather_pool(self, plan: SlotPlan, outs_f: Sequence[Matrix]) -> None:
         self._enter("gather_pool")

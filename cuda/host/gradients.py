@@ -13,8 +13,8 @@ from numba import prange
 
 from cuda.host.batch import Batch, batch_pointers, offset
 from cuda.host.compiled import device, parallel_kernel
-from cuda.host.machine import pointer, take
-from cuda.host.rows import Pool, pool_pointers, prefetch_row, row_address
+from cuda.host.machine import pointer, prefetch_once, take
+from cuda.host.rows import MAX_BYTES, Pool, pool_pointers, row_address
 from cuda.host.vector import ONE, add, add_scaled, clear, copy, dot, scale
 from cuda.plan import MEAN, NONE, Float32s, Int32s, Int64s
 
@@ -106,9 +106,9 @@ def row_of_work(terms: Terms, work: int) -> int:
 
 @device
 def prefetch_terms(terms: Terms, start: int, end: int, dim: int) -> None:
-    """Ask for the gradients of occurrences start .. end."""
+    """Ask for the gradients of occurrences start .. end. Once summed they are dead: pooled rows may have their place in the caches."""
     for k in range(start, min(end, terms.num_ids)):
-        prefetch_row(terms.addresses_n[terms.occurrences_n[k]], 4 * dim)
+        prefetch_once(terms.addresses_n[terms.occurrences_n[k]], min(4 * dim, MAX_BYTES))
 
 
 @device

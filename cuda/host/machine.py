@@ -11,10 +11,11 @@ from cuda.plan import Int64s
 _BYTE_POINTER = ir.IntType(8).as_pointer()
 _INT32 = ir.IntType(32)
 LINE_BYTES = 64
-_READ, _WRITE, _KEEP, _DATA = 0, 1, 3, 1
+_READ, _WRITE, _DATA = 0, 1, 1
+_KEEP, _PASS_BY = 3, 0
 
 
-def _prefetch(intent: int) -> Any:
+def _prefetch(intent: int, keep: int) -> Any:
     @intrinsic
     def prefetch(typingctx: Any, address: Any, num_bytes: Any) -> Any:
         del typingctx, address, num_bytes
@@ -23,7 +24,7 @@ def _prefetch(intent: int) -> Any:
             del signature
             kind = ir.FunctionType(ir.VoidType(), [_BYTE_POINTER, _INT32, _INT32, _INT32])
             function = llvm_function(builder, kind, "llvm.prefetch.p0")
-            hints = [ir.Constant(_INT32, value) for value in (intent, _KEEP, _DATA)]
+            hints = [ir.Constant(_INT32, value) for value in (intent, keep, _DATA)]
             end = builder.add(args[0], args[1])
             with llvm_loop(builder, args[0], end, LINE_BYTES) as line:
                 builder.call(function, [builder.inttoptr(line, _BYTE_POINTER), *hints])
@@ -34,10 +35,12 @@ def _prefetch(intent: int) -> Any:
     return prefetch
 
 
-prefetch_read = _prefetch(_READ)
+prefetch_read = _prefetch(_READ, _KEEP)
 """``(address, num_bytes)``: ask for the cache lines of some bytes. Any address is legal."""
-prefetch_write = _prefetch(_WRITE)
+prefetch_write = _prefetch(_WRITE, _KEEP)
 """The same for bytes that will be written."""
+prefetch_once = _prefetch(_READ, _PASS_BY)
+"""The same for bytes that nobody needs after they were read: they leave the caches to others."""
 
 
 @intrinsic

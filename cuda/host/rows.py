@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import prange
 
-from cuda.host.compiled import device, parallel_kernel
+from cuda.host.compiled import device, kernel, parallel_kernel
 from cuda.host.machine import pointer, prefetch_read, prefetch_write, take
 from cuda.host.vector import ONE, copy
 from cuda.plan import Int32s, Int64s
@@ -73,6 +73,18 @@ def _write_some(pool: Pool, slots_m: Int32s, rows_mb: RowBytes, versions_m: Int6
         prefetch_row_to_write(row_address(pool, slots_m[min(m + AHEAD, last - 1)]), width)
         copy(row_address(pool, slots_m[m]), rows_mb.ctypes.data + m * width, ONE, width >> 2)
         versions_s[slots_m[m]] = versions_m[m]
+
+
+@kernel
+def read_few_rows(pool: Pool, slots_m: Int32s, rows_mb: RowBytes, versions_m: Int64s) -> None:
+    """``read_rows`` on the calling thread."""
+    _read_some(pool, slots_m, rows_mb, versions_m, 0, slots_m.shape[0])
+
+
+@kernel
+def write_few_rows(pool: Pool, slots_m: Int32s, rows_mb: RowBytes, versions_m: Int64s) -> None:
+    """``write_rows`` on the calling thread."""
+    _write_some(pool, slots_m, rows_mb, versions_m, 0, slots_m.shape[0])
 
 
 @parallel_kernel

@@ -63,6 +63,12 @@ def _locate_some(entries_c2: Entries, tables_u: Int32s, ids_u: Int64s, slots_u: 
         slots_u[u] = -1 if word == EMPTY else word & _LOW
 
 
+@kernel
+def locate_few(entries_c2: Entries, tables_u: Int32s, ids_u: Int64s, slots_u: Int32s) -> None:
+    """``locate`` on the calling thread: for so few pairs that waking other threads would take longer."""
+    _locate_some(entries_c2, tables_u, ids_u, slots_u, 0, ids_u.shape[0])
+
+
 @parallel_kernel
 def locate(entries_c2: Entries, tables_u: Int32s, ids_u: Int64s, slots_u: Int32s, threads: int) -> None:
     """Write the slot of each pair, or -1, to ``slots_u``."""

@@ -76,7 +76,10 @@ def _run_everything() -> None:
     slots = np.zeros(1, np.int32)
     backend.admit(slots, unique.tables_u, unique.ids_u)
     plan = SlotPlan(batch, unique, backend.locate(unique.tables_u, unique.ids_u))
-    backend.write_rows(slots, *backend.read_rows(slots))
+    for few in (0, 1):  # by many threads, and by one
+        backend.few = few
+        backend.locate(unique.tables_u, unique.ids_u)
+        backend.write_rows(slots, *backend.read_rows(slots))
     matrix = Matrix.of(np.zeros((1, 4), np.float32))
     backend.gather_pool(plan, [matrix])
     backend.sum_gradients(plan, [matrix])

@@ -9,6 +9,7 @@ import pytest
 
 from cuda.backend import Backend
 from cuda.host import HostBackend
+from cuda.host.backend import FEW
 from cuda.plan import SUM
 from tests.contracts.backend import NUM_SLOTS, BackendContract, random
 from tests.cuda import cases, reference
@@ -30,9 +31,13 @@ class TestHostBackend(BackendContract):
         for backend in made:
             backend.close()
 
-    @pytest.fixture(params=[1, 2], ids=["1 thread", "2 threads"])
+    @pytest.fixture(params=[(1, FEW), (2, 0)], ids=["1 thread", "2 threads, also for few rows"])
     def backend(self, make: Callable[[int], Backend], request: pytest.FixtureRequest) -> Backend:
-        return make(request.param)
+        threads, few = request.param
+        backend = make(threads)
+        assert isinstance(backend, HostBackend)
+        backend.few = few
+        return backend
 
 
 def test_read_only_arrays_are_taken_like_any_other(random: Random) -> None:
@@ -76,3 +81,11 @@ def test_a_matrix_of_the_wrong_shape_is_refused(random: Random) -> None:
 def test_a_backend_needs_a_thread() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         HostBackend(0)
+
+
+class TestHostBackendWithThreadsForFewRows(TestHostBackend):
+    """The same contract where even one row is read, written and found by the loops of many threads."""
+
+    @pytest.fixture(autouse=True)
+    def no_row_is_few(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(HostBackend, "few", -1)
