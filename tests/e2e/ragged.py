@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -27,7 +27,7 @@ class RaggedOptions(StageOptions):
 class RaggedSource(Source):
     """Batch k is a pure function of (seed, k)."""
 
-    Options = RaggedOptions
+    Options: ClassVar[type[StageOptions]] = RaggedOptions
     produces = RawBatch
 
     def __init__(self, options: RaggedOptions) -> None:

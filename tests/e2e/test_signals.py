@@ -1,0 +1,128 @@
+"""Signals to a run in a process of its own, and what others may do with a run that goes on."""
+
+from __future__ import annotations
+
+import copy
+import json
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from pipeline.replica import Replica
+from tests.e2e.command import Outcome, finish, here, start
+from tests.e2e.jobs import RAGGED
+from tests.e2e.small import config_file, lines, text
+
+PATIENCE_S = 120.0
+
+
+def until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    """Return when ``condition`` holds, which ``process`` brings about."""
+    pause, deadline = threading.Event(), time.monotonic() + PATIENCE_S
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "it did not happen"
+        pause.wait(0.02)
+
+
+@contextmanager
+def running(*arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
+    process = start("run", *arguments)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
+def followed_log(directory: Path) -> Path:
+    """A job of ten batches, whose source then waits for more files."""
+    logs = directory / "logs"
+    logs.mkdir()
+    (logs / "1.csv").write_text(text(lines(160)))
+    return config_file(directory, logs / "*.csv", follow=True, poll_s=0.02)
+
+
+def replica_step(replica: Replica) -> int:
+    replica.apply_available()
+    return replica.step
+
+
+def assert_ended_cleanly(outcome: Outcome, run: Path, tmp_path: Path) -> None:
+    """130, a summary, and a checkpoint that a replica equals."""
+    assert outcome.code == 130, outcome.text
+    assert "Traceback" not in outcome.text
+    summary = json.loads((run / "summary.json").read_text())
+    assert (summary["outcome"], summary["lost"]) == ("interrupt", 0)
+    for table in summary["tables"]:
+        ours, theirs = tmp_path / "ours.npz", tmp_path / "theirs.npz"
+        assert here("export", run, "--table", table, "--out", ours).code == 0
+        assert here("replica", run, "--table", table, "--export", theirs).code == 0
+        with np.load(ours) as one, np.load(theirs) as other:
+            assert one["ids"].size
+            assert np.array_equal(one["ids"], other["ids"])
+            assert one["weights"].tobytes() == other["weights"].tobytes()
+            assert np.array_equal(one["version"][:, 1], other["version"][:, 1])
+
+
+def test_a_run_whose_source_waits_is_live_and_ends_cleanly_when_told(tmp_path: Path) -> None:
+    job, run = followed_log(tmp_path), tmp_path / "run"
+    with running(job, "stages.stream.every=10ms") as process, Replica(str(run)) as replica:
+        until(lambda: replica_step(replica) == 10, process)
+        refused = here("rows", run, "--table", "user", "--ids", "1")
+        assert refused.code == 2, refused.text
+        assert f"rows of the live run in {run} cannot be had in this version" in refused.text
+        second = here("run", job, "--overwrite")
+        assert second.code != 0
+        assert str(run) in second.text
+        assert str(process.pid) in second.text
+        outcome = finish(process, signal.SIGTERM)
+    assert_ended_cleanly(outcome, run, tmp_path)
+    assert json.loads((run / "summary.json").read_text())["steps"] == 10
+    assert here("rows", run, "--table", "user", "--ids", "1").code == 0
+
+
+def test_interrupt_drains_and_leaves_a_checkpoint(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with (
+        running("quickstart", f"run.dir={run}", "stages.source.epochs=100000") as process,
+        Replica(str(run)) as replica,
+    ):
+        until(lambda: replica_step(replica) > 3, process)
+        outcome = finish(process, signal.SIGINT)
+    assert_ended_cleanly(outcome, run, tmp_path)
+
+
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_aborts_with_exit_code_1(tmp_path: Path, second: signal.Signals) -> None:
+    config = copy.deepcopy(RAGGED)
+    stuck, stopping = tmp_path / "stuck", tmp_path / "stopping"
+    source = {
+        **config["stages"].pop("source"),
+        "batches": 5,
+        "use": "tests.e2e.stuck:TellingSource",
+        "tell": str(stopping),
+    }
+    mine = {"use": "tests.e2e.stuck:Stuck", "tell": str(stuck)}
+    config["stages"] = {"source": source, "mine": mine, **config["stages"]}
+    config["run"]["dir"] = str(tmp_path / "run")
+    job = tmp_path / "job.yaml"
+    job.write_text(yaml.safe_dump(config, sort_keys=False))
+    with running(job) as process:
+        until(stuck.exists, process)
+        process.send_signal(signal.SIGINT)
+        until(stopping.exists, process)
+        outcome = finish(process, second)
+    assert outcome.code == 1, outcome.text
+    assert f"{second.name} while the run was stopping (interrupt)" in outcome.text
+    assert "Traceback" not in outcome.text
+    assert not (tmp_path / "run" / "summary.json").exists()
