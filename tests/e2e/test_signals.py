@@ -6,9 +6,7 @@ import copy
 import json
 import signal
 import subprocess
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,18 +17,8 @@ import yaml
 from pipeline.replica import Replica
 from tests.e2e.command import Outcome, finish, here, start
 from tests.e2e.jobs import RAGGED
+from tests.e2e.patience import until
 from tests.e2e.small import config_file, lines, text
-
-PATIENCE_S = 120.0
-
-
-def until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    """Return when ``condition`` holds, which ``process`` brings about."""
-    pause, deadline = threading.Event(), time.monotonic() + PATIENCE_S
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline, "it did not happen"
-        pause.wait(0.02)
 
 
 @contextmanager
@@ -77,7 +65,7 @@ def assert_ended_cleanly(outcome: Outcome, run: Path, tmp_path: Path) -> None:
 def test_a_run_whose_source_waits_is_live_and_ends_cleanly_when_told(tmp_path: Path) -> None:
     job, run = followed_log(tmp_path), tmp_path / "run"
     with running(job, "stages.stream.every=10ms") as process, Replica(str(run)) as replica:
-        until(lambda: replica_step(replica) == 10, process)
+        until(lambda: replica_step(replica) == 10, lambda: process.poll() is None)
         refused = here("rows", run, "--table", "user", "--ids", "1")
         assert refused.code == 2, refused.text
         assert f"rows of the live run in {run} cannot be had in this version" in refused.text
@@ -97,7 +85,7 @@ def test_interrupt_drains_and_leaves_a_checkpoint(tmp_path: Path) -> None:
         running("quickstart", f"run.dir={run}", "stages.source.epochs=100000") as process,
         Replica(str(run)) as replica,
     ):
-        until(lambda: replica_step(replica) > 3, process)
+        until(lambda: replica_step(replica) > 3, lambda: process.poll() is None)
         outcome = finish(process, signal.SIGINT)
     assert_ended_cleanly(outcome, run, tmp_path)
 
@@ -118,9 +106,9 @@ def test_a_second_signal_aborts_with_exit_code_1(tmp_path: Path, second: signal.
     job = tmp_path / "job.yaml"
     job.write_text(yaml.safe_dump(config, sort_keys=False))
     with running(job) as process:
-        until(stuck.exists, process)
+        until(stuck.exists, lambda: process.poll() is None)
         process.send_signal(signal.SIGINT)
-        until(stopping.exists, process)
+        until(stopping.exists, lambda: process.poll() is None)
         outcome = finish(process, second)
     assert outcome.code == 1, outcome.text
     assert f"{second.name} while the run was stopping (interrupt)" in outcome.text
