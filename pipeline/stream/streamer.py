@@ -235,6 +235,7 @@ class RowStreamer:
             raise StreamError(f"the source froze step {rows.step} at the fence of step {builder.step}; this is its bug")
         for frame in builder.frames(rows, ids, self._tables, dense, self._sizes):
             self._send(frame, sync=False)
+        rows.close()  # all were read: training need not keep old rows while the disk syncs
         commit = builder.commit(ended_k2)
         self._send(commit, sync=True)
         self.counters.add(rows_streamed=builder.num_rows, tombstones=builder.num_tombstones)
