@@ -20,7 +20,7 @@ def run(quick: bool) -> list[BenchRow]:
     rows = []
     for config in ("globo", "brunch"):
         if have_data(config):
-            rows += _measure(config, steps=300 if quick else 1500, rounds=2 if quick else 5)
+            rows += _measure(config, steps=300 if quick else 1000, rounds=2 if quick else 3)
         else:
             rows.append(BenchRow(NAME, config, f"absent: no {data_root() / config}; set ROWSTREAM_DATA"))
     return rows
