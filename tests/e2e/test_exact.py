@@ -106,7 +106,7 @@ def test_random_delays_change_nothing_in_the_long_form(tmp_path: Path, ragged: J
 
 def test_evaluation_beside_training_changes_nothing(tmp_path: Path, ragged: Job) -> None:
     config = copy.deepcopy(RAGGED)
-    held_out = {**config["stages"]["source"], "seed": 9, "batches": 6}
+    held_out = {**config["stages"]["source"], "seed": 9, "batches": 6, "vocabulary": 4000}
     stages: dict[str, Any] = config["stages"]
     stream = stages.pop("stream")
     config["stages"] = {**stages, "eval": {"every": 5, "source": held_out}, "stream": stream}
@@ -123,12 +123,13 @@ def globo(tmp_path_factory: pytest.TempPathFactory) -> Job:
 
 
 @pytest.mark.parametrize(
-    ("policy", "lookahead", "queue", "stream"),
-    [("lru", 1, 1, True), ("lfu", 4, 8, True), ("lookahead", 16, 2, False)],
+    ("policy", "lookahead", "queue", "stream", "mine"),
+    [("lru", 1, 1, True, "train"), ("lfu", 4, 8, True, "lookup"), ("lookahead", 16, 2, False, "update")],
 )
 def test_globo_gives_the_same_bits(
-    tmp_path: Path, globo: Job, policy: str, lookahead: int, queue: int, stream: bool
+    tmp_path: Path, globo: Job, policy: str, lookahead: int, queue: int, stream: bool, mine: str
 ) -> None:
+    """From one batch's need of L1, with one stage replaced by a user's copy."""
     queues = [f"stages.{stage}.queue.items={queue}" for stage in ("prefetch", "lookup", "train", "update", "evict")]
     job = run_job(
         tmp_path / "run",
@@ -138,6 +139,7 @@ def test_globo_gives_the_same_bits(
         f"store.policy={policy}",
         f"stages.prefetch.lookahead={lookahead}",
         f"stages.stream.enabled={str(stream).lower()}",
+        f"stages.{mine}.use=tests.e2e.copied_stages:My{mine.title()}",
         *queues,
     )
     assert job.summary["l1"]["evictions"] > 0

@@ -17,8 +17,12 @@ import pytest
 from pipeline.files import DiskFull
 from pipeline.flow import Stage, StageError
 from pipeline.replica import Replica
+from pipeline.store import DramTier
+from pipeline.wire import FileTransport
 from stages.items import RawBatch
+from stages.sources.log_source import LogSource
 from tests.e2e.jobs import RAGGED, run_job
+from tests.e2e.small import config_file, lines, text
 from tests.e2e.test_replica import assert_replica_equals
 
 
@@ -77,8 +81,6 @@ def test_a_slow_source_is_named_as_the_bottleneck(tmp_path: Path) -> None:
 
 def test_a_stalled_disk_under_the_stream_stops_no_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cuts hang until the last step has ended: training must get there without them, and the drain then publishes all."""
-    from pipeline.wire import FileTransport
-
     config = copy.deepcopy(RAGGED)
     config["stages"]["source"]["batches"] = 120
     config["stages"]["stream"]["every"] = "1 steps"
@@ -133,3 +135,42 @@ def test_ids_at_the_edges_of_int64_are_ordinary(tmp_path: Path) -> None:
     job = run_job(tmp_path / "run", RAGGED)
     edges = {np.iinfo(np.int64).min, -1, np.iinfo(np.int64).max}
     assert edges <= set(job.tables()["shared"]["ids"].tolist())
+
+
+def test_a_slow_tier_shows_as_the_stage_that_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    get = DramTier.get
+
+    def slow(self: Any, table: str, ids_n: Any) -> Any:
+        time.sleep(0.01)
+        return get(self, table, ids_n)
+
+    monkeypatch.setattr(DramTier, "get", slow)
+    assert run_job(tmp_path / "run", RAGGED).summary["bottleneck"] == "prefetch"
+
+
+def test_a_slow_disk_under_the_source_shows_as_the_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    absorb = LogSource._absorb
+
+    def slow(self: Any, table: Any) -> Any:
+        time.sleep(0.01)
+        return absorb(self, table)
+
+    monkeypatch.setattr(LogSource, "_absorb", slow)
+    for number in range(40):
+        (tmp_path / f"log-{number:02}.csv").write_text(text(lines(16)))
+    job = config_file(tmp_path, tmp_path / "log-*.csv")
+    assert run_job(tmp_path / "run", str(job)).summary["bottleneck"] == "source"
+
+
+def test_a_slow_disk_under_the_stream_shows_in_how_far_it_lags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish = FileTransport.publish
+
+    def slow(self: Any, frames: Any, *, sync: bool) -> Any:
+        time.sleep(0.02)
+        return publish(self, frames, sync=sync)
+
+    monkeypatch.setattr(FileTransport, "publish", slow)
+    job = run_job(tmp_path / "run", RAGGED, "stages.stream.every='1 steps'")
+    assert job.summary["lag_steps"] > 1
+    assert job.summary["cuts"] < 25
+    assert_replica_equals(job)

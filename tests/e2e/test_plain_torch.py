@@ -36,6 +36,7 @@ def test_pipeline_agrees_with_plain_torch(tmp_path: Path, pooling: str, weighted
     seed = int(np.random.default_rng().integers(2**31))
     config = config_of(pooling, weighted, optimizer, seed)
     job = run_job(tmp_path / "run", config)
+    assert job.summary["l1"]["evictions"] > 0
     options = RaggedOptions(**{key: value for key, value in config["stages"]["source"].items() if key != "use"})
     batches = [make_batch(options, k) for k in range(STEPS)]
     features = [PlainFeature(name, f.get("table", name), pooling) for name, f in config["features"].items()]
