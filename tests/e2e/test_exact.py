@@ -9,9 +9,11 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
+from pipeline.store import DramTier
 from tests.conftest import real_data
 from tests.e2e.jobs import RAGGED, Job, assert_same_bits, run_job
 
@@ -63,7 +65,7 @@ def test_a_users_copy_of_a_stage_changes_nothing(tmp_path: Path, ragged: Job, st
 
 
 class RandomDelays:
-    """Seeded delays at every await and lane entry; the sequence is seeded, who meets which delay is up to the scheduler."""
+    """Seeded delays at every await, lane entry and tier read; the sequence is seeded, who meets which delay is up to the scheduler."""
 
     def __init__(self, seed: int) -> None:
         self._random, self._lock = random.Random(seed), threading.Lock()
@@ -89,8 +91,15 @@ def delayed_run(tmp_path: Path, base: Job, seed: int) -> None:
         f"store.policy={draw.choice(['lru', 'lfu', 'lookahead'])}",
         f"stages.stream.every='{draw.choice(['1 steps', '4 steps', '2ms', '10ms'])}'",
     )
-    directory = tmp_path / f"seed{seed}"
-    assert_same_bits(base, run_job(directory, RAGGED, *overrides, perturb=RandomDelays(seed)))
+    directory, delays, get = tmp_path / f"seed{seed}", RandomDelays(seed), DramTier.get
+
+    def late_get(self: DramTier, table: str, ids_n: Any) -> Any:
+        delays.block("tier read")
+        return get(self, table, ids_n)
+
+    with patch.object(DramTier, "get", late_get):
+        job = run_job(directory, RAGGED, *overrides, perturb=delays)
+    assert_same_bits(base, job)
 
 
 @pytest.mark.parametrize("seed", range(10))
