@@ -197,6 +197,9 @@ def schema_command() -> int:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and leave the process with its exit code."""
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        # Classes of one's own that a config names lie here more often than not; ``python -m`` looks here too.
+        sys.path.append(os.getcwd())
     words = list(sys.argv[1:] if arguments is None else arguments)
     # People add --debug where they stopped typing, so it counts wherever it stands.
     app(["--debug", *(word for word in words if word != "--debug")] if "--debug" in words else words)

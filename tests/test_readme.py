@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import runpy
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from pipeline.config.composing import compose
 from pipeline.flow import find_stage
 from stages.items import FeatureIds, RawBatch
 from tests.conftest import ROOT
+from tests.e2e.command import here
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMAND = re.compile(r"python -m pipeline (\w+)([^\n`]*)")
@@ -70,3 +73,23 @@ def test_the_config_shown_composes(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert tree["store"]["l1_rows"] == 20_000
     assert tree["stages"]["stream"]["every"] == "10 steps"
     assert next(iter(tree["stages"])) == "source"
+
+
+def test_the_stage_the_commands_and_the_replica_shown_work_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As typed in a directory that holds the files of the README, with fewer steps."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for name in ("my_stages.py", "buckets.yaml", "serve.py"):
+        (tmp_path / name).write_text(file_in_readme(name))
+    ran = here("run", "buckets.yaml", "run.steps=3", "run.dir=runs/quickstart")
+    assert ran.code == 0, ran.text
+    assert here("rows", "runs/quickstart", "--table", "user", "--ids", "1", "2", "3").code == 0
+    assert here("export", "runs/quickstart", "--table", "user", "--out", "user.npz").code == 0
+    assert here("replica", "runs/quickstart", "--table", "user", "--export", "replica.npz").code == 0
+    with np.load("user.npz") as ours, np.load("replica.npz") as theirs:
+        assert 0 <= ours["ids"].min() <= ours["ids"].max() < 1000
+        assert ours["weights"].tobytes() == theirs["weights"].tobytes()
+    runpy.run_path("serve.py")
+    assert capsys.readouterr().out.startswith("3 (3, 32) [")

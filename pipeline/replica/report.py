@@ -40,7 +40,7 @@ def lines(replica: Replica) -> dict[str, str]:
         "position": f"cut {position.cut} of generation {position.generation}, step {replica.step}",
         "rows": f"{replica.num_rows:,}",
         "lag": behind,
-        "run": "ended" if replica.ended else "goes on, or failed",
+        "run": "ended" if replica.ended else "no end seen",
         "lookups": f"{replica.lookups:,}",
     }
     if fresh["steps"]:

@@ -71,6 +71,6 @@ def print_rows(found: dict[str, Any]) -> None:
         console.print(f"id {row['id']}  {version}")
         for name, values in row.items():
             if name not in ("id", "updated", "version"):
-                shown = " ".join(f"{value:+.6f}" for value in values[:SHOWN_WEIGHTS])
+                shown = " ".join(f"{value:+.6g}" for value in values[:SHOWN_WEIGHTS])
                 more = f" ... ({len(values)} in all)" if len(values) > SHOWN_WEIGHTS else ""
                 console.print(f"  {name}: {shown}{more}")
