@@ -21,25 +21,30 @@ from pipeline.store import DramTier
 from pipeline.wire import FileTransport
 from stages.items import RawBatch
 from stages.sources.log_source import LogSource
+from tests.e2e.command import here
 from tests.e2e.jobs import RAGGED, run_job
-from tests.e2e.small import config_file, lines, text
+from tests.e2e.small import config_file, good_job, lines, text
 from tests.e2e.test_replica import assert_replica_equals
+
+
+def fill_the_disk(monkeypatch: pytest.MonkeyPatch, room_bytes: int) -> None:
+    """From now on segments have so much room, all together."""
+    written, real_write = {"bytes": 0}, os.pwrite
+
+    def write(descriptor: int, data: Any, offset: int) -> int:
+        if ".seg" in os.readlink(f"/proc/self/fd/{descriptor}"):
+            written["bytes"] += len(data)
+            if written["bytes"] > room_bytes:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real_write(descriptor, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", write)
 
 
 def test_a_full_disk_stops_training_and_leaves_the_stream_readable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    written = {"bytes": 0}
-    real_write = os.pwrite
-
-    def write(descriptor: int, data: Any, offset: int) -> int:
-        if ".seg" in os.readlink(f"/proc/self/fd/{descriptor}"):
-            written["bytes"] += len(data)
-            if written["bytes"] > 40_000:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return real_write(descriptor, data, offset)
-
-    monkeypatch.setattr(os, "pwrite", write)
+    fill_the_disk(monkeypatch, 40_000)
     with pytest.raises(StageError) as failed:
         run_job(tmp_path / "run", RAGGED, "stages.source.batches=400", "stages.stream.every='1 steps'")
     assert failed.value.stage == "stream"
@@ -52,6 +57,24 @@ def test_a_full_disk_stops_training_and_leaves_the_stream_readable(
         assert view.step > 1
         assert any(view.ids(table).size for table in ("shared", "wide"))
     replica.close()
+
+
+def test_a_full_disk_is_told_by_the_command_line_and_replicas_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, run, out = good_job(tmp_path, 2000), tmp_path / "run", tmp_path / "user.npz"
+    fill_the_disk(monkeypatch, 40_000)
+    outcome = here("run", job, "stages.stream.every=1 steps")
+    monkeypatch.undo()
+    assert outcome.code == 1, outcome.text
+    assert "stage 'stream'" in outcome.text
+    assert "the disk is full" in outcome.text
+    assert "0000000001.seg" in outcome.text
+    assert "Traceback" not in outcome.text
+    followed = here("replica", run, "--table", "user", "--export", out)
+    assert followed.code == 0, followed.text
+    with np.load(out) as rows:
+        assert rows["ids"].size
 
 
 class Slow(Stage):

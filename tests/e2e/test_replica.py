@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.models.digest import dense_digest, digest_of_arrays
 from pipeline.replica import Replica
 from pipeline.rows.digest import rows_digest
 from pipeline.rows.version import steps_of
@@ -59,14 +60,17 @@ def test_a_late_replica_starts_from_a_snapshot_cut(tmp_path: Path) -> None:
 
 
 class Recorder:
-    """Knows the digest of all tables at each step's end: a listener at the fence that reads the store's own rows."""
+    """Knows the digests of all tables and of the dense weights at each step's end: a listener at the fence that reads the
+    store's own rows.
+    """
 
     def __init__(self) -> None:
         self.digests: dict[int, int] = {0: 0}
+        self.dense: dict[int, str] = {0: digest_of_arrays({})}
         self._rows: dict[str, dict[int, tuple[int, bytes]]] = {}
 
     def attach(self, resources: Any) -> None:
-        self._store, self._specs = resources.store, resources.plan.specs
+        self._store, self._specs, self._model = resources.store, resources.plan.specs, resources.model
         self._store.on_step(self._record)
 
     def _record(self, step: int, plan: Any) -> None:
@@ -79,6 +83,7 @@ class Recorder:
                 rows = np.ascontiguousarray(rows_ub[start:end, :width])
                 digest += self._difference(spec.name, ids, rows, versions_u[start:end])
         self.digests[step] = digest % MODULO
+        self.dense[step] = dense_digest(self._model)
 
     def _difference(self, table: str, ids: Any, rows: Any, versions: Any) -> int:
         known = self._rows.setdefault(table, {})
@@ -100,7 +105,7 @@ def test_readers_that_hammer_views_see_only_ended_steps(tmp_path: Path) -> None:
     def hammer() -> None:
         while not stop.is_set():
             with replica.view() as view:
-                seen.append((view.step, view.digest()))
+                seen.append((view.step, view.digest(), digest_of_arrays(view.dense())))
 
     reader = threading.Thread(target=hammer)
     config = copy.deepcopy(RAGGED)
@@ -115,10 +120,11 @@ def test_readers_that_hammer_views_see_only_ended_steps(tmp_path: Path) -> None:
         follower.join()
         reader.join()
     with replica.view() as view:
-        seen.append((view.step, view.digest()))
+        seen.append((view.step, view.digest(), digest_of_arrays(view.dense())))
     replica.close()
-    steps = [step for step, _ in seen]
+    steps = [step for step, _, _ in seen]
     assert steps == sorted(steps)
     assert len(set(steps)) > 3, "the reader saw too few states to show anything"
-    for step, digest in seen:
+    for step, digest, dense in seen:
         assert digest == recorder.digests[step], f"the view of step {step} is no state of the trainer"
+        assert dense == recorder.dense[step], f"the dense weights of step {step} are not the trainer's"
