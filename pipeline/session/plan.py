@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,7 @@ def make_plan(loaded: Loaded[Settings]) -> Plan:
     _check_device(loaded)
     graph = _graph(loaded)
     _check_l1(settings, graph)
+    _check_features(loaded, graph)
     made = Plan(
         settings=settings,
         graph=graph,
@@ -107,6 +109,18 @@ def _check_l1(settings: Settings, graph: Graph) -> None:
         max_ids = getattr(stage.options, "max_ids", None)
         if max_ids is not None and settings.store.l1_rows < max_ids:
             raise L1SmallerThanBatch(settings.store.l1_rows, stage.name, max_ids)
+
+
+def _check_features(loaded: Loaded[Settings], graph: Graph) -> None:
+    """Every feature has its ids from the source, where that says what it yields and no stage of a user's own adds any."""
+    yielded = getattr(graph.stages[0].options, "features", None)
+    before = list(takewhile(lambda stage: "features" not in stage.stage_class.needs, graph.stages))
+    if not isinstance(yielded, dict) or any(not stage.stage_class.__module__.startswith("stages.") for stage in before):
+        return
+    missing = [name for name in loaded.settings.features if name not in yielded]
+    if missing:
+        what = f"the source yields no feature of this name; it yields {', '.join(yielded)}"
+        raise loaded.error((f"features.{name}", what) for name in missing)
 
 
 def _check_device(loaded: Loaded[Settings]) -> None:

@@ -30,6 +30,10 @@ REFUSED = {
         ["stages.source.max_ids", "at least 500"],
     ),
     "a feature without its table": (["features.extra={table: nowhere}"], ["'nowhere'", "user"]),
+    "a feature that the source does not yield": (
+        ["features.extra={table: user}"],
+        ["features.extra", "yields user, item"],
+    ),
     "an SSD tier": (["store.ssd.path=/tmp/x"], ["store.ssd", "SSD tier"]),
     "a list of tiers": (["store.tiers=[dram, ssd]"], ["store.tiers", "SSD tier"]),
     "an unknown model": (["model.use=dlrmm"], ["model", "did you mean 'dlrm'"]),
@@ -119,6 +123,10 @@ def test_an_l1_smaller_than_a_batch_says_where_and_what_it_needs(tmp_path: Path)
 
 
 def test_a_feature_that_the_source_does_not_yield_is_named(tmp_path: Path) -> None:
-    outcome = here("run", good_job(tmp_path), "features.extra={table: user}")
-    assert outcome.code == 1
+    """A source of a user's own: what it yields shows at its first batch."""
+    job = good_job(tmp_path)
+    source = "{use: 'tests.e2e.ragged:RaggedSource', features: [user, item]}"
+    job.write_text(job.read_text().replace("  source:\n", f"  source: {source}\n  unused:\n    enabled: false\n"))
+    outcome = here("run", job, "features.extra={table: user}")
+    assert outcome.code == 1, outcome.text
     assert "lacks the features ['extra']" in outcome.text

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.flow import StageError
 from tests.e2e.jobs import RAGGED, Job, assert_same_bits, run_job
 from tests.e2e.test_exact import RandomDelays, least_l1
 from tests.e2e.test_replica import assert_replica_equals
@@ -30,5 +31,7 @@ def test_the_check_passes_on_the_product(tmp_path: Path, base: Job) -> None:
 
 @pytest.mark.parametrize("name", SABOTAGES)
 def test_a_sabotage_is_caught(tmp_path: Path, base: Job, name: str) -> None:
-    with SABOTAGES[name](), pytest.raises((AssertionError, Exception)):
+    with SABOTAGES[name](), pytest.raises((AssertionError, StageError)) as caught:
         check(tmp_path, base)
+    broken = (AttributeError, TypeError, NameError)
+    assert not isinstance(caught.value.__cause__, broken), f"the sabotage itself does not work: {caught.value}"
