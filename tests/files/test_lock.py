@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.files import DirectoryLock, LockedDirectory
+from pipeline.files import DirectoryLock, LockedDirectory, is_locked
 
 HOLD = """
 import sys
-from pipeline.files import DirectoryLock
+from pipeline.files import DirectoryLock, is_locked
 with DirectoryLock(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()
@@ -52,3 +52,16 @@ def test_another_process_is_refused_until_the_holder_is_killed(tmp_path: Path) -
 def test_a_missing_directory_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=str(tmp_path / "nothing")):
         DirectoryLock(str(tmp_path / "nothing")).__enter__()
+
+
+def test_whether_it_is_held_can_be_asked_without_touching_it(tmp_path: Path) -> None:
+    assert not is_locked(str(tmp_path))
+    assert not list(tmp_path.iterdir())
+    with DirectoryLock(str(tmp_path)):
+        assert is_locked(str(tmp_path))
+        assert is_locked(str(tmp_path))
+    assert not is_locked(str(tmp_path))
+    (tmp_path / ".lock").write_text("12345\n")  # left by a process that was killed
+    assert not is_locked(str(tmp_path))
+    with DirectoryLock(str(tmp_path)):
+        assert is_locked(str(tmp_path))
