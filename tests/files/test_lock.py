@@ -13,7 +13,7 @@ from pipeline.files import DirectoryLock, LockedDirectory, is_locked
 
 HOLD = """
 import sys
-from pipeline.files import DirectoryLock, is_locked
+from pipeline.files import DirectoryLock
 with DirectoryLock(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()
