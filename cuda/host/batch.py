@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cuda.host.compiled import device
-from cuda.host.machine import pointer
+from cuda.host.machine import LINE_BYTES, pointer
 from cuda.plan import NONE, Float32s, Int32s, Int64s, Matrix, SlotPlan
 
+PAST_CACHES_BYTES = 8 << 20
+ADDRESS, STRIDE_BYTES, LINES, DIM = range(4)
 NO_WEIGHTS: Float32s = np.empty(0, np.float32)
 
 
@@ -22,6 +24,8 @@ class Batch(NamedTuple):
 
     num_samples: int
     weighted: bool
+    past_caches: bool
+    """Whether single rows are written straight to memory, see ``far_larger_than_caches``."""
     dims_f: Int64s
     poolings_f: Int64s
     starts_f: Int64s
@@ -43,6 +47,7 @@ def batch_pointers(batch: Batch) -> Batch:
     return Batch(
         batch.num_samples,
         batch.weighted,
+        batch.past_caches,
         pointer(batch.dims_f),
         pointer(batch.poolings_f),
         pointer(batch.starts_f),
@@ -72,16 +77,18 @@ def plain(array: Any, dtype: Any) -> Any:
 
 def describe(plan: SlotPlan, matrices_f: Sequence[Matrix | None]) -> Batch:
     """Lay a plan and the matrices of its features out for kernels. The matrices' owners stay the caller's business."""
-    check_matrices(plan, matrices_f)
     batch, features = plan.batch, plan.batch.features
+    shapes_f4 = _shapes(matrices_f)
+    check_shapes(plan, shapes_f4)
     return Batch(
         num_samples=batch.num_samples,
         weighted=batch.weights_n is not None,
+        past_caches=far_larger_than_caches(shapes_f4),
         dims_f=features.dims_f.astype(np.int64),
         poolings_f=features.poolings_f.astype(np.int64),
         starts_f=plain(batch.feature_start_f, np.int64),
-        addresses_f=np.array([0 if matrix is None else matrix.address for matrix in matrices_f], np.int64),
-        strides_f=np.array([0 if matrix is None else 4 * matrix.row_stride for matrix in matrices_f], np.int64),
+        addresses_f=shapes_f4[:, ADDRESS].copy(),
+        strides_f=shapes_f4[:, STRIDE_BYTES].copy(),
         offsets_fb=plain(batch.offsets_fb, np.int64).reshape(-1),
         inverse_n=plain(plan.unique.inverse_n, np.int32),
         slots_u=plain(plan.slots_u, np.int32),
@@ -89,13 +96,30 @@ def describe(plan: SlotPlan, matrices_f: Sequence[Matrix | None]) -> Batch:
     )
 
 
-def check_matrices(plan: SlotPlan, matrices_f: Sequence[Matrix | None]) -> None:
+def _shapes(matrices_f: Sequence[Matrix | None]) -> Int64s:
+    """[F, 4] address, bytes from line to line, lines, dim; zeros where there is no matrix."""
+    return np.array(
+        [(m.address, 4 * m.row_stride, m.rows, m.dim) if m is not None else (0, 0, 0, 0) for m in matrices_f], np.int64
+    ).reshape(-1, 4)
+
+
+def far_larger_than_caches(shapes_f4: Int64s) -> bool:
+    """Whether matrices are too large to be still in a cache when they are read, and lie so that whole lines can be written.
+
+    Such lines are better written without being read first: measured, 13.6 MB that are gathered and then read once take 0.3 ms less
+    of 1.0 ms.
+    """
+    total_bytes = 4 * int((shapes_f4[:, LINES] * shapes_f4[:, DIM]).sum())
+    places = shapes_f4[:, ADDRESS] | shapes_f4[:, STRIDE_BYTES] | 4 * shapes_f4[:, DIM]
+    return total_bytes >= PAST_CACHES_BYTES and not (places % LINE_BYTES).any()
+
+
+def check_shapes(plan: SlotPlan, shapes_f4: Int64s) -> None:
     """Assert that each matrix has the shape its feature asks for: kernels trust addresses."""
     batch, features = plan.batch, plan.batch.features
-    sizes = np.diff(batch.feature_start_f).tolist()
-    assert len(matrices_f) == len(features.names), f"{len(matrices_f)} matrices for {len(features.names)} features"
-    poolings, dims = features.poolings_f.tolist(), features.dims_f.tolist()
-    for name, matrix, pooling, dim, size in zip(features.names, matrices_f, poolings, dims, sizes, strict=True):
-        if matrix is not None:
-            wanted = (size if pooling == NONE else batch.num_samples, dim)
-            assert (matrix.rows, matrix.dim) == wanted, f"{name}: a matrix {(matrix.rows, matrix.dim)}, need {wanted}"
+    assert len(shapes_f4) == len(features.names), f"{len(shapes_f4)} matrices for {len(features.names)} features"
+    lines_f = np.where(features.poolings_f == NONE, np.diff(batch.feature_start_f), batch.num_samples)
+    fits_f = (shapes_f4[:, LINES] == lines_f) & (shapes_f4[:, DIM] == features.dims_f)
+    for f in np.flatnonzero(~fits_f).tolist():
+        found, wanted = tuple(shapes_f4[f, LINES:].tolist()), (int(lines_f[f]), int(features.dims_f[f]))
+        assert found[1] == 0, f"{features.names[f]}: a matrix {found}, need {wanted}"

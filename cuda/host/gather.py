@@ -13,9 +13,9 @@ from numba import prange
 
 from cuda.host.batch import Batch, batch_pointers, offset
 from cuda.host.compiled import device, parallel_kernel
-from cuda.host.machine import take
+from cuda.host.machine import fence, take
 from cuda.host.rows import Pool, pool_pointers, prefetch_row, row_address
-from cuda.host.vector import ONE, add, add_scaled, clear, copy, divide, scale
+from cuda.host.vector import ONE, add, add_scaled, clear, copy, copy_past_caches, divide, scale
 from cuda.plan import MEAN, NONE
 
 SAMPLES = 16
@@ -73,7 +73,9 @@ def _bag(pool: Pool, batch: Batch, f: int, b: int, end: int) -> None:
         return
     for n in range(first, last):
         _prefetch(pool, batch, n + AHEAD, min(n + AHEAD + 1, end), dim)
-        if n == first:
+        if last - first == 1 and batch.past_caches and not batch.weighted:
+            copy_past_caches(target, _source(pool, batch, n), ONE, dim)
+        elif n == first:
             _put(pool, batch, n, target, dim)
         else:
             _add(pool, batch, n, target, dim)
@@ -115,4 +117,5 @@ def gather(pool: Pool, batch: Batch, threads: int) -> None:
         while first < batch.num_samples:
             last = min(first + SAMPLES, batch.num_samples)
             _block(pool_pointers(pool), batch_pointers(batch), batch.dims_f.shape[0], first, last)
+            fence()
             first = take(taken, 0, SAMPLES)

@@ -44,6 +44,19 @@ prefetch_once = _prefetch(_READ, _PASS_BY)
 
 
 @intrinsic
+def fence(typingctx: Any) -> Any:
+    """Let other threads see what was written before, also what went past the caches."""
+    del typingctx
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        del signature, args
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
 def pointer(typingctx: Any, array: Any) -> Any:
     """An array's data as a pointer that is indexed like a flat array but owns nothing.
 

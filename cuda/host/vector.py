@@ -68,9 +68,11 @@ def _load(builder: Any, pointer: Any, mask: Any | None) -> Any:
     return builder.call(function, [pointer, ir.Constant(_INT32, 4), mask, _zeros()])
 
 
-def _store(builder: Any, value: Any, pointer: Any, mask: Any | None) -> None:
+def _store(builder: Any, value: Any, pointer: Any, mask: Any | None, past_caches: bool) -> None:
     if mask is None:
-        builder.store(value, pointer, align=4)
+        store = builder.store(value, pointer, align=LANES * 4 if past_caches else 4)
+        if past_caches:
+            store.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(_INT32, 1)]))
         return
     kind = ir.FunctionType(ir.VoidType(), [_VECTOR, _POINTER, _INT32, _MASK])
     function = llvm_function(builder, kind, "llvm.masked.store.v16f32.p0")
@@ -87,7 +89,7 @@ def _over_row(builder: Any, dim: Any, emit: Callable[[Any, Any | None], None]) -
         emit(whole, _tail_mask(builder, tail))
 
 
-def _row_operation(build: Build, *reads: str) -> Any:
+def _row_operation(build: Build, *reads: str, past_caches: bool = False) -> Any:
     """An intrinsic ``(target, source, factor, dim)``: for d < dim, ``target[d] = build(target[d], source[d], factor)``."""
 
     def emit(builder: Any, args: Any, start: Any, mask: Any | None) -> None:
@@ -95,7 +97,7 @@ def _row_operation(build: Build, *reads: str) -> Any:
             return _load(builder, _pointer(builder, address, start), mask) if name in reads else _zeros()
 
         operands = _Operands(load(args[0], "target"), load(args[1], "source"), _splat(builder, args[2]))
-        _store(builder, build(builder, operands), _pointer(builder, args[0], start), mask)
+        _store(builder, build(builder, operands), _pointer(builder, args[0], start), mask, past_caches)
 
     @intrinsic
     def operation(typingctx: Any, target: Any, source: Any, factor: Any, dim: Any) -> Any:
@@ -113,6 +115,8 @@ def _row_operation(build: Build, *reads: str) -> Any:
 
 copy = _row_operation(lambda _, v: v.source, "source")
 """target = source"""
+copy_past_caches = _row_operation(lambda _, v: v.source, "source", past_caches=True)
+"""target = source, straight to memory: the target must start on a multiple of 64 bytes. Other threads may see it after ``fence``."""
 clear = _row_operation(lambda _b, _v: _zeros())
 """target = 0"""
 scale = _row_operation(lambda b, v: b.fmul(v.factor, v.source), "source")

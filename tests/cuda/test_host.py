@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from cuda.backend import Backend
-from cuda.host import HostBackend
+from cuda.host import HostBackend, batch
 from cuda.host.backend import FEW
-from cuda.plan import SUM
+from cuda.host.recycle import aligned_bytes
+from cuda.plan import MEAN, NONE, SUM, Matrix
 from tests.contracts.backend import NUM_SLOTS, BackendContract, random
 from tests.cuda import cases, reference
 from tests.cuda.cases import Random
@@ -75,6 +76,26 @@ def test_a_matrix_of_the_wrong_shape_is_refused(random: Random) -> None:
     outs[1] = outs[1][:-1]
     with pytest.raises(AssertionError, match="f1: a matrix"):
         backend.gather_pool(plan, [matrix for matrix in cases.matrices(outs) if matrix is not None])
+    backend.close()
+
+
+def test_large_matrices_are_written_past_the_caches_with_the_same_bits(
+    random: Random, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "PAST_CACHES_BYTES", 0)
+    dims = [64, 16]
+    tables, made = cases.tables(dims), cases.batch(random, dims, [0, 1, 0], [SUM, MEAN, NONE], 60, longest=2)
+    backend = HostBackend(2)
+    backend.open([table.spec for table in tables], NUM_SLOTS)
+    plan = cases.fill(backend, random, made, np.arange(NUM_SLOTS, dtype=np.int32))
+    shapes = cases.shapes(made)
+    outs = [aligned_bytes(4 * rows * dim).view(np.float32).reshape(rows, dim) for rows, dim in shapes]
+    for out in outs:
+        out[:] = np.nan
+    assert batch.describe(plan, cases.matrices(outs)).past_caches
+    backend.gather_pool(plan, [Matrix.of(out) for out in outs])
+    for out, expected in zip(outs, reference.gather(made, cases.rows_of(backend, plan)), strict=True):
+        assert cases.same_bits(out, expected)
     backend.close()
 
 

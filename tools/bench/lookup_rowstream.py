@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from cuda.host import HostBackend, warm_up
+from cuda.host.recycle import aligned_bytes
 from cuda.plan import BatchIds, FeatureSet, Matrix
 from pipeline.optim import OptimizerOptions, RowwiseAdagradOptions, SgdOptions, layout_of, rule_of
 from pipeline.rows.spec import Initializer, TableSpec
@@ -43,8 +44,8 @@ class Rowstream:
         self._store = Store(specs, rules, self._features, self._backend, DramTier(), store_options)
         self._store.open()
         self._work = make_work(distribution, steps)
-        self._outs = self._columns(np.empty((BATCH, TABLES * DIM), np.float32))
-        self._grads = self._columns(self._work.gradient_bd)
+        self._outs = self._columns(_aligned(np.zeros((BATCH, TABLES * DIM), np.float32)))
+        self._grads = self._columns(_aligned(self._work.gradient_bd))
         self._step = self._filled = 0
         self._fill()
         self.knobs = {"threads": threads, "l1_rows": TABLES * ROWS, "policy": store_options.policy}
@@ -84,6 +85,13 @@ class Rowstream:
         ids = checked_ids(self._work)
         slots = self._backend.locate(np.zeros(len(ids), np.int32), ids)
         return self._backend.read_rows(slots)[0][:, : 4 * DIM].view(np.float32)
+
+
+def _aligned(array_bd: np.ndarray[Any, np.dtype[np.float32]]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """A copy that starts on a multiple of 64 bytes, as torch's tensors do."""
+    copy = aligned_bytes(array_bd.nbytes).view(np.float32).reshape(array_bd.shape)
+    copy[:] = array_bd
+    return copy
 
 
 if __name__ == "__main__":
