@@ -1,6 +1,6 @@
 """The host twin: ``cuda.backend.Backend`` on the processor, in Numba.
 
-L1 is one array of bytes, a row per slot, and an array of versions. Methods here check, allocate and launch; the work is in the
+L1 is one array of bytes, a row per slot; versions lie behind the rows or beside them. Methods here check, allocate and launch; the work is in the
 kernels of this room. Results never depend on the number of threads, on slots, or on who else is calling.
 """
 
@@ -49,7 +49,7 @@ class HostBackend:
         self._tables = TableSet(specs)
         self.row_bytes, self.num_slots = self._tables.row_bytes, num_slots
         self._rows_sb = allocate(num_slots, stride_for(self.row_bytes))
-        self._pool = rows.Pool(self._rows_sb.ctypes.data, self._rows_sb.shape[1], np.zeros(num_slots, np.int64))
+        self._pool = rows.make_pool(self._rows_sb, self.row_bytes)
         self._entries_c2 = np.full((slotmap.capacity_for(num_slots), 2), slotmap.EMPTY, np.int64)
         self._pair_tables_s = np.full(num_slots, -1, np.int32)
         self._pair_ids_s = np.zeros(num_slots, np.int64)
@@ -105,7 +105,7 @@ class HostBackend:
 
     def read_versions(self, slots_m: Int32s) -> Int64s:
         self._enter("read_versions")
-        return self._pool.versions_s[slots_m]
+        return self._pool.versions[slots_m.astype(np.int64) * self._pool.version_step]
 
     def write_rows(self, slots_m: Int32s, rows_mb: RowBytes, versions_m: Int64s) -> None:
         self._enter("write_rows")

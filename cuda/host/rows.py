@@ -18,6 +18,7 @@ from cuda.plan import Int32s, Int64s
 
 AHEAD = 8
 CHUNK = 256
+VERSION_BYTES = 8
 MAX_BYTES = 1024
 """Of a longer row, the processor's own prefetcher sees the rest."""
 
@@ -31,13 +32,27 @@ class Pool(NamedTuple):
     """Address of slot 0's row."""
     stride: int
     """Bytes from one slot's row to the next."""
-    versions_s: Int64s
+    versions: Int64s
+    """The version of a slot stands at ``slot * version_step``."""
+    version_step: int
+
+
+def make_pool(rows_sb: RowBytes, row_bytes: int) -> Pool:
+    """Describe zeroed memory [S, stride] as a pool. The caller keeps it.
+
+    Versions lie behind the rows where the stride leaves room, so that a row and its version share a cache line; else by themselves.
+    """
+    num_slots, stride = rows_sb.shape
+    if stride - row_bytes < VERSION_BYTES:
+        return Pool(rows_sb.ctypes.data, stride, np.zeros(num_slots, np.int64), 1)
+    words = rows_sb.reshape(-1).view(np.int64)
+    return Pool(rows_sb.ctypes.data, stride, words[row_bytes // VERSION_BYTES :], stride // VERSION_BYTES)
 
 
 @device
 def pool_pointers(pool: Pool) -> Pool:
     """The pool as the loops of kernels take it, see ``machine.pointer``."""
-    return Pool(pool.base, pool.stride, pointer(pool.versions_s))
+    return Pool(pool.base, pool.stride, pointer(pool.versions), pool.version_step)
 
 
 @device
@@ -59,20 +74,20 @@ def prefetch_row_to_write(address: int, num_bytes: int) -> None:
 
 @device
 def _read_some(pool: Pool, slots_m: Int32s, rows_mb: RowBytes, versions_m: Int64s, first: int, last: int) -> None:
-    width, versions_s = rows_mb.shape[1], pool.versions_s
+    width, versions, step = rows_mb.shape[1], pool.versions, pool.version_step
     for m in range(first, last):
         prefetch_row(row_address(pool, slots_m[min(m + AHEAD, last - 1)]), width)
         copy(rows_mb.ctypes.data + m * width, row_address(pool, slots_m[m]), ONE, width >> 2)
-        versions_m[m] = versions_s[slots_m[m]]
+        versions_m[m] = versions[slots_m[m] * step]
 
 
 @device
 def _write_some(pool: Pool, slots_m: Int32s, rows_mb: RowBytes, versions_m: Int64s, first: int, last: int) -> None:
-    width, versions_s = rows_mb.shape[1], pool.versions_s
+    width, versions, step = rows_mb.shape[1], pool.versions, pool.version_step
     for m in range(first, last):
         prefetch_row_to_write(row_address(pool, slots_m[min(m + AHEAD, last - 1)]), width)
         copy(row_address(pool, slots_m[m]), rows_mb.ctypes.data + m * width, ONE, width >> 2)
-        versions_s[slots_m[m]] = versions_m[m]
+        versions[slots_m[m] * step] = versions_m[m]
 
 
 @kernel

@@ -41,7 +41,7 @@ def rules_pointers(rules: Rules) -> Rules:
 def _prefetch(pool: Pool, terms: Terms, rules: Rules, slots_u: Int32s, versions: int, start: int, end: int) -> None:
     for u in range(start, end):
         prefetch_row_to_write(row_address(pool, slots_u[u]), rules.used_bytes_t[terms.tables_u[u]])
-        prefetch_write(versions + 8 * np.int64(slots_u[u]), 8)
+        prefetch_write(versions + 8 * pool.version_step * slots_u[u], 8)
 
 
 @device
@@ -59,7 +59,7 @@ def _update_some(
         dim, row = terms.dims_t[table], row_address(pool, slots_u[u])
         gradient = sum_row(terms, u, dim, scratch)
         apply(rules.rules_t[table], row, row + rules.states_t[table], gradient, dim, rules.hypers_t[table])
-        pool.versions_s[slots_u[u]] = version
+        pool.versions[slots_u[u] * pool.version_step] = version
 
 
 @parallel_kernel
@@ -76,7 +76,7 @@ def update(
                 terms_pointers(terms),
                 rules_pointers(rules),
                 pointer(slots_u),
-                pool.versions_s.ctypes.data,
+                pool.versions.ctypes.data,
                 version,
                 scratch_wd.ctypes.data + 4 * worker * scratch_wd.shape[1],
                 start,
