@@ -1,7 +1,7 @@
 """The host twin: ``cuda.backend.Backend`` on the processor, in Numba.
 
-L1 is one array of bytes, a row per slot; versions lie behind the rows or beside them. Methods here check, allocate and launch;
-the work is in the kernels of this room. Results never depend on the number of threads, on slots, or on who else is calling.
+L1 is one array of bytes, a row per slot; versions lie behind the rows or beside them. Methods here check, allocate and launch; the
+work is in the kernels of this room. Results never depend on the number of threads, on slots, or on who else is calling.
 """
 
 from __future__ import annotations
