@@ -23,7 +23,7 @@ from cuda.plan import SUM, BatchIds, FeatureSet, Matrix, SlotPlan
 from pipeline.rows.layout import Column, RowLayout
 from pipeline.rows.spec import Initializer, TableSpec
 
-COLD_START_S = 25
+COLD_START_S = 20
 """What compiling everything takes on two cores, about; see README."""
 
 
