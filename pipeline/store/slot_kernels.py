@@ -17,29 +17,34 @@ AHEAD = 32
 
 @kernel
 def transition(slots_m, states_s, pins_s, allowed, target, fewest, most, delta):  # type: ignore[no-untyped-def]
-    """Check all slots, then change all: state into ``target`` (kept where below 0), pins by ``delta``.
+    """Change all slots or none: state into ``target`` (kept where below 0), pins by ``delta``.
 
     A slot passes when bit ``state`` of ``allowed`` is set and its pins lie in ``fewest..most``. Returns -1 - i for
-    the first i that does not (nothing changed then), else how many slots got their first pin (``delta`` 1) or lost
-    their last one (-1).
+    the first i that does not (those before it are as they were), else how many slots got their first pin (``delta``
+    1) or lost their last one (-1). One walk over memory: slots that do not pass are bugs, so undoing may be slow.
     """
     count = slots_m.shape[0]
     records, stride = states_s.ctypes.data, np.int64(states_s.strides[0])
+    before_m = np.empty(count, dtype=np.uint8)
+    crossed, edge = 0, max(delta, 0)
     for i in range(count):
         ask_for(records + np.int64(slots_m[min(i + AHEAD, count - 1)]) * stride)
         slot = slots_m[i]
-        if slot < 0 or slot >= states_s.shape[0]:
+        fits = 0 <= slot < states_s.shape[0]
+        if fits:
+            fits = (allowed >> states_s[slot]) & 1 != 0 and fewest <= pins_s[slot] <= most
+        if not fits:
+            for done in range(i):
+                states_s[slots_m[done]] = before_m[done]
+                pins_s[slots_m[done]] -= delta
             return -1 - i
-        if (allowed >> states_s[slot]) & 1 == 0 or pins_s[slot] < fewest or pins_s[slot] > most:
-            return -1 - i
-    crossed = 0
-    for i in range(count):
-        slot = slots_m[i]
+        before_m[i] = states_s[slot]
         if target >= 0:
             states_s[slot] = target
-        pins_s[slot] += delta
-        if delta != 0 and pins_s[slot] == max(delta, 0):
-            crossed += 1
+        if delta != 0:
+            pins_s[slot] += delta
+            if pins_s[slot] == edge:
+                crossed += 1
     return crossed
 
 

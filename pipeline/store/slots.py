@@ -11,7 +11,7 @@ Rules.
 3. ``decide`` says, for all rows of a batch or for none, which slots its misses get: free ones first, then victims in
    the order of the policy, never a row the batch itself needs. It changes nothing that matters; ``commit`` carries it
    out.
-4. Each change is checked for all its slots before the first is changed; a forbidden one raises TransitionError.
+4. Each change is made for all its slots or for none; a forbidden one raises TransitionError.
 
 Legend: S slots, U distinct rows of a batch, M misses.
 """
