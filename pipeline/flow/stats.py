@@ -76,6 +76,10 @@ class RunReport:
         """By stage name, as plain values for JSON."""
         return {name: asdict(stage) for name, stage in self.stages.items()}
 
+    def lane_figures(self) -> dict[str, dict[str, Any]]:
+        """By lane name, as plain values for JSON."""
+        return {name: asdict(lane) for name, lane in self.lanes.items()}
+
     def channel_figures(self) -> dict[str, dict[str, Any]]:
         """By channel name, as plain values for JSON."""
         return {name: asdict(channel) for name, channel in self.channels.items()}

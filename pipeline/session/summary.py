@@ -47,6 +47,7 @@ def summarize(
         "store": resources.store.stats(),
         "channels": report.channel_figures(),
         "stages": report.stage_figures(),
+        "lanes": report.lane_figures(),
         "bottleneck": report.bottleneck,
         "loop_lag_ms": report.loop_lag_ms,
         "skipped": report.skipped,

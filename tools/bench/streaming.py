@@ -50,6 +50,7 @@ def _measure(config: str, steps: int, rounds: int) -> list[BenchRow]:
         _share(f"{config}: samples/s, stream on, replica process on", followed, rates, knobs),
         _fresh(config, freshness, knobs),
         _bytes(config, last, knobs),
+        _cut(config, last, knobs),
     ]
 
 
@@ -70,6 +71,14 @@ def _fresh(config: str, freshness: dict[str, list[float]], knobs: dict[str, Any]
         met=p50 <= GOAL_P50_MS and p99 <= GOAL_P99_MS,
         knobs=knobs,
     )
+
+
+def _cut(config: str, summary: dict[str, Any], knobs: dict[str, Any]) -> BenchRow:
+    """What a cut takes of the stream's lane, waiting for the disk and for the interpreter's lock included."""
+    lane = summary["lanes"]["stream"]
+    share = lane["busy_s"] / summary["seconds"]
+    measured = f"{lane['busy_s'] / lane['calls'] * 1e3:.1f} ms a cut, {share:.0%} of the run"
+    return BenchRow(NAME, f"{config}: the stream's lane is busy", measured, knobs=knobs)
 
 
 def _bytes(config: str, summary: dict[str, Any], knobs: dict[str, Any]) -> BenchRow:
