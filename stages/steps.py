@@ -10,17 +10,23 @@ from pipeline.store import Store
 
 
 class StepSignal:
-    """Wakes waiters on the loop when a step has ended or pins were released, on whatever thread that happened."""
+    """Wakes waiters on the loop when a step has ended or pins were released, on whatever thread that happened.
+
+    Steps that nobody waits for cost the loop nothing: it is woken once for each ``clear``.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._changed = asyncio.Event()
+        self._asked = False
+        """Somebody cleared and will look, then wait. The thread that sees it true takes it back and wakes the loop."""
         self._loop = asyncio.get_running_loop()
         store.on_step(lambda _step, _plan: self._wake())
         store.on_room(self._wake)
 
     def _wake(self) -> None:
-        if not self._loop.is_closed():
+        if self._asked and not self._loop.is_closed():
+            self._asked = False
             self._loop.call_soon_threadsafe(self._changed.set)
 
     def wake(self) -> None:
@@ -30,6 +36,7 @@ class StepSignal:
     def clear(self) -> None:
         """Forget what happened so far; then look, then ``wait``: nothing that happens in between is missed."""
         self._changed.clear()
+        self._asked = True
 
     async def wait(self) -> None:
         await self._changed.wait()
@@ -37,7 +44,7 @@ class StepSignal:
     async def until(self, condition: Callable[[], bool]) -> None:
         """Return once ``condition`` holds; it is looked at again after each change."""
         while not condition():
-            self._changed.clear()
+            self.clear()
             if condition():
                 return
             await self._changed.wait()

@@ -15,13 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.replica.errors import DamagedCut
-from pipeline.rows.codec import find_codec
 from pipeline.wire.dense import DenseAssembler
 from pipeline.wire.dense import dense_digest as digest_of_dense
-from pipeline.wire.digest import MASK, frame_digest
+from pipeline.wire.digest import MASK, part_digest
 from pipeline.wire.encoding import decode_frame
 from pipeline.wire.errors import FrameError
-from pipeline.wire.frames import CommitFrame, CutPosition, DenseFrame, FrameLimits, HeaderFrame, RowsFrame
+from pipeline.wire.frames import CommitFrame, CutPosition, DenseFrame, FrameLimits, HeaderFrame, RowsFrame, TableRows
+from pipeline.wire.weights import part_weights
 
 Int64s = npt.NDArray[np.int64]
 Float32s = npt.NDArray[np.float32]
@@ -113,7 +113,7 @@ class StagedCut:
             self._spill.seek(start)
             frame = decode_frame(self._spill.read(size), self._limits)
             assert isinstance(frame, RowsFrame)
-            yield self._decode(frame)
+            yield from (self._decode(part) for part in frame.parts if self._wanted(part.table))
 
     def close(self) -> None:
         """Let everything go. May be called twice."""
@@ -123,33 +123,30 @@ class StagedCut:
             self._spill = None
 
     def _add_rows(self, frame: RowsFrame, payload: bytes) -> None:
-        rows = self._decode(frame)
-        self.num_rows += len(rows.ids_n)
-        self.num_tombstones += len(rows.tombstones_m)
-        self.digest = (self.digest + frame_digest(frame, rows.weights_nd)) & MASK
-        if not self._wanted(frame.table):
+        wanted = []
+        for part in frame.parts:
+            rows = self._decode(part)
+            self.num_rows += len(rows.ids_n)
+            self.num_tombstones += len(rows.tombstones_m)
+            self.digest = (self.digest + part_digest(part, rows.weights_nd)) & MASK
+            if self._wanted(part.table):
+                wanted.append(rows)
+        if not wanted:
             return
         # Once one frame lies in the file all later ones do, so that their order stays.
-        if self._spill is None and self.nbytes + rows.nbytes <= self._limit_bytes:
-            self._parts.append(rows)
-            self.nbytes += rows.nbytes
+        nbytes = sum(rows.nbytes for rows in wanted)
+        if self._spill is None and self.nbytes + nbytes <= self._limit_bytes:
+            self._parts += wanted
+            self.nbytes += nbytes
             return
         if self._spill is None:
             self._spill = tempfile.TemporaryFile(prefix="rowstream-replica-")  # noqa: SIM115 - closed by close()
         self._spilled.append((self._spill.tell(), len(payload)))
         self._spill.write(payload)
 
-    def _decode(self, frame: RowsFrame) -> StagedRows:
-        try:
-            table = self._header.table(frame.table)
-        except KeyError as error:
-            raise FrameError(str(error.args[0]), f"rows of table {frame.table!r}") from error
-        codec, dim = find_codec(table.codec), table.spec.dim
-        if len(frame.ids_n) and frame.rows_nb.shape[1] != codec.row_bytes(dim):
-            what = f"{frame.rows_nb.shape[1]} bytes a row; {codec.name} of dim {dim} has {codec.row_bytes(dim)}"
-            raise FrameError(what, f"rows of table {frame.table!r}")
-        weights_nd = codec.decode(frame.rows_nb.reshape(len(frame.ids_n), codec.row_bytes(dim)), dim)
-        return StagedRows(frame.table, frame.ids_n, weights_nd, frame.versions_n, frame.tombstones_m)
+    def _decode(self, part: TableRows) -> StagedRows:
+        weights_nd = part_weights(part, self._header)
+        return StagedRows(part.table, part.ids_n, weights_nd, part.versions_n, part.tombstones_m)
 
     def _check_dense(self, where: str, commit: CommitFrame) -> None:
         if (self._dense is None) != (commit.dense_digest is None):

@@ -14,6 +14,8 @@ key(table) = 0x96579C3E7CFBD7C7, key(row) = 0x542D4CE600B4E432, digest = 0x2B564
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -26,13 +28,20 @@ from pipeline.rows.xxh64 import hash_bytes, xxh64, xxh64_pair
 
 
 @njit(nogil=True, cache=True)
-def sum_hashes(table_key, ids_n, steps_mask, versions_n, payload_m, row_bytes):  # type: ignore[no-untyped-def]
-    """See the module docstring; ``payload_m`` uint8 [n * row_bytes]. Returns uint64."""
+def sum_hashes(keys_t, starts_t, ids_n, steps_mask, versions_n, payload_m, row_bytes):  # type: ignore[no-untyped-def]
+    """See the module docstring; ``payload_m`` uint8 [n * row_bytes]; table t has rows ``starts_t[t] .. starts_t[t + 1]``."""
     total = np.uint64(0)
-    for n in range(ids_n.shape[0]):
-        key = xxh64_pair(np.uint64(ids_n[n]), np.uint64(versions_n[n] & steps_mask), table_key)
-        total += xxh64(payload_m, n * row_bytes, row_bytes, key)
+    for t in range(keys_t.shape[0]):
+        for n in range(starts_t[t], starts_t[t + 1]):
+            key = xxh64_pair(np.uint64(ids_n[n]), np.uint64(versions_n[n] & steps_mask), keys_t[t])
+            total += xxh64(payload_m, n * row_bytes, row_bytes, key)
     return total
+
+
+@lru_cache(maxsize=4096)
+def table_key(table_name: str) -> np.uint64:
+    """key(table)."""
+    return np.uint64(hash_bytes(table_name.encode()))
 
 
 def rows_digest(table_name: str, ids_n: Any, payload_nb: Any, versions_n: Any) -> int:
@@ -40,12 +49,28 @@ def rows_digest(table_name: str, ids_n: Any, payload_nb: Any, versions_n: Any) -
 
     Raises BadShape. Add the digests of several calls mod 2**64 to get that of all their rows.
     """
+    return tables_digest((table_name,), (0, len(ids_n)), ids_n, payload_nb, versions_n)
+
+
+def tables_digest(table_names: Sequence[str], starts_t: Any, ids_n: Any, payload_nb: Any, versions_n: Any) -> int:
+    """The same for several tables' rows, one table behind the other: table t has ``starts_t[t] .. starts_t[t + 1]``."""
     ids_n, versions_n = read_only_ids(ids_n), read_only_ids(versions_n)
-    payload_nb = read_only(payload_nb, np.uint8)
+    payload_nb, starts_t = read_only(payload_nb, np.uint8), read_only_ids(starts_t)
     if payload_nb.ndim != 2 or not ids_n.shape[0] == versions_n.shape[0] == payload_nb.shape[0]:
         raise BadShape(
             f"ids {ids_n.shape}, versions {versions_n.shape}, payload {payload_nb.shape}: need [n], [n], [n, width]"
         )
-    key = np.uint64(hash_bytes(table_name.encode()))
-    width = payload_nb.shape[1]
-    return int(sum_hashes(key, ids_n, np.int64(MAX_STEP), versions_n, payload_nb.reshape(-1), width))
+    if starts_t.shape[0] != len(table_names) + 1 or starts_t[0] != 0 or starts_t[-1] != ids_n.shape[0]:
+        raise BadShape(f"{len(table_names)} tables that start at {starts_t.tolist()}, {ids_n.shape[0]} rows")
+    keys_t = read_only([table_key(name) for name in table_names], np.uint64)
+    return int(
+        sum_hashes(
+            keys_t,
+            starts_t,
+            ids_n,
+            np.int64(MAX_STEP),
+            versions_n,
+            payload_nb.reshape(-1),
+            payload_nb.shape[1],
+        )
+    )

@@ -27,9 +27,9 @@ class StoreRowSnapshot:
     def ids(self, table: str) -> Any:
         return self._snapshot.ids(table)
 
-    def read(self, table: str, ids_n: Any) -> RowsRead:
+    def read(self, ids: Mapping[str, Any]) -> RowsRead:
         try:
-            return self._snapshot.read(table, ids_n)
+            return self._snapshot.read_tables(ids)
         except SnapshotAbandoned as error:
             raise SnapshotLost(str(error)) from error
 

@@ -195,19 +195,20 @@ class Residency:
             self.machine.cleaned(slots_m)
         self.counters.write_backs += int(slots_m.shape[0])
 
-    def copy_resident(self, table: int, ids_n: Int64s) -> tuple[npt.NDArray[np.int64], RowBytes, Int64s]:
-        """Copy those rows that are in L1: (their positions in ``ids_n``, packed rows, versions).
+    def copy_resident(self, tables_n: Int32s, ids_n: Int64s) -> tuple[npt.NDArray[np.bool_] | None, RowBytes, Int64s]:
+        """Copy those rows that are in L1: (which of ``ids_n`` they are, packed rows, versions); None says that all are.
 
         A row that a step writes meanwhile may come out torn. A row still on its way into L1 does not count as there.
         """
-        tables_n = np.full(ids_n.shape[0], table, dtype=np.int32)
         with self.residency:
             slots_n = self.backend.locate(tables_n, ids_n)
-            here = np.flatnonzero(slots_n >= 0)
             with self._slots:
-                here = here[self.machine.arrays.states_s[slots_n[here]] >= CLEAN]
-            rows_nb, versions_n = self.backend.read_rows(slots_n[here])
-        return here, rows_nb, versions_n
+                # Slot -1 looks at the last slot's state, which the second condition then overrules.
+                here = self.machine.arrays.states_s[slots_n] >= CLEAN
+            here &= slots_n >= 0
+            if bool(here.all()):
+                return None, *self.backend.read_rows(slots_n)
+            return here, *self.backend.read_rows(slots_n[here])
 
     def updated_pairs(self, start: int, stop: int) -> tuple[Int32s, Int64s]:
         """(tables, ids) of the rows in slots start..stop that were ever updated."""

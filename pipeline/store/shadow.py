@@ -98,7 +98,7 @@ class _TableIndex:
 class Shadow:
     """Saved rows by (table, id)."""
 
-    def __init__(self, num_tables: int, room: ShadowRoom, spill: SpillFile | None) -> None:
+    def __init__(self, room: ShadowRoom, spill: SpillFile | None) -> None:
         self._room, self._spill = room, spill
         self._lock = threading.Lock()
         self._added: list[tuple[SavedRows, int]] = []
@@ -107,7 +107,8 @@ class Shadow:
         self._given_up: str | None = None
         self._index_lock = threading.Lock()
         self._indexed = 0
-        self._tables = [_TableIndex() for _ in range(num_tables)]
+        self._tables: dict[int, _TableIndex] = {}
+        """By table; made when the first of its rows is saved, for most snapshots are over before that."""
         self._bases_c = np.zeros(16, dtype=np.int64)
         self.num_rows = self.spilled_rows = 0
         self.spill_error: OSError | None = None
@@ -157,26 +158,29 @@ class Shadow:
     def given_up(self) -> str | None:
         return self._given_up
 
-    def overlay(self, table: int, ids_n: Int64s, rows_nb: RowBytes, versions_n: Int64s) -> str | None:
-        """Replace the rows and versions of saved ids. Returns why it cannot, if the shadow was given up."""
+    def overlay(self, tables_n: Int32s, ids_n: Int64s, rows_nb: RowBytes, versions_n: Int64s) -> str | None:
+        """Replace the rows and versions of saved pairs. Returns why it cannot, if the shadow was given up."""
         with self._index_lock:
             why = self._catch_up()
             if why is not None:
                 return why
-            held = self._tables[table]
-            positions = held.index.find(ids_n)
-            hits = np.flatnonzero(positions >= 0)
-            if hits.shape[0]:
-                places = held.places[positions[hits]]
-                versions_n[hits] = held.versions[positions[hits]]
-                rows_nb[hits] = self._rows(places, rows_nb.shape[1])
+            for table, held in self._tables.items():
+                of_table = np.flatnonzero(tables_n == table)
+                positions = held.index.find(ids_n[of_table])
+                found = positions >= 0
+                hits, positions = of_table[found], positions[found]
+                if hits.shape[0]:
+                    versions_n[hits] = held.versions[positions]
+                    rows_nb[hits] = self._rows(held.places[positions], rows_nb.shape[1])
         return None
 
     def ids_of_version(self, table: int, version: int) -> tuple[Int64s, str | None]:
         """Saved ids that had this version; and why the answer is void, if it is."""
         with self._index_lock:
             why = self._catch_up()
-            held = self._tables[table]
+            held = self._tables.get(table)
+            if held is None:
+                return np.empty(0, dtype=np.int64), why
             ids, positions = held.index.items()
             return ids[held.versions[positions] == version], why
 
@@ -204,24 +208,26 @@ class Shadow:
             self._keep = added
         return why
 
-    def _index(self, number: int, saved: SavedRows, first: int) -> None:
+    def _index(self, block: int, saved: SavedRows, first: int) -> None:
         rows = np.arange(saved.ids_m.shape[0], dtype=np.int64)
-        places = -1 - first - rows if first >= 0 else (number << BLOCK_SHIFT) + rows
-        if number >= self._bases_c.shape[0]:
+        places = -1 - first - rows if first >= 0 else (block << BLOCK_SHIFT) + rows
+        if block >= self._bases_c.shape[0]:
             self._bases_c = np.concatenate([self._bases_c, np.zeros_like(self._bases_c)])
-        self._bases_c[number] = saved.rows_mb.ctypes.data
+        self._bases_c[block] = saved.rows_mb.ctypes.data
         self._stride_bytes = int(saved.rows_mb.shape[1])
         bounds = np.flatnonzero(np.diff(saved.tables_m, prepend=-1, append=-1)).tolist()
         for start, stop in pairwise(bounds):
-            table = self._tables[int(saved.tables_m[start])]
-            table.add(saved.ids_m[start:stop], places[start:stop], saved.versions_m[start:stop])
+            number = int(saved.tables_m[start])
+            if number not in self._tables:
+                self._tables[number] = _TableIndex()
+            self._tables[number].add(saved.ids_m[start:stop], places[start:stop], saved.versions_m[start:stop])
 
     def close(self) -> None:
         """Give everything back. May be called twice; ends a read in progress before it frees what that reads."""
         self.give_up("it was closed")
         with self._index_lock:
             self._keep = []
-            self._tables = [_TableIndex() for _ in self._tables]
+            self._tables = {}
             self._indexed = 0
             if self._spill is not None:
                 self._spill.close()

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cuda.backend import forbid_event_loop
-from cuda.plan import Int64s, SlotPlan
+from cuda.plan import Int32s, Int64s, SlotPlan
 from pipeline.rows.index import IdIndex
 from pipeline.rows.version import MAX_STEP
 from pipeline.store.errors import NotFrozen, SnapshotAbandoned, UnknownTable
@@ -26,8 +26,9 @@ from pipeline.store.tier import RowBytes
 if TYPE_CHECKING:
     from pipeline.store.residency import Residency
 
-CHUNK_ROWS: Final = 4096
+CHUNK_ROWS: Final = 8192
 """Most rows copied under one hold of the residency lock."""
+NO_IDS: Final = np.empty(0, dtype=np.int64)
 SCAN_SLOTS: Final = 65_536
 
 
@@ -76,15 +77,23 @@ class Snapshot:
 
         Raises SnapshotAbandoned when they were not kept, NotFrozen for rows that were not part of the snapshot.
         """
+        rows = self.read_tables({table: ids_n})
+        row_bytes = self._residency.specs[self._number(table)].layout.row_bytes
+        return SnapshotRows(rows.rows_nb[:, :row_bytes], rows.versions_n, rows.held_n)
+
+    def read_tables(self, ids: Mapping[str, Int64s]) -> SnapshotRows:
+        """The same for several tables at once: the rows of the first one's ids, then those of the second, and so on.
+
+        All are as wide as the longest row of any table; what stands behind a shorter one means nothing.
+        """
         forbid_event_loop("Snapshot.read")
-        number, ids_n = self._number(table), np.ascontiguousarray(ids_n, dtype=np.int64)
-        self._check_members(number, table, ids_n)
-        rows_nb = np.empty((ids_n.shape[0], self._residency.specs[number].layout.row_bytes), dtype=np.uint8)
-        versions_n = np.empty(ids_n.shape[0], dtype=np.int64)
-        for start in range(0, ids_n.shape[0], CHUNK_ROWS):
-            part = slice(start, start + CHUNK_ROWS)
-            self._collect(number, ids_n[part], rows_nb[part], versions_n[part])
-        self._check_versions(table, ids_n, versions_n)
+        numbers = {table: self._number(table) for table in ids}
+        tables_n = np.repeat(np.array(list(numbers.values()), np.int32), [len(asked) for asked in ids.values()])
+        ids_n = np.concatenate([NO_IDS, *ids.values()]).astype(np.int64, copy=False)
+        if self._members is not None:
+            self._check_members(numbers, tables_n, ids_n)
+        rows_nb, versions_n = self._collect_all(tables_n, ids_n)
+        self._check_versions(tables_n, ids_n, versions_n)
         return SnapshotRows(rows_nb, versions_n, versions_n > 0)
 
     def weights(self, table: str, ids_n: Int64s) -> npt.NDArray[Any]:
@@ -140,20 +149,36 @@ class Snapshot:
     def shadow(self) -> Shadow:
         return self._shadow
 
-    def _collect(self, number: int, ids_n: Int64s, rows_nb: RowBytes, versions_n: Int64s) -> None:
+    def _collect_all(self, tables_n: Int32s, ids_n: Int64s) -> tuple[RowBytes, Int64s]:
+        """Rows [n, row_bytes of the pool] and versions, chunk by chunk."""
+        count = ids_n.shape[0]
+        if count <= CHUNK_ROWS:
+            return self._collect(tables_n, ids_n)
+        rows_nb = np.empty((count, self._residency.backend.row_bytes), dtype=np.uint8)
+        versions_n = np.empty(count, dtype=np.int64)
+        for start in range(0, count, CHUNK_ROWS):
+            part = slice(start, start + CHUNK_ROWS)
+            rows_nb[part], versions_n[part] = self._collect(tables_n[part], ids_n[part])
+        return rows_nb, versions_n
+
+    def _collect(self, tables_n: Int32s, ids_n: Int64s) -> tuple[RowBytes, Int64s]:
         """Copy from L1, from below, and then let the shadow replace what was overwritten meanwhile. The order is the
         proof.
         """
-        spec = self._residency.specs[number]
-        here, rows, versions = self._residency.copy_resident(number, ids_n)
-        if here.shape[0] == ids_n.shape[0]:
-            rows_nb[:], versions_n[:] = rows[:, : rows_nb.shape[1]], versions
-        else:
-            away = np.ones(ids_n.shape[0], dtype=np.bool_)
-            away[here] = False
-            rows_nb[here], versions_n[here] = rows[:, : rows_nb.shape[1]], versions
-            rows_nb[away], versions_n[away] = self._residency.read_below(spec, ids_n[away], count=False)
-        self._check_kept(self._shadow.overlay(number, ids_n, rows_nb, versions_n))
+        residency = self._residency
+        here, rows_nb, versions_n = residency.copy_resident(tables_n, ids_n)
+        if here is not None:
+            rows, versions = rows_nb, versions_n
+            rows_nb = np.empty((ids_n.shape[0], rows.shape[1]), dtype=np.uint8)
+            versions_n = np.empty(ids_n.shape[0], dtype=np.int64)
+            rows_nb[here], versions_n[here] = rows, versions
+            away_n = np.flatnonzero(~here)
+            for number in np.unique(tables_n[away_n]).tolist():
+                spec, away = residency.specs[number], away_n[tables_n[away_n] == number]
+                below, versions_n[away] = residency.read_below(spec, ids_n[away], count=False)
+                rows_nb[away, : below.shape[1]] = below
+        self._check_kept(self._shadow.overlay(tables_n, ids_n, rows_nb, versions_n))
+        return rows_nb, versions_n
 
     def _resident_ids(self) -> dict[str, Int64s]:
         """Ids of updated rows in L1. A row that leaves meanwhile is in the tier by then, where the caller looks
@@ -167,11 +192,9 @@ class Snapshot:
 
     def _changed_among(self, number: int, ids: Int64s) -> Int64s:
         changed = []
-        row_bytes = self._residency.specs[number].layout.row_bytes
         for start in range(0, ids.shape[0], CHUNK_ROWS):
             part = ids[start : start + CHUNK_ROWS]
-            versions = np.empty(part.shape[0], dtype=np.int64)
-            self._collect(number, part, np.empty((part.shape[0], row_bytes), dtype=np.uint8), versions)
+            _, versions = self._collect(np.full(part.shape[0], number, dtype=np.int32), part)
             changed.append(part[(versions > self.low) & (versions <= self.version)])
         return np.concatenate(changed) if changed else ids
 
@@ -181,19 +204,25 @@ class Snapshot:
         if why is not None:
             raise SnapshotAbandoned(self.reason, self.step, self._shadow.num_rows, why)
 
-    def _check_versions(self, table: str, ids_n: Int64s, versions_n: Int64s) -> None:
-        below = np.flatnonzero(versions_n <= self.low)
-        if below.shape[0]:
-            raise NotFrozen(table, int(ids_n[below[0]]), self.step, f"it did not change after version {self.low}")
-        above = np.flatnonzero(versions_n > self.version)
-        if above.shape[0]:
-            if self.low > 0:
-                why = f"it changed after that step, but not between it and version {self.low}"
-                raise NotFrozen(table, int(ids_n[above[0]]), self.step, why)
-            raise RuntimeError(
-                f"snapshot of step {self.step}: row {int(ids_n[above[0]])} of table {table!r} came out as step "
-                f"{int(versions_n[above[0]]) & MAX_STEP} left it; the old one was not saved"
-            )
+    def _check_versions(self, tables_n: Int32s, ids_n: Int64s, versions_n: Int64s) -> None:
+        strangers = np.flatnonzero((versions_n <= self.low) | (versions_n > self.version))
+        if not strangers.shape[0]:
+            return
+        first = int(strangers[0])
+        table, row, version = (
+            self._residency.specs[int(tables_n[first])].name,
+            int(ids_n[first]),
+            int(versions_n[first]),
+        )
+        if version <= self.low:
+            raise NotFrozen(table, row, self.step, f"it did not change after version {self.low}")
+        if self.low > 0:
+            why = f"it changed after that step, but not between it and version {self.low}"
+            raise NotFrozen(table, row, self.step, why)
+        raise RuntimeError(
+            f"snapshot of step {self.step}: row {row} of table {table!r} came out as step {version & MAX_STEP} left it; "
+            "the old one was not saved"
+        )
 
     def _number(self, table: str) -> int:
         if table not in self._tables:
@@ -204,12 +233,13 @@ class Snapshot:
         for name in ids:
             self._number(name)
 
-    def _check_members(self, number: int, table: str, ids_n: Int64s) -> None:
-        if self._members is None or not ids_n.shape[0]:
-            return
-        strangers = ids_n[~self._among_members(np.full(ids_n.shape[0], number, dtype=np.int32), ids_n)]
+    def _check_members(self, numbers: Mapping[str, int], tables_n: Int32s, ids_n: Int64s) -> None:
+        strangers = np.flatnonzero(~self._among_members(tables_n, ids_n))
         if strangers.shape[0]:
-            raise NotFrozen(table, int(strangers[0]), self.step, "it was not among the ids the snapshot was taken for")
+            first = int(strangers[0])
+            table = next(name for name, number in numbers.items() if number == tables_n[first])
+            why = "it was not among the ids the snapshot was taken for"
+            raise NotFrozen(table, int(ids_n[first]), self.step, why)
 
     def _among_members(self, tables: npt.NDArray[np.int32], ids: Int64s) -> npt.NDArray[np.bool_]:
         assert self._members is not None

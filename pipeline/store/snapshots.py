@@ -57,7 +57,7 @@ class Snapshots:
         if self._files is not None and self._directory is not None:
             path = os.path.join(self._directory, f"{SPILL_PREFIX}{next(self._numbers)}")
             spill = SpillFile(self._files, path, residency.backend.row_bytes)
-        shadow = Shadow(len(residency.specs), self.room, spill)
+        shadow = Shadow(self.room, spill)
         low = changed_since if changed_since > 0 else -1
         snapshot = Snapshot(residency, shadow, ids, (low, version), blocking, reason, self._closed)
         with self._lock:

@@ -18,7 +18,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.rows.sorting import sort_distinct
+
 Int64s = npt.NDArray[np.int64]
+NO_IDS: Int64s = np.empty(0, dtype=np.int64)
 
 SMALL = 1 << 16
 """So many ids are not worth merging."""
@@ -29,15 +32,14 @@ MAX_STEPS = 1 << 18
 """Steps whose ends are remembered; older ones lose their clock, counted."""
 
 
-def distinct_ids(pieces: Sequence[Int64s]) -> Int64s:
-    """The ids of all arrays, each once, rising. Sorting releases the GIL."""
-    if not pieces:
-        return np.empty(0, dtype=np.int64)
-    merged = np.concatenate(pieces)
-    merged.sort()
-    keep = np.ones(len(merged), dtype=np.bool_)
-    np.not_equal(merged[1:], merged[:-1], out=keep[1:])
-    return merged if bool(keep.all()) else merged[keep]
+def distinct_ids(pieces: Mapping[str, Sequence[Int64s]]) -> dict[str, Int64s]:
+    """The ids of all arrays of a table, each once, rising; tables without ids are left out. Sorting releases the GIL."""
+    starts_t = np.cumsum([0, *(sum(map(len, arrays)) for arrays in pieces.values())])
+    merged_n = np.concatenate([NO_IDS, *(ids_n for arrays in pieces.values() for ids_n in arrays)])
+    counts = sort_distinct(merged_n, starts_t).tolist()
+    found = zip(pieces, starts_t.tolist(), counts, strict=False)
+    # Copies: a view would keep what was merged away.
+    return {table: merged_n[start : start + count].copy() for table, start, count in found if count}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +52,7 @@ class Changed:
 
     def distinct(self) -> Changed:
         """The same with one array of distinct, rising ids per table; tables without ids are left out."""
-        merged = {table: distinct_ids(pieces) for table, pieces in self.pieces.items()}
-        return Changed({table: (ids_n,) for table, ids_n in merged.items() if len(ids_n)}, self.ended_k2)
+        return Changed({table: (ids_n,) for table, ids_n in distinct_ids(self.pieces).items()}, self.ended_k2)
 
     @property
     def is_empty(self) -> bool:
@@ -114,7 +115,7 @@ class ChangedSet:
         """Merge what waits to distinct ids. For a lane: it sorts. ``crowded`` says when it pays."""
         with self._lock:
             takes, before = self._takes, {table: list(pieces) for table, pieces in self._pieces.items()}
-        after = {table: distinct_ids(pieces) for table, pieces in before.items()}
+        after = distinct_ids(before)
         with self._lock:
             if takes != self._takes:
                 return

@@ -1,22 +1,26 @@
 """From a snapshot to the frames of one cut: read in chunks, encode, count, digest. Publishes nothing itself.
 
-Legend: n rows of a chunk; u distinct rows of a table; b bytes of a row.
+A frame takes rows of as many tables as fit, and all of them are read, encoded and hashed together: a cut of several
+small tables costs about as much as one of a large one.
+
+Legend: n rows of a frame; u distinct rows of a table; b bytes of a row; t tables of a frame.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby, pairwise
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from pipeline.rows.codec import Codec, find_codec
+from pipeline.rows.codec import find_codec
+from pipeline.rows.digest import tables_digest
 from pipeline.stream.errors import StreamError
-from pipeline.stream.source import Int64s, RowSnapshot
+from pipeline.stream.source import Int64s, RowBytes, RowSnapshot, RowsRead
 from pipeline.wire.dense import DenseArrays, dense_digest, split_dense
-from pipeline.wire.digest import MASK, frame_digest
+from pipeline.wire.digest import MASK, extra_digest
 from pipeline.wire.frames import (
     NO_IDS,
     CommitFrame,
@@ -25,6 +29,7 @@ from pipeline.wire.frames import (
     Frame,
     RowsFrame,
     StreamedTable,
+    TableRows,
 )
 
 MAX_FRAME_BYTES = 16 << 20
@@ -41,6 +46,23 @@ class FrameSizes:
     def rows(self, row_bytes: int) -> int:
         """Rows of ``row_bytes`` encoded bytes, with id and version, for one frame."""
         return max(1, min(self.chunk_rows, MAX_FRAME_BYTES // (row_bytes + 16)))
+
+    def chunks(self, ids: Mapping[str, Int64s], row_bytes: Mapping[str, int]) -> Iterator[dict[str, Int64s]]:
+        """Cut ``ids`` up, in order, into what goes into one frame each: no empty tables, no empty chunk."""
+        chunk: dict[str, Int64s] = {}
+        room = 1.0
+        for name, ids_u in ids.items():
+            most, start = self.rows(row_bytes[name]), 0
+            while start < len(ids_u):
+                count = min(len(ids_u) - start, int(room * most))
+                if count:
+                    chunk[name] = ids_u[start : start + count]
+                    start, room = start + count, room - count / most
+                if start < len(ids_u):
+                    yield chunk
+                    chunk, room = {}, 1.0
+        if chunk:
+            yield chunk
 
 
 @dataclass(slots=True)
@@ -76,48 +98,77 @@ class CutBuilder:
         dense: DenseArrays | None,
         sizes: FrameSizes,
     ) -> Iterator[Frame]:
-        """Frames in order: the tables of ``ids`` as they stand there, then the dense weights. Raises SnapshotLost."""
-        for name, ids_u in ids.items():
-            table = tables[name]
-            codec = find_codec(table.codec)
-            chunk = sizes.rows(codec.row_bytes(table.spec.dim))
-            for start in range(0, len(ids_u), chunk):
-                yield self._rows_frame(table, codec, rows, ids_u[start : start + chunk])
+        """Frames in order: the tables of ``ids`` as they stand there, then the dense weights. Raises SnapshotLost.
+
+        Closes ``rows`` as soon as the last one was read: training need not keep old rows while they are encoded.
+        """
+        row_bytes = {name: find_codec(table.codec).row_bytes(table.spec.dim) for name, table in tables.items()}
+        left = sum(len(ids_u) for ids_u in ids.values())
+        for chunk in sizes.chunks(ids, row_bytes):
+            read = rows.read(chunk)
+            left -= len(read.versions_n)
+            if not left:
+                rows.close()
+            yield self._rows_frame(tables, chunk, read)
         if dense is not None:
             self.dense_digest = dense_digest(dense)
             for pieces in split_dense(dense, sizes.dense_bytes):
                 yield DenseFrame(**self._common, number=self._number(), pieces=pieces)
 
-    def _rows_frame(self, table: StreamedTable, codec: Codec, rows: RowSnapshot, ids_n: Int64s) -> RowsFrame:
-        spec = table.spec
-        read = rows.read(spec.name, ids_n)
-        rows_nb, versions_n, dead_m = read.rows_nb, read.versions_n, NO_IDS
+    def _rows_frame(
+        self, tables: Mapping[str, StreamedTable], chunk: Mapping[str, Int64s], read: RowsRead
+    ) -> RowsFrame:
+        dead = dict.fromkeys(chunk, NO_IDS)
+        rows_nb, versions_n = read.rows_nb, read.versions_n
         if not bool(read.held_n.all()):
-            held_n = read.held_n
-            dead_m, ids_n, rows_nb, versions_n = ids_n[~held_n], ids_n[held_n], rows_nb[held_n], versions_n[held_n]
+            chunk, dead = _split_held(chunk, read)
+            rows_nb, versions_n = rows_nb[read.held_n], versions_n[read.held_n]
+        ids_n = np.concatenate(list(chunk.values()))
         if len(ids_n) and int(versions_n.min()) <= 0:
-            raise StreamError(f"table {spec.name!r}: the source gave a changed row without a version; this is its bug")
-        encoded_nb = codec.encode(spec.layout.view(rows_nb, "weight").view(np.float32))
-        frame = RowsFrame(
-            **self._common,
-            number=self._number(),
-            table=spec.name,
-            ids_n=ids_n,
-            rows_nb=encoded_nb,
-            versions_n=versions_n,
-            tombstones_m=dead_m,
-        )
-        self._count(frame, codec.decode(encoded_nb, spec.dim))
-        return frame
+            names = ", ".join(repr(name) for name in chunk)
+            raise StreamError(f"the source gave a changed row of {names} without a version; this is its bug")
+        parts: list[TableRows] = []
+        starts = np.cumsum([0, *(len(part_ids) for part_ids in chunk.values())]).tolist()
+        bounds = list(zip(chunk, pairwise(starts), strict=True))
+        # Neighbours whose rows are encoded alike go through codec and digest as one.
+        for (codec_name, dim), group in groupby(bounds, lambda b: (tables[b[0]].codec, tables[b[0]].spec.dim)):
+            run = list(group)
+            first, last = run[0][1][0], run[-1][1][1]
+            encoded_nb = self._encode(
+                codec_name, dim, run, ids_n[first:last], rows_nb[first:last], versions_n[first:last]
+            )
+            for name, (start, stop) in run:
+                rows = encoded_nb[start - first : stop - first]
+                parts.append(TableRows(name, ids_n[start:stop], rows, versions_n[start:stop], dead[name]))
+        self._count(parts)
+        return RowsFrame(**self._common, number=self._number(), parts=tuple(parts))
+
+    def _encode(
+        self,
+        codec_name: str,
+        dim: int,
+        run: list[tuple[str, tuple[int, int]]],
+        ids_n: Int64s,
+        rows_nb: RowBytes,
+        versions_n: Int64s,
+    ) -> RowBytes:
+        """Encode the rows of neighbouring tables; what a replica will decode of them goes into the digest."""
+        codec = find_codec(codec_name)
+        encoded_nb = codec.encode(rows_nb[:, : 4 * dim].view(np.float32))
+        decoded_nb = codec.decode(encoded_nb, dim).view(np.uint8)
+        starts = [start - run[0][1][0] for _, (start, _) in run] + [len(ids_n)]
+        self.digest += tables_digest([name for name, _ in run], starts, ids_n, decoded_nb, versions_n)
+        return encoded_nb
 
     def _number(self) -> int:
         self.num_frames += 1
         return self.num_frames - 1
 
-    def _count(self, frame: RowsFrame, weights_nd: npt.NDArray[np.float32]) -> None:
-        self.num_rows += len(frame.ids_n)
-        self.num_tombstones += len(frame.tombstones_m)
-        self.digest = (self.digest + frame_digest(frame, weights_nd)) & MASK
+    def _count(self, parts: list[TableRows]) -> None:
+        for part in parts:
+            self.num_rows += len(part.ids_n)
+            self.num_tombstones += len(part.tombstones_m)
+            self.digest = (self.digest + extra_digest(part)) & MASK
 
     def commit(self, ended_k2: Int64s) -> CommitFrame:
         return CommitFrame(
@@ -134,3 +185,13 @@ class CutBuilder:
             dense_digest=self.dense_digest,
             ended_k2=ended_k2,
         )
+
+
+def _split_held(chunk: Mapping[str, Int64s], read: RowsRead) -> tuple[dict[str, Int64s], dict[str, Int64s]]:
+    """The ids whose rows the source holds, and those it does not, by table."""
+    held, dead, start = {}, {}, 0
+    for name, ids_n in chunk.items():
+        held_n = read.held_n[start : start + len(ids_n)]
+        held[name], dead[name] = ids_n[held_n], ids_n[~held_n]
+        start += len(ids_n)
+    return held, dead

@@ -20,7 +20,7 @@ AllRows = Literal["all"]
 
 
 class RowsRead(Protocol):
-    """Rows in the order asked. Where ``held_n`` is False the source has no row, and the other two mean nothing."""
+    """Rows in the order asked, the caller's own. Where ``held_n`` is False the source has no row, and the other two mean nothing."""
 
     @property
     def rows_nb(self) -> RowBytes: ...
@@ -41,8 +41,11 @@ class RowSnapshot(Protocol):
     def ids(self, table: str) -> Int64s:
         """Every id whose row was ever updated, distinct, rising; only asked of a snapshot of all rows."""
 
-    def read(self, table: str, ids_n: Int64s) -> RowsRead:
-        """Rows uint8 [n, at least the table's row_bytes], packed versions [n], held [n]. Raises SnapshotLost."""
+    def read(self, ids: Mapping[str, Int64s]) -> RowsRead:
+        """The rows of some ids of some tables, n in all: those of the first table, then those of the second, and so on.
+
+        Rows uint8 [n, at least the longest row_bytes of these tables], packed versions [n], held [n]. Raises SnapshotLost.
+        """
 
     def close(self) -> None:
         """Let the rows go. May be called twice."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
@@ -161,7 +161,7 @@ class RowStreamer:
                 position = CutPosition(self._identity.generation, self._last_number)
                 builder = CutBuilder(position, self.committed, self.committed_step, self._clock(), snapshot=False)
                 commit = replace(builder.commit(np.empty((0, 2), dtype=np.int64)), end=True)
-                self._send(commit, sync=True)
+                self._send((commit,), sync=True)
                 self.committed = position
         self.counters.add(cuts=1)
         return commit
@@ -233,15 +233,19 @@ class RowStreamer:
     ) -> CommitFrame:
         if rows.step != builder.step:
             raise StreamError(f"the source froze step {rows.step} at the fence of step {builder.step}; this is its bug")
+        last: tuple[Frame, ...] = ()
         for frame in builder.frames(rows, ids, self._tables, dense, self._sizes):
-            self._send(frame, sync=False)
-        rows.close()  # all were read: training need not keep old rows while the disk syncs
+            self._send(last, sync=False)
+            last = (frame,)
+        rows.close()
         commit = builder.commit(ended_k2)
-        self._send(commit, sync=True)
+        self._send((*last, commit), sync=True)
         self.counters.add(rows_streamed=builder.num_rows, tombstones=builder.num_tombstones)
         return commit
 
-    def _send(self, frame: Frame, *, sync: bool) -> None:
-        data = encode_frame(frame, self.options.zstd_level)
-        self._transport.publish((data,), sync=sync)
-        self.counters.add(frames=1, bytes_streamed=len(data))
+    def _send(self, frames: Sequence[Frame], *, sync: bool) -> None:
+        """Publish frames together; none: nothing is done."""
+        if frames:
+            data = [encode_frame(frame, self.options.zstd_level) for frame in frames]
+            self._transport.publish(data, sync=sync)
+            self.counters.add(frames=len(data), bytes_streamed=sum(map(len, data)))

@@ -1,7 +1,7 @@
 """Frames and the transports that carry them; see README.md."""
 
 from pipeline.wire.dense import DenseAssembler, dense_digest, split_dense
-from pipeline.wire.digest import frame_digest
+from pipeline.wire.digest import part_digest
 from pipeline.wire.encoding import decode_frame, encode_frame
 from pipeline.wire.errors import (
     FrameError,
@@ -26,9 +26,10 @@ from pipeline.wire.frames import (
     HeaderFrame,
     RowsFrame,
     StreamedTable,
+    TableRows,
 )
 from pipeline.wire.transport import Position, Subscription, Transport
-from pipeline.wire.weights import frame_weights
+from pipeline.wire.weights import part_weights
 
 __all__ = [
     "DEFAULT_LIMITS",
@@ -52,6 +53,7 @@ __all__ = [
     "StreamTrimmed",
     "StreamedTable",
     "Subscription",
+    "TableRows",
     "Transport",
     "TransportClosed",
     "TransportError",
@@ -59,8 +61,8 @@ __all__ = [
     "decode_frame",
     "dense_digest",
     "encode_frame",
-    "frame_digest",
-    "frame_weights",
     "holds_stream",
+    "part_digest",
+    "part_weights",
     "split_dense",
 ]

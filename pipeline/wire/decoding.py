@@ -21,6 +21,7 @@ from pipeline.wire.frames import (
     HeaderFrame,
     RowsFrame,
     StreamedTable,
+    TableRows,
 )
 
 MAX_WIDTH = 1 << 20
@@ -96,29 +97,39 @@ def _piece_of_cut(fields: Fields) -> dict[str, Any]:
 
 def decode_rows(fields: Fields, limits: FrameLimits) -> RowsFrame:
     common = _piece_of_cut(fields)
+    parts = tuple(
+        _decode_part(Fields(value, f"kind 'rows', part {number}"), limits)
+        for number, value in enumerate(fields.array("parts", limits.parts))
+    )
+    if sum(len(part.ids_n) + len(part.tombstones_m) for part in parts) > limits.rows:
+        raise FrameError(f"more than {limits.rows} ids in all", "kind 'rows', field 'parts'")
+    return RowsFrame(**common, parts=parts)
+
+
+def _decode_part(fields: Fields, limits: FrameLimits) -> TableRows:
     table = fields.name("table")
     ids_n = fields.int64s("ids", limits.rows)
     count = len(ids_n)
     rows_nb = fields.rows("rows", count)
     versions_n = fields.int64s("versions", limits.rows)
     if len(versions_n) != count:
-        raise FrameError(f"{len(versions_n)} versions for {count} ids", "kind 'rows', field 'versions'")
+        raise FrameError(f"{len(versions_n)} versions for {count} ids", f"{fields.where}, field 'versions'")
     if count and int(versions_n.min()) <= 0:
-        raise FrameError("a version is not above 0: such rows are never sent", "kind 'rows', field 'versions'")
+        raise FrameError("a version is not above 0: such rows are never sent", f"{fields.where}, field 'versions'")
     columns = {
-        name: split_rows(data, count, f"kind 'rows', column {name[:128]!r}")
+        name: split_rows(data, count, f"{fields.where}, column {name[:128]!r}")
         for name, data in fields.mapping("columns", limits.columns).items()
     }
-    tombstones_m = fields.int64s("dead", limits.rows, optional=True)
-    return RowsFrame(
-        **common,
+    part = TableRows(
         table=table,
         ids_n=ids_n,
         rows_nb=rows_nb,
         versions_n=versions_n,
-        tombstones_m=tombstones_m,
+        tombstones_m=fields.int64s("dead", limits.rows, optional=True),
         columns=columns,
     )
+    fields.end()
+    return part
 
 
 def decode_dense(fields: Fields, limits: FrameLimits) -> DenseFrame:

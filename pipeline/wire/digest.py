@@ -13,21 +13,26 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.rows.digest import rows_digest
-from pipeline.wire.frames import RowsFrame
+from pipeline.wire.frames import TableRows
 
 MASK = (1 << 64) - 1
 
 
-def frame_digest(frame: RowsFrame, weights_nd: npt.NDArray[np.float32]) -> int:
-    """The share of one frame in its cut's digest. ``weights_nd`` are its rows, decoded; C-contiguous."""
-    total = rows_digest(frame.table, frame.ids_n, _bytes_2d(weights_nd), frame.versions_n)
-    for name, values in frame.columns.items():
-        total += rows_digest(f"{frame.table}/{name}", frame.ids_n, _bytes_2d(values), frame.versions_n)
-    count = len(frame.tombstones_m)
+def part_digest(part: TableRows, weights_nd: npt.NDArray[np.float32]) -> int:
+    """The share of one part of a frame in its cut's digest. ``weights_nd`` are its rows, decoded; C-contiguous."""
+    return (rows_digest(part.table, part.ids_n, _bytes_2d(weights_nd), part.versions_n) + extra_digest(part)) & MASK
+
+
+def extra_digest(part: TableRows) -> int:
+    """The share of what a part has besides weights: further columns, and tombstones."""
+    total = 0
+    for name, values in part.columns.items():
+        total += rows_digest(f"{part.table}/{name}", part.ids_n, _bytes_2d(values), part.versions_n)
+    count = len(part.tombstones_m)
     if count:
         nothing, never = np.empty((count, 0), dtype=np.uint8), np.zeros(count, dtype=np.int64)
-        total += rows_digest(frame.table, frame.tombstones_m, nothing, never)
-    return total & MASK
+        total += rows_digest(part.table, part.tombstones_m, nothing, never)
+    return total
 
 
 def _bytes_2d(values_nd: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:

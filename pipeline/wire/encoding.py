@@ -22,6 +22,7 @@ from pipeline.wire.frames import (
     HeaderFrame,
     RowsFrame,
     StreamedTable,
+    TableRows,
 )
 
 
@@ -38,7 +39,7 @@ def decode_frame(data: bytes | memoryview, limits: FrameLimits = DEFAULT_LIMITS)
             content,
             max_str_len=4096,
             max_bin_len=limits.content_bytes,
-            max_array_len=max(limits.tables, limits.pieces, 64),
+            max_array_len=max(limits.tables, limits.pieces, limits.parts, 64),
             max_map_len=max(limits.columns, 64),
             max_ext_len=0,
             object_pairs_hook=_refuse_twice,
@@ -109,18 +110,22 @@ def _piece_of_cut(kind: str, frame: RowsFrame | DenseFrame) -> dict[str, Any]:
 
 
 def _encode_rows(frame: RowsFrame) -> dict[str, Any]:
-    if not len(frame.ids_n) == len(frame.versions_n) == len(frame.rows_nb):
-        raise ValueError(f"{len(frame.ids_n)} ids, {len(frame.versions_n)} versions and {len(frame.rows_nb)} rows")
-    fields = _piece_of_cut("rows", frame) | {
-        "table": frame.table,
-        "ids": _bytes_of(frame.ids_n, "<i8"),
-        "rows": _bytes_of(frame.rows_nb, "u1"),
-        "versions": _bytes_of(frame.versions_n, "<i8"),
+    return _piece_of_cut("rows", frame) | {"parts": [_encode_part(part) for part in frame.parts]}
+
+
+def _encode_part(part: TableRows) -> dict[str, Any]:
+    if not len(part.ids_n) == len(part.versions_n) == len(part.rows_nb):
+        raise ValueError(f"{len(part.ids_n)} ids, {len(part.versions_n)} versions and {len(part.rows_nb)} rows")
+    fields: dict[str, Any] = {
+        "table": part.table,
+        "ids": _bytes_of(part.ids_n, "<i8"),
+        "rows": _bytes_of(part.rows_nb, "u1"),
+        "versions": _bytes_of(part.versions_n, "<i8"),
     }
-    if len(frame.tombstones_m):
-        fields["dead"] = _bytes_of(frame.tombstones_m, "<i8")
-    if frame.columns:
-        fields["columns"] = {name: _bytes_of(values, "u1") for name, values in frame.columns.items()}
+    if len(part.tombstones_m):
+        fields["dead"] = _bytes_of(part.tombstones_m, "<i8")
+    if part.columns:
+        fields["columns"] = {name: _bytes_of(values, "u1") for name, values in part.columns.items()}
     return fields
 
 

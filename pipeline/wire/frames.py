@@ -1,7 +1,7 @@
 """The four kinds of frame, as values. ``FORMAT.md`` beside this file describes their bytes; ``encoding`` makes and
 reads them.
 
-Legend: n rows of a frame; b bytes of one encoded row; m tombstones; k ended steps.
+Legend: n rows of a part; b bytes of one encoded row; m tombstones; k ended steps.
 
 Rules.
 
@@ -80,19 +80,12 @@ class HeaderFrame:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class RowsFrame:
-    """Some rows of one table, as they stood at the end of ``step``. Ids are distinct within a cut and table.
+class TableRows:
+    """Some rows of one table, as they stood at the end of the frame's step. Ids are distinct within a cut and table.
 
     Decoded arrays are read-only views of the frame's memory.
     """
 
-    generation: int
-    cut: int
-    number: int
-    step: int
-    clock_ns: int
-    """Wall clock of the fence at which the cut was taken."""
-    snapshot: bool
     table: str
     ids_n: Int64s
     rows_nb: RowBytes
@@ -103,6 +96,20 @@ class RowsFrame:
     """Ids whose rows the trainer no longer holds."""
     columns: Mapping[str, RowBytes] = field(default_factory=dict)
     """Other columns of the layout that ride along (states, meta): name to uint8 [n, bytes of the column]."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RowsFrame:
+    """Some rows of a cut. A table may come in several parts and frames: small tables share a frame, large ones take many."""
+
+    generation: int
+    cut: int
+    number: int
+    step: int
+    clock_ns: int
+    """Wall clock of the fence at which the cut was taken."""
+    snapshot: bool
+    parts: tuple[TableRows, ...]
 
     @property
     def position(self) -> CutPosition:
@@ -186,6 +193,8 @@ class FrameLimits:
     """Of a frame after decompression."""
     rows: int = 1 << 20
     tables: int = 1024
+    parts: int = 1024
+    """Parts of one rows frame."""
     columns: int = 64
     pieces: int = 1024
     """Dense pieces of one frame."""

@@ -28,6 +28,7 @@ class Writer:
 
     def __init__(self, path: Path, segment_bytes: int = 64 << 20) -> None:
         self.trainer = DictTrainer(DIMS, seed=3)
+        self.trainer.share = 0.5
         self.transport = FileTransport(str(path), options=FileTransportOptions(segment_bytes=segment_bytes))
         self.transport.claim()
         self.transport.begin(self.trainer.header())

@@ -23,6 +23,7 @@ class StreamMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.trainer = DictTrainer({"a": 3, "b": 1})
+        self.trainer.share = 0.5
         self.transport = MemoryTransport(batch=2)
         self.transport.begin(self.trainer.header())
         self.near = Replica(self.transport)  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ from pipeline.rows.spec import Initializer, TableSpec
 from pipeline.rows.version import pack_version
 from pipeline.wire import encode_frame
 from pipeline.wire.dense import dense_digest, split_dense
-from pipeline.wire.digest import MASK, frame_digest
+from pipeline.wire.digest import MASK, part_digest
 from pipeline.wire.errors import StreamTrimmed, TransportClosed
 from pipeline.wire.frames import (
     START,
@@ -30,6 +30,7 @@ from pipeline.wire.frames import (
     HeaderFrame,
     RowsFrame,
     StreamedTable,
+    TableRows,
 )
 from pipeline.wire.transport import Position
 
@@ -123,6 +124,8 @@ class DictTrainer:
         self.dense: dict[str, npt.NDArray[Any]] | None = None
         self.step = self.number = 0
         self.previous = START
+        self.share = 0.0
+        """How often the next part goes into the same frame."""
         self.changed: dict[str, set[int]] = {name: set() for name in dims}
         self.ended: list[tuple[int, int]] = []
         self.states: dict[CutPosition, Model] = {START: copy.deepcopy(self.model)}
@@ -188,13 +191,19 @@ class DictTrainer:
         }
         frames: list[bytes] = []
         rows = dead = digest = 0
+        parts: list[TableRows] = []
         for name, ids in changed.items():
             some = sorted(ids)
             for start in range(0, len(some), chunk):
-                frame, weights = self._rows_frame(name, some[start : start + chunk], {**common, "number": len(frames)})
-                frames.append(encode_frame(frame))
-                rows, dead = rows + len(frame.ids_n), dead + len(frame.tombstones_m)
-                digest = (digest + frame_digest(frame, weights)) & MASK
+                part, weights = self._part(name, some[start : start + chunk])
+                rows, dead = rows + len(part.ids_n), dead + len(part.tombstones_m)
+                digest = (digest + part_digest(part, weights)) & MASK
+                parts.append(part)
+                if self.rng.random() >= self.share:
+                    frames.append(encode_frame(RowsFrame(**common, number=len(frames), parts=tuple(parts))))
+                    parts = []
+        if parts:
+            frames.append(encode_frame(RowsFrame(**common, number=len(frames), parts=tuple(parts))))
         if self.dense is not None:
             for pieces in split_dense(self.dense, 64):
                 frames.append(encode_frame(DenseFrame(**common, number=len(frames), pieces=pieces)))
@@ -214,21 +223,18 @@ class DictTrainer:
         )
         return [*frames, encode_frame(self.last_commit)]
 
-    def _rows_frame(
-        self, name: str, ids: Sequence[int], common: dict[str, Any]
-    ) -> tuple[RowsFrame, npt.NDArray[np.float32]]:
+    def _part(self, name: str, ids: Sequence[int]) -> tuple[TableRows, npt.NDArray[np.float32]]:
         rows, dim = self.model[name], self.specs[name].dim
         held = [row_id for row_id in ids if row_id in rows]
         weights = np.frombuffer(b"".join(rows[i][0] for i in held), np.float32).reshape(len(held), dim)
-        frame = RowsFrame(
-            **common,
+        part = TableRows(
             table=name,
             ids_n=np.array(held, dtype=np.int64),
             rows_nb=find_codec(self.codec).encode(weights),
             versions_n=np.array([rows[i][1] for i in held], dtype=np.int64),
             tombstones_m=np.array([i for i in ids if i not in rows], dtype=np.int64),
         )
-        return frame, weights
+        return part, weights
 
 
 def digest_of(model: Model) -> int:

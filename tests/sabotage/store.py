@@ -57,17 +57,19 @@ def look_at_the_shadow_first() -> Iterator[None]:
     """A reader asks the shadow before it copies, not after."""
     collect, overlay, copying = Snapshot._collect, Shadow.overlay, threading.local()
 
-    def early(self: Snapshot, number: int, ids_n: Int64s, rows_nb: RowBytes, versions_n: Int64s) -> None:
-        saved_rows, saved_versions = rows_nb.copy(), np.full(ids_n.shape[0], -1, dtype=np.int64)
-        self._check_kept(overlay(self._shadow, number, ids_n, saved_rows, saved_versions))
+    def early(self: Snapshot, tables_n: Int32s, ids_n: Int64s) -> tuple[RowBytes, Int64s]:
+        saved_rows = np.empty((ids_n.shape[0], self._residency.backend.row_bytes), dtype=np.uint8)
+        saved_versions = np.full(ids_n.shape[0], -1, dtype=np.int64)
+        self._check_kept(overlay(self._shadow, tables_n, ids_n, saved_rows, saved_versions))
         copying.now = True
-        collect(self, number, ids_n, rows_nb, versions_n)
+        rows_nb, versions_n = collect(self, tables_n, ids_n)
         copying.now = False
         hits = saved_versions >= 0
         rows_nb[hits], versions_n[hits] = saved_rows[hits], saved_versions[hits]
+        return rows_nb, versions_n
 
-    def not_now(self: Shadow, table: int, ids_n: Int64s, rows_nb: RowBytes, versions_n: Int64s) -> str | None:
-        return None if getattr(copying, "now", False) else overlay(self, table, ids_n, rows_nb, versions_n)
+    def not_now(self: Shadow, tables_n: Int32s, ids_n: Int64s, rows_nb: RowBytes, versions_n: Int64s) -> str | None:
+        return None if getattr(copying, "now", False) else overlay(self, tables_n, ids_n, rows_nb, versions_n)
 
     with patch.object(Snapshot, "_collect", early), patch.object(Shadow, "overlay", not_now):
         yield
@@ -176,10 +178,10 @@ def skip_the_residency_lock() -> Iterator[None]:
     """A snapshot copies out of L1 while rows come and go."""
     copy = Residency.copy_resident
 
-    def unlocked(self: Residency, table: int, ids_n: Int64s) -> Any:
+    def unlocked(self: Residency, tables_n: Int32s, ids_n: Int64s) -> Any:
         bare = object.__new__(Residency)
         bare.__dict__.update(self.__dict__, residency=_NoLock())
-        return copy(bare, table, ids_n)
+        return copy(bare, tables_n, ids_n)
 
     with patch.object(Residency, "copy_resident", unlocked):
         yield

@@ -10,14 +10,13 @@ from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
-import numpy as np
-
 from pipeline.stream import changed
 from pipeline.stream.changed import ChangedSet
 from pipeline.stream.cut import CutBuilder
 from pipeline.stream.streamer import RowStreamer
-from pipeline.wire import CommitFrame, HeaderFrame, RowsFrame, decode_frame, frame_digest
+from pipeline.wire import CommitFrame, HeaderFrame, RowsFrame, decode_frame
 from pipeline.wire import recovery as recovery_module
+from pipeline.wire.digest import extra_digest
 from pipeline.wire.frames import NO_IDS
 from pipeline.wire.segment_writer import SegmentWriter
 from pipeline.wire.segments import SegmentDirectory
@@ -36,17 +35,18 @@ def _forget_what_an_abandoned_cut_held() -> AbstractContextManager[Any]:
 @contextmanager
 def _commit_before_the_last_frame() -> Iterator[None]:
     """Each frame of rows is held back until the next one comes, the last one until after its commit."""
-    send, late = RowStreamer._send, []
+    send = RowStreamer._send
+    late: list[Any] = []
 
-    def send_late(self: RowStreamer, frame: Any, *, sync: bool) -> None:
-        if isinstance(frame, RowsFrame):
-            late.append(frame)
-            frame = late.pop(0) if len(late) > 1 else None
-        if frame is not None:
-            send(self, frame, sync=sync)
-        if isinstance(frame, CommitFrame):
-            while late:
-                send(self, late.pop(), sync=False)
+    def send_late(self: RowStreamer, frames: Any, *, sync: bool) -> None:
+        late.extend(frame for frame in frames if isinstance(frame, RowsFrame))
+        others = [frame for frame in frames if not isinstance(frame, RowsFrame)]
+        held = late[-1:]
+        send(self, [*late[:-1], *others], sync=sync)
+        late[:] = held
+        if any(isinstance(frame, CommitFrame) for frame in others):
+            send(self, held, sync=False)
+            late.clear()
 
     with patch.object(RowStreamer, "_send", send_late):
         yield
@@ -61,11 +61,11 @@ def _send_rows_of_a_newer_step() -> Iterator[None]:
             self._source, self.step, self.ids, self.close = source, frozen.step, frozen.ids, frozen.close
             self._frozen = frozen
 
-        def read(self, table: str, ids_n: Any) -> Any:
-            self._frozen.read(table, ids_n)
+        def read(self, ids: Any) -> Any:
+            self._frozen.read(ids)
             live = self._source.at_fence(lambda _step: self._source.freeze("all", changed_since=0))
             try:
-                return live.read(table, ids_n)
+                return live.read(ids)
             finally:
                 live.close()
 
@@ -95,23 +95,18 @@ def _leave_out_deleted_rows() -> AbstractContextManager[Any]:
 
     def without_tombstones(self: CutBuilder, *args: Any) -> Any:
         frame = rows_frame(self, *args)
-        self.num_tombstones -= len(frame.tombstones_m)
-        self.digest = (self.digest - _share(frame)) % (1 << 64)
-        return replace(frame, tombstones_m=NO_IDS)
+        for part in frame.parts:
+            self.num_tombstones -= len(part.tombstones_m)
+            self.digest = (self.digest - extra_digest(part)) % (1 << 64)
+        return replace(frame, parts=tuple(replace(part, tombstones_m=NO_IDS) for part in frame.parts))
 
     return patch.object(CutBuilder, "_rows_frame", without_tombstones)
 
 
-def _share(frame: RowsFrame) -> int:
-    """What the tombstones of a frame add to the digest."""
-    empty = np.empty((0, 1), dtype=np.float32)
-    nothing = replace(frame, ids_n=NO_IDS, rows_nb=np.empty((0, 4), dtype=np.uint8), versions_n=NO_IDS)
-    return frame_digest(nothing, empty)
-
-
 def _drop_an_id_when_coalescing() -> AbstractContextManager[Any]:
     distinct = changed.distinct_ids
-    return patch.object(changed, "distinct_ids", lambda pieces: distinct(pieces)[:-1])
+    shorter = lambda pieces: {table: ids_n[:-1] for table, ids_n in distinct(pieces).items()}  # noqa: E731
+    return patch.object(changed, "distinct_ids", shorter)
 
 
 def _forget_a_row_in_snapshot_cuts() -> AbstractContextManager[Any]:

@@ -15,10 +15,11 @@ from pipeline.wire import (
     DenseFrame,
     HeaderFrame,
     RowsFrame,
+    TableRows,
     decode_frame,
     dense_digest,
-    frame_digest,
-    frame_weights,
+    part_digest,
+    part_weights,
 )
 from tests.stream.memory_source import Tables
 
@@ -73,10 +74,11 @@ class DictReplica:
             if isinstance(piece, DenseFrame):
                 assembler.add(piece)
                 continue
-            digest += self._apply_rows(piece)
-            for row_id in (*piece.ids_n.tolist(), *piece.tombstones_m.tolist()):
-                assert (piece.table, row_id) not in seen, "a row comes twice in one cut"
-                seen.add((piece.table, row_id))
+            for part in piece.parts:
+                digest += self._apply_rows(part)
+                for row_id in (*part.ids_n.tolist(), *part.tombstones_m.tolist()):
+                    assert (part.table, row_id) not in seen, "a row comes twice in one cut"
+                    seen.add((part.table, row_id))
         assert digest % (1 << 64) == commit.digest
         assert len(seen) == commit.num_rows + commit.num_tombstones
         if commit.dense_digest is not None:
@@ -85,12 +87,12 @@ class DictReplica:
         self.ended += [(int(step), int(clock)) for step, clock in commit.ended_k2]
         self.position, self.step = commit.position, commit.step
 
-    def _apply_rows(self, frame: RowsFrame) -> int:
+    def _apply_rows(self, part: TableRows) -> int:
         assert self.header is not None
-        weights_nd = frame_weights(frame, self.header)
-        rows = self.tables[frame.table]
-        for row_id, weights, version in zip(frame.ids_n.tolist(), weights_nd, frame.versions_n.tolist(), strict=True):
+        weights_nd = part_weights(part, self.header)
+        rows = self.tables[part.table]
+        for row_id, weights, version in zip(part.ids_n.tolist(), weights_nd, part.versions_n.tolist(), strict=True):
             rows[row_id] = (np.ascontiguousarray(weights).tobytes(), version)
-        for row_id in frame.tombstones_m.tolist():
+        for row_id in part.tombstones_m.tolist():
             rows.pop(row_id, None)
-        return frame_digest(frame, weights_nd)
+        return part_digest(part, weights_nd)

@@ -53,7 +53,7 @@ class MemorySnapshot:
     def ids(self, table: str) -> Int64s:
         return np.array(sorted(self.state[table]), dtype=np.int64)
 
-    def read(self, table: str, ids_n: Int64s) -> Read:
+    def read(self, ids: Mapping[str, Int64s]) -> Read:
         assert not self.closed, "read after close"
         self.source.on_read()
         if self.source.lost_reads > 0 and self.source.reads_before_loss > 0:
@@ -61,9 +61,9 @@ class MemorySnapshot:
         elif self.source.lost_reads > 0:
             self.source.lost_reads -= 1
             raise SnapshotLost("no room for the rows of this snapshot")
-        found = [self.state[table].get(int(row_id)) for row_id in ids_n]
-        layout = self.source.layouts[table]
-        rows_nb = np.full((len(found), layout.row_bytes + 16), 0xAB, dtype=np.uint8)
+        found = [self.state[table].get(row_id) for table, ids_n in ids.items() for row_id in ids_n.tolist()]
+        longest = max(layout.row_bytes for layout in self.source.layouts.values())
+        rows_nb = np.full((len(found), longest + 16), 0xAB, dtype=np.uint8)
         for n, row in enumerate(found):
             if row is not None:
                 rows_nb[n, : len(row[0])] = np.frombuffer(row[0], dtype=np.uint8)

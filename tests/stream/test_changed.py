@@ -79,10 +79,12 @@ TestChangedSet.settings = settings(max_examples=60, stateful_step_count=30, dead
 
 
 def test_distinct_ids_are_each_named_once_and_rise() -> None:
-    found = distinct_ids([ids(3, -1), ids(), ids(3, (1 << 63) - 1, -(1 << 63)), ids(-1)])
-    assert found.tolist() == [-(1 << 63), -1, 3, (1 << 63) - 1]
-    assert distinct_ids([]).dtype == np.int64
-    assert distinct_ids([ids()]).tolist() == []
+    pieces = {"empty": [ids()], "t": [ids(3, -1), ids(), ids(3, (1 << 63) - 1, -(1 << 63)), ids(-1)], "u": [ids(3, 3)]}
+    found = distinct_ids(pieces)
+    named = {table: ids_n.tolist() for table, ids_n in found.items()}
+    assert named == {"t": [-(1 << 63), -1, 3, (1 << 63) - 1], "u": [3]}
+    assert all(ids_n.base is None for ids_n in found.values()), "nothing else is kept alive"
+    assert distinct_ids({}) == {}
 
 
 def test_adding_keeps_references_and_writes_nothing() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,17 @@ import pytest
 
 from pipeline.files import DiskFull
 from pipeline.stream import BacklogLeft, RowStreamer, StreamerOptions, StreamError, StreamIdentity
-from pipeline.wire import CommitFrame, CutPosition, DenseFrame, FileTransport, HeaderFrame, RowsFrame, decode_frame
+from pipeline.wire import (
+    CommitFrame,
+    CutPosition,
+    DenseFrame,
+    FileTransport,
+    Frame,
+    HeaderFrame,
+    RowsFrame,
+    TableRows,
+    decode_frame,
+)
 from tests.stream.dict_replica import DictReplica
 from tests.stream.list_transport import ListTransport
 from tests.stream.memory_source import MemorySource
@@ -39,6 +49,10 @@ class Bench:
         return new
 
 
+def parts_of(frames: Sequence[Frame]) -> list[TableRows]:
+    return [part for frame in frames if isinstance(frame, RowsFrame) for part in frame.parts]
+
+
 def test_a_stream_begins_with_a_header_that_describes_everything() -> None:
     bench = Bench("fp16")
     (header,) = bench.frames()
@@ -55,11 +69,11 @@ def test_a_cut_coalesces_its_steps_and_says_when_each_ended() -> None:
     bench.streamer.cut()
     rows = bench.frames()
     commit = rows.pop()
-    assert [frame.table for frame in rows] == ["users", "items"]
-    assert [frame.ids_n.tolist() for frame in rows] == [[1, 2], [7]]
+    assert [part.table for part in parts_of(rows)] == ["users", "items"]
+    assert [part.ids_n.tolist() for part in parts_of(rows)] == [[1, 2], [7]]
     assert isinstance(commit, CommitFrame)
     assert (commit.position, commit.previous, commit.step) == (CutPosition(3, 1), CutPosition(0, 0), 3)
-    assert (commit.num_frames, commit.num_rows, commit.kind) == (2, 3, "cut")
+    assert (commit.num_frames, commit.num_rows, commit.kind) == (1, 3, "cut"), "small tables share a frame"
     assert commit.ended_k2.tolist() == [[1, 101], [2, 102], [3, 103]]
     assert bench.streamer.counters.bytes_if_raw == 3 * 4 * (2 * 3 + 8)
 
@@ -70,7 +84,7 @@ def test_frames_hold_a_bounded_number_of_rows() -> None:
     bench.source.train({"items": range(25)})
     bench.streamer.cut()
     rows = [frame for frame in bench.frames() if isinstance(frame, RowsFrame)]
-    assert [len(frame.ids_n) for frame in rows] == [10, 10, 5]
+    assert [len(part.ids_n) for part in parts_of(rows)] == [10, 10, 5]
     assert [frame.number for frame in rows] == [0, 1, 2]
 
 
@@ -81,8 +95,9 @@ def test_frames_of_long_rows_stay_within_what_readers_accept(monkeypatch: pytest
     bench.source.train({"items": range(10), "users": range(10)})
     bench.streamer.cut()
     rows = [frame for frame in bench.frames() if isinstance(frame, RowsFrame)]
-    assert [len(frame.ids_n) for frame in rows if frame.table == "items"] == [4, 4, 2], "48 bytes each"
-    assert [len(frame.ids_n) for frame in rows if frame.table == "users"] == [7, 3], "28 bytes each"
+    sizes = [[(part.table, len(part.ids_n)) for part in frame.parts] for frame in rows]
+    # 28 bytes a user, 48 an item; three users take 3 / 7 of a frame, which leaves room for 2 of 4 items.
+    assert sizes == [[("users", 7)], [("users", 3), ("items", 2)], [("items", 4)], [("items", 4)]]
 
 
 def test_nothing_is_published_while_no_step_ended() -> None:
@@ -110,8 +125,9 @@ def test_a_row_that_the_source_holds_no_more_becomes_a_tombstone() -> None:
     bench.source.train({"items": [3]}, forget={"items": [1]})
     bench.frames()
     bench.streamer.cut()
-    rows, commit = bench.frames()
-    assert (rows.ids_n.tolist(), rows.tombstones_m.tolist()) == ([3], [1])
+    *rows, commit = bench.frames()
+    (part,) = parts_of(rows)
+    assert (part.ids_n.tolist(), part.tombstones_m.tolist()) == ([3], [1])
     assert (commit.num_rows, commit.num_tombstones) == (1, 1)
     assert bench.streamer.counters.tombstones == 1
 
@@ -134,7 +150,7 @@ def test_rows_of_an_abandoned_cut_go_into_the_next_and_its_number_is_not_used_ag
     bench = Bench(chunk_rows=2)
     bench.frames()
     bench.source.train({"items": range(5)})
-    bench.source.lost_reads = bench.source.reads_before_loss = 1
+    bench.source.lost_reads, bench.source.reads_before_loss = 1, 2
     assert bench.streamer.cut() is None
     assert [type(frame) for frame in bench.frames()] == [RowsFrame], "frames, but no commit"
     assert bench.streamer.counters.abandoned == 1

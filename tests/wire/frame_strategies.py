@@ -22,6 +22,7 @@ from pipeline.wire.frames import (
     HeaderFrame,
     RowsFrame,
     StreamedTable,
+    TableRows,
 )
 
 MAX_INT64 = (1 << 63) - 1
@@ -74,13 +75,25 @@ def headers(draw: st.DrawFn) -> HeaderFrame:
 
 
 @st.composite
-def rows_frames(draw: st.DrawFn) -> RowsFrame:
+def table_rows(draw: st.DrawFn) -> TableRows:
     ids = draw(st.lists(int64s, max_size=20, unique=True))
     seed, count = draw(seeds), len(ids)
     rng = np.random.default_rng(seed)
     versions = [pack_version(int(rng.integers(0, 9)), int(rng.integers(1, MAX_STEP))) for _ in ids]
     width = draw(st.integers(1, 70)) if count else 0
     columns = {name: _rows(seed, count, 3) for name in draw(st.lists(names, max_size=2, unique=True))} if count else {}
+    return TableRows(
+        table=draw(names),
+        ids_n=_array(ids),
+        rows_nb=_rows(seed, count, width),
+        versions_n=_array(versions),
+        tombstones_m=_array(draw(st.lists(int64s, max_size=5, unique=True))),
+        columns=columns,
+    )
+
+
+@st.composite
+def rows_frames(draw: st.DrawFn) -> RowsFrame:
     return RowsFrame(
         generation=draw(generations),
         cut=draw(clocks),
@@ -88,12 +101,7 @@ def rows_frames(draw: st.DrawFn) -> RowsFrame:
         step=draw(steps),
         clock_ns=draw(clocks),
         snapshot=draw(st.booleans()),
-        table=draw(names),
-        ids_n=_array(ids),
-        rows_nb=_rows(seed, count, width),
-        versions_n=_array(versions),
-        tombstones_m=_array(draw(st.lists(int64s, max_size=5, unique=True))),
-        columns=columns,
+        parts=tuple(draw(st.lists(table_rows(), max_size=3))),
     )
 
 
@@ -149,7 +157,7 @@ def plain(value: Any) -> Any:
         return (value.dtype.name, value.shape, value.tobytes())
     if isinstance(value, memoryview):
         return value.tobytes()
-    if isinstance(value, RowsFrame | DenseFrame | DensePiece | CommitFrame | HeaderFrame):
+    if isinstance(value, RowsFrame | TableRows | DenseFrame | DensePiece | CommitFrame | HeaderFrame):
         return (type(value), {field.name: plain(getattr(value, field.name)) for field in fields(value)})
     if isinstance(value, dict):
         return {name: plain(part) for name, part in value.items()}

@@ -15,26 +15,24 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.wire import FrameError, FrameLimits, RowsFrame, decode_frame, encode_frame
+from pipeline.wire import FrameError, FrameLimits, RowsFrame, TableRows, decode_frame, encode_frame
 from pipeline.wire.envelope import ENVELOPE_BYTES, seal, unseal
 from pipeline.wire.frames import DEFAULT_LIMITS, Frame
 from tests.wire.frame_strategies import frames, headers, rows_frames, same
 
 
-def rows_frame(count: int = 100, width: int = 32) -> RowsFrame:
+def part(count: int = 100, width: int = 32) -> TableRows:
     rng = np.random.default_rng(7)
-    return RowsFrame(
-        generation=1,
-        cut=2,
-        number=0,
-        step=5,
-        clock_ns=10,
-        snapshot=False,
+    return TableRows(
         table="items",
         ids_n=rng.integers(-(1 << 62), 1 << 62, count),
         rows_nb=rng.integers(0, 256, (count, width), dtype=np.uint8),
         versions_n=rng.integers(1, 1 << 40, count),
     )
+
+
+def rows_frame(*parts: TableRows) -> RowsFrame:
+    return RowsFrame(generation=1, cut=2, number=0, step=5, clock_ns=10, snapshot=False, parts=parts or (part(),))
 
 
 def content_of(frame: Frame) -> dict[str, Any]:
@@ -131,8 +129,15 @@ def test_an_unknown_field_is_refused_by_name() -> None:
 
 @pytest.mark.parametrize("name", ["", "a b", "../x", "x" * 129, "ä", "a\n"])
 def test_a_name_outside_the_pattern_is_refused(name: str) -> None:
-    with pytest.raises(FrameError, match="field 'table'"):
-        decode_frame(sealed(content_of(rows_frame()) | {"table": name}))
+    with pytest.raises(FrameError, match="part 0, field 'table'"):
+        decode_frame(sealed(with_part({"table": name})))
+
+
+def with_part(changed: dict[str, Any]) -> dict[str, Any]:
+    """The content of a rows frame, its one part changed; None takes a field away."""
+    content = content_of(rows_frame())
+    fields = content["parts"][0] | changed
+    return content | {"parts": [{name: value for name, value in fields.items() if value is not None}]}
 
 
 Change = Callable[[dict[str, Any]], dict[str, Any]]
@@ -141,8 +146,6 @@ WRONG: dict[str, Change] = {
     "versions for": lambda c: {"versions": c["versions"][:-8]},
     "do not make 100 rows": lambda c: {"rows": c["rows"][:-1]},
     "do not make 100 rows ": lambda _: {"rows": b""},
-    "expected int, found bool": lambda _: {"cut": True},
-    "-1 is not within": lambda _: {"step": -1},
     "the field is missing": lambda _: {"ids": None},
     "expected bytes, found str": lambda _: {"rows": "text"},
     "version is not above 0": lambda c: {"versions": bytes(len(c["versions"]))},
@@ -151,10 +154,24 @@ WRONG: dict[str, Change] = {
 
 @pytest.mark.parametrize("what", WRONG)
 def test_what_is_wrong_with_a_rows_frame_is_said(what: str) -> None:
-    content = content_of(rows_frame())
-    content |= WRONG[what](content)
+    fields = content_of(rows_frame())["parts"][0]
     with pytest.raises(FrameError, match=what.strip()):
-        decode_frame(sealed({name: value for name, value in content.items() if value is not None}))
+        decode_frame(sealed(with_part(WRONG[what](fields))))
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"cut": True}, "expected int, found bool"),
+        ({"step": -1}, "-1 is not within"),
+        ({"parts": {}}, "expected list, found dict"),
+        ({"parts": [7]}, "part 0.*expected a map, found int"),
+        ({"parts": [{}] * 1025}, "1025 exceeds"),
+    ],
+)
+def test_what_is_wrong_around_the_parts_is_said(changed: dict[str, Any], said: str) -> None:
+    with pytest.raises(FrameError, match=said):
+        decode_frame(sealed(content_of(rows_frame()) | changed))
 
 
 @given(headers())
@@ -205,8 +222,10 @@ def test_a_frame_that_claims_more_than_it_holds_takes_no_memory(name: str) -> No
 
 
 def test_limits_are_the_readers_own() -> None:
-    data = encode_frame(rows_frame(count=100))
-    with pytest.raises(FrameError, match="at most 99 int64"):
+    data = encode_frame(rows_frame(part(count=60), part(count=40)))
+    with pytest.raises(FrameError, match="at most 59 int64"):
+        decode_frame(data, FrameLimits(rows=59))
+    with pytest.raises(FrameError, match="more than 99 ids in all"):
         decode_frame(data, FrameLimits(rows=99))
     with pytest.raises(FrameError, match=r"expected 25 \.\. 50"):
         decode_frame(data, FrameLimits(frame_bytes=50))
@@ -220,16 +239,14 @@ def test_an_empty_input_is_refused() -> None:
 
 
 def test_rows_that_do_not_belong_together_are_not_encoded() -> None:
-    frame = rows_frame()
+    rows = part()
     with pytest.raises(ValueError, match="99 versions"):
-        encode_frame(RowsFrame(1, 1, 0, 1, 0, False, "t", frame.ids_n, frame.rows_nb, frame.versions_n[:99]))
+        encode_frame(rows_frame(TableRows("t", rows.ids_n, rows.rows_nb, rows.versions_n[:99])))
 
 
 def test_rows_of_any_memory_layout_are_encoded_alike() -> None:
-    frame = rows_frame()
+    rows = part()
     wide = np.zeros((100, 64), dtype=np.uint8)
-    wide[:, 16:48] = frame.rows_nb
-    strided = RowsFrame(
-        1, 2, 0, 5, 10, False, "items", np.repeat(frame.ids_n, 2)[::2], wide[:, 16:48], frame.versions_n[::-1][::-1]
-    )
-    assert encode_frame(strided) == encode_frame(frame)
+    wide[:, 16:48] = rows.rows_nb
+    strided = TableRows("items", np.repeat(rows.ids_n, 2)[::2], wide[:, 16:48], rows.versions_n[::-1][::-1])
+    assert encode_frame(rows_frame(strided)) == encode_frame(rows_frame(rows))

@@ -70,7 +70,8 @@ class ArraySource:
     def ids(self, table: str) -> Int64s:  # noqa: ARG002
         return np.flatnonzero(self.versions_n)
 
-    def read(self, table: str, ids_n: Int64s) -> Rows:  # noqa: ARG002
+    def read(self, ids: Mapping[str, Int64s]) -> Rows:
+        ids_n = ids[TABLE]
         return Rows(np.take(self.rows_nb, ids_n, axis=0), self.versions_n[ids_n], np.ones(len(ids_n), dtype=np.bool_))
 
     def close(self) -> None:
