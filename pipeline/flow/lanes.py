@@ -22,16 +22,18 @@ from typing import Any
 from pipeline.flow.errors import LaneError
 from pipeline.flow.mailbox import Job, Mailbox, withdraw
 from pipeline.flow.perturb import Perturb
+from pipeline.flow.priority import give_way
 
 
 @dataclass(frozen=True, slots=True)
 class LaneOptions:
     """``start`` is called once on each thread of the lane before its first call: to set Numba's or torch's thread
-    count, say.
+    count, say. ``nice``: how far the threads give way to others (``priority``).
     """
 
     threads: int = 1
     start: Callable[[], None] | None = None
+    nice: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,7 @@ class ThreadLane:
 
     def _start(self) -> BaseException | None:
         try:
+            give_way(self.options.nice)
             if self.options.start is not None:
                 self.options.start()
         except BaseException as error:

@@ -27,6 +27,12 @@ class RunSettings(Part):
     threads: int = Field(
         default_factory=lambda: min(os.cpu_count() or 1, 8), ge=1, description="threads of the compute lane; recorded"
     )
+    background_nice: int = Field(
+        19,
+        ge=0,
+        le=19,
+        description="how far lanes that no step waits for (stream, checkpoint, eval) leave the processor to others; 0: not at all",
+    )
     progress_s: float = Field(1.0, gt=0, description="seconds between two progress reports")
 
 

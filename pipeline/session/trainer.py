@@ -21,6 +21,8 @@ from pipeline.session.summary import summarize, write_summary
 if TYPE_CHECKING:
     from pipeline.session.follower import Follower
 
+BACKGROUND_LANES = ("stream", "stream_snapshot", "stream_compact", "checkpoint", "eval")
+
 
 class Trainer:
     """Runs a plan in a claimed directory. ``perturb`` is for tests: delays that must change nothing."""
@@ -55,20 +57,25 @@ class Trainer:
         return report, summary
 
     def _follower(self) -> Follower | None:
-        wanted = self.plan.settings.replica
+        wanted, run = self.plan.settings.replica, self.plan.settings.run
         options = next((stage.options for stage in self.plan.graph.stages if stage.name == "stream"), None)
         if options is None or not wanted.embedded:
             return None
         from pipeline.session.follower import Follower
 
-        follower = Follower(getattr(options, "path", None) or self.run.dir / "stream", wanted.pinned_bytes)
+        stream = getattr(options, "path", None) or self.run.dir / "stream"
+        follower = Follower(stream, wanted.pinned_bytes, run.background_nice)
         follower.start()
         return follower
 
     def _lanes(self) -> Lanes:
-        """OpenMP counts threads per calling thread, so the lane that computes is told how many it has."""
-        threads = self.plan.settings.run.threads
-        return Lanes({"compute": LaneOptions(start=partial(torch.set_num_threads, threads))})
+        """OpenMP counts threads per calling thread, so the lane that computes is told how many it has.
+
+        Lanes that no step waits for give way: one of two threads that share a product would wait for the core they take.
+        """
+        run = self.plan.settings.run
+        lanes = {name: LaneOptions(nice=run.background_nice) for name in BACKGROUND_LANES}
+        return Lanes({"compute": LaneOptions(start=partial(torch.set_num_threads, run.threads)), **lanes})
 
     async def _run(self, resources: Resources, lanes: Lanes, show: Callable[[], None]) -> RunReport:
         settings = self.plan.settings

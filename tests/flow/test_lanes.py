@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -66,6 +68,16 @@ async def test_start_runs_once_on_each_thread_before_its_first_call() -> None:
         together = threading.Barrier(2)
         await asyncio.gather(*(lanes.get("a").run(together.wait) for _ in range(2)))
     assert sorted(started) == ["lane-a-0", "lane-a-1"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps a nice value per thread")
+async def test_a_lane_gives_way_without_anyone_else_doing_so() -> None:
+    def nice() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    async with Lanes({"background": LaneOptions(nice=19)}) as lanes:
+        assert await lanes.get("background").run(nice) == 19
+        assert await lanes.get("other").run(nice) == nice() < 19
 
 
 async def test_a_start_that_fails_makes_every_call_say_so() -> None:
