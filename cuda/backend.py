@@ -10,6 +10,7 @@ a row that is written at that moment may come out torn, and the snapshot protoco
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -101,8 +102,6 @@ class Backend(Protocol):
 
 def forbid_event_loop(what: str) -> None:
     """Raise RuntimeError when called on a thread that runs an event loop: work on rows belongs on a lane."""
-    import asyncio
-
     running: Any = asyncio._get_running_loop()
     if running is not None:
         raise RuntimeError(f"{what} was called on the event loop's thread; run it on a lane")

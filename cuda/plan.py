@@ -7,7 +7,8 @@ All arrays are C-contiguous numpy arrays on the host, owned by the batch and not
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import cache
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -79,11 +80,10 @@ class SlotPlan:
     """[U] the slot of each distinct pair."""
 
 
-@dataclass(frozen=True, slots=True)
-class Matrix:
+class Matrix(NamedTuple):
     """A float32 matrix somewhere in memory, rows contiguous: what a backend reads and writes without knowing who owns it.
 
-    Whoever makes one keeps ``owner`` alive.
+    Whoever makes one keeps ``owner`` alive. Every step makes some, so they are as cheap as can be.
     """
 
     address: int
@@ -96,13 +96,13 @@ class Matrix:
     @staticmethod
     def of(array_bd: Any) -> Matrix:
         """Describe a 2-D float32 numpy array or CPU torch tensor with contiguous rows. Raises ValueError for anything else."""
-        if array_bd.ndim != 2 or str(array_bd.dtype).removeprefix("torch.") != "float32":
+        if array_bd.ndim != 2 or not _is_float32(array_bd.dtype):
             raise ValueError(f"need a 2-D float32 array, got {tuple(array_bd.shape)} of {array_bd.dtype}")
-        rows, dim = (int(size) for size in array_bd.shape)
+        rows, dim = array_bd.shape
         if hasattr(array_bd, "data_ptr"):
-            address, strides = int(array_bd.data_ptr()), [int(stride) for stride in array_bd.stride()]
+            address, strides = array_bd.data_ptr(), array_bd.stride()
         else:
-            address, strides = int(array_bd.ctypes.data), [int(stride) // 4 for stride in array_bd.strides]
+            address, strides = array_bd.ctypes.data, [stride // 4 for stride in array_bd.strides]
         if rows > 0 and dim > 1 and strides[1] != 1:
             raise ValueError(f"the rows of the matrix are not contiguous: strides {strides}")
         return Matrix(address, rows, dim, strides[0], array_bd)
@@ -111,3 +111,9 @@ class Matrix:
         """Columns ``start`` to ``start + dim`` of this matrix."""
         assert 0 <= start <= start + dim <= self.dim
         return Matrix(self.address + 4 * start, self.rows, dim, self.row_stride, self.owner)
+
+
+@cache
+def _is_float32(dtype: Any) -> bool:
+    """Of numpy or torch, neither of which has to be loaded for it."""
+    return str(dtype).removeprefix("torch.") == "float32"

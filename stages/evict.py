@@ -22,4 +22,4 @@ class Evict(Stage):
         if item.reservation is not None:
             self._store.release(item.reservation)
             self._store.clean_ahead()
-        return Stepped(item.step, item.num_samples, None)
+        return Stepped(item.step, item.num_samples, None, item.scores)

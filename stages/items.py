@@ -88,6 +88,14 @@ class LookedUp:
 
 
 @dataclass(frozen=True, slots=True)
+class Scores:
+    """What the model said of a batch before it was trained on it. Shapes [B]."""
+
+    logits_b: Float32s
+    labels_b: Float32s
+
+
+@dataclass(frozen=True, slots=True)
 class Trained:
     """A batch after backward: dL/d out of each feature, and the dense gradients in the model."""
 
@@ -95,6 +103,7 @@ class Trained:
     num_samples: int
     reservation: Reservation | None
     grads_f: Sequence[Matrix | None]
+    scores: Scores | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,3 +113,5 @@ class Stepped:
     step: int
     num_samples: int
     reservation: Reservation | None
+    scores: Scores | None = None
+    """None once they are counted, and for a batch without samples."""

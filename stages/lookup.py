@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
 from pydantic import Field
 
-from cuda.plan import NONE, FeatureSet, Matrix
+from cuda.plan import NONE, BatchIds, FeatureSet, Matrix
 from pipeline.flow import Stage, StageContext, StageOptions
 from pipeline.models.features import PooledFeatures, SequenceFeature, aligned_empty
-from pipeline.store import Reservation, Store
+from pipeline.store import Store
 from stages.items import LookedUp, SlotBatch, Stepped
 from stages.steps import StepSignal
 
@@ -21,20 +25,54 @@ class LookupOptions(StageOptions):
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Leaves:
+    """The leaves of one batch, and the same memory as a backend sees it."""
+
+    features: PooledFeatures
+    outs_f: Sequence[Matrix]
+
+
 class LeafBuffers:
     """Pooled outputs are as large in each step: a few buffers in turn save the page faults of fresh ones."""
 
-    def __init__(self, count: int) -> None:
-        self._buffers: list[object] = [None] * count
+    def __init__(self, features: FeatureSet, count: int) -> None:
+        self._set = features
+        pooled = [f for f, pooling in enumerate(features.poolings_f.tolist()) if pooling != NONE]
+        self._names = tuple(features.names[f] for f in pooled)
+        self._dims = tuple(int(features.dims_f[f]) for f in pooled)
+        self._buffers: list[torch.Tensor | None] = [None] * count
+        self._last: list[Leaves | None] = [None] * count
         self._next = 0
 
-    def take(self, rows: int, width: int):  # type: ignore[no-untyped-def]
-        """A float32 tensor [rows, width], 64-byte aligned, valid until ``count`` more were taken."""
-        buffer = self._buffers[self._next]
-        if buffer is None or buffer.shape[0] < rows or buffer.shape[1] != width:  # type: ignore[attr-defined]
-            buffer = self._buffers[self._next] = aligned_empty((rows, width))
-        self._next = (self._next + 1) % len(self._buffers)
-        return buffer[:rows].detach()  # type: ignore[index]
+    def take(self, batch: BatchIds) -> Leaves:
+        """Leaves, 64-byte aligned, valid until ``count`` more were taken. Where nothing but pooled features is asked for, a batch of
+        the size of the one that had the buffer before gets its very leaf.
+        """
+        number, self._next = self._next, (self._next + 1) % len(self._buffers)
+        last = self._last[number]
+        if last is None or last.features.pooled_bs.shape[0] != batch.num_samples or last.features.sequences:
+            last = self._last[number] = self._make(number, batch)
+        return last
+
+    def _make(self, number: int, batch: BatchIds) -> Leaves:
+        buffer = self._buffers[number]
+        if buffer is None or buffer.shape[0] < batch.num_samples:
+            buffer = self._buffers[number] = aligned_empty((batch.num_samples, sum(self._dims)))
+        pooled_bs = buffer[: batch.num_samples].detach().requires_grad_()
+        outs_f: list[Matrix] = []
+        sequences: dict[str, SequenceFeature] = {}
+        pooled, columns = Matrix.of(pooled_bs), 0
+        for f, name in enumerate(self._set.names):
+            dim, start = int(self._set.dims_f[f]), int(batch.feature_start_f[f])
+            if self._set.poolings_f[f] == NONE:
+                values_nd = aligned_empty((int(batch.feature_start_f[f + 1]) - start, dim)).requires_grad_()
+                outs_f.append(Matrix.of(values_nd))
+                sequences[name] = SequenceFeature(values_nd, batch.offsets_fb[f] - start)
+            else:
+                outs_f.append(pooled.columns(columns, dim))
+                columns += dim
+        return Leaves(PooledFeatures(self._names, self._dims, pooled_bs, sequences), outs_f)
 
 
 class Lookup(Stage):
@@ -48,12 +86,8 @@ class Lookup(Stage):
 
     async def open(self, context: StageContext) -> None:
         self._store: Store = context.resources["store"]
-        self._features: FeatureSet = context.resources["features"]
-        pooled = [f for f, pooling in enumerate(self._features.poolings_f) if pooling != NONE]
-        self._pooled_names = tuple(self._features.names[f] for f in pooled)
-        self._pooled_dims = tuple(int(self._features.dims_f[f]) for f in pooled)
         self._signal = StepSignal(self._store)
-        self._buffers = LeafBuffers(self.options.staleness + 2)
+        self._buffers = LeafBuffers(context.resources["features"], self.options.staleness + 2)
 
     async def ready(self, item: SlotBatch) -> None:
         """Behind the fence of the step before."""
@@ -67,24 +101,6 @@ class Lookup(Stage):
     def work(self, item: SlotBatch) -> LookedUp:
         if item.reservation is None:
             return LookedUp(item.step, item.raw, None, None)
-        return LookedUp(item.step, item.raw, item.reservation, self._gather(item.reservation, item.raw.num_samples))
-
-    def _gather(self, reservation: Reservation, num_samples: int) -> PooledFeatures:
-        batch, features = reservation.plan.batch, self._features
-        pooled_bs = self._buffers.take(num_samples, sum(self._pooled_dims))
-        sequences: dict[str, SequenceFeature] = {}
-        outs: list[Matrix] = []
-        pooled, columns = Matrix.of(pooled_bs), 0
-        for f, name in enumerate(features.names):
-            dim, start = int(features.dims_f[f]), int(batch.feature_start_f[f])
-            if features.poolings_f[f] == NONE:
-                values_nd = aligned_empty((int(batch.feature_start_f[f + 1]) - start, dim))
-                outs.append(Matrix.of(values_nd))
-                sequences[name] = SequenceFeature(values_nd, batch.offsets_fb[f] - start)
-            else:
-                outs.append(pooled.columns(columns, dim))
-                columns += dim
-        self._store.gather(reservation, outs)
-        for leaf in (pooled_bs, *(sequence.values_nd for sequence in sequences.values())):
-            leaf.requires_grad_()
-        return PooledFeatures(self._pooled_names, self._pooled_dims, pooled_bs, sequences)
+        leaves = self._buffers.take(item.reservation.plan.batch)
+        self._store.gather(item.reservation, leaves.outs_f)
+        return LookedUp(item.step, item.raw, item.reservation, leaves.features)

@@ -30,7 +30,7 @@ class Update(Stage):
         else:
             dense_step = partial(self._optimizer.step, item.step)
             self._store.update(item.reservation, item.grads_f, dense_step=dense_step)
-        return Stepped(item.step, item.num_samples, item.reservation)
+        return Stepped(item.step, item.num_samples, item.reservation, item.scores)
 
     async def mark(self, marker: Marker) -> None:
         """The checkpoint closes here, at the fence of the batch before the marker."""

@@ -6,8 +6,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from cuda.plan import SlotPlan
 
 FLOAT_BYTES = 4
@@ -48,5 +46,6 @@ class Totals:
         self.samples += plan.batch.num_samples
         self.rows_updated += plan.unique.count
         self.most_rows = max(self.most_rows, plan.unique.count)
-        counts_t = np.diff(plan.unique.table_start_t)
-        self.bytes_if_raw += int(counts_t @ np.asarray(self.dims, dtype=np.int64)) * FLOAT_BYTES
+        starts = plan.unique.table_start_t.tolist()
+        floats = sum(dim * (stop - start) for dim, start, stop in zip(self.dims, starts, starts[1:], strict=False))
+        self.bytes_if_raw += floats * FLOAT_BYTES

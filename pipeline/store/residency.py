@@ -136,6 +136,8 @@ class Residency:
         share.
         """
         reservation.check_held("gather")
+        if not self._unloaded:
+            return
         with self._slots:
             waiting = [step for step in self._unloaded if step <= reservation.step]
         if waiting:

@@ -39,6 +39,7 @@ RAGGED: dict[str, Any] = {
         "train": {},
         "update": {},
         "evict": {},
+        "score": {},
         "stream": {"every": "3 steps", "codec": "fp32", "dense": True},
     },
 }

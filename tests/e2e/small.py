@@ -30,6 +30,7 @@ CONFIG: dict[str, Any] = {
         "train": {},
         "update": {},
         "evict": {},
+        "score": {},
         "stream": {"every": "2 steps", "codec": "fp32", "dense": True},
     },
 }

@@ -58,8 +58,7 @@ def _rows(figures: dict[str, Any]) -> list[BenchRow]:
     """The share, and below it where it lies: ``ms`` are milliseconds of a step by sum name."""
     ms, wall_ms = figures["ms"], figures["wall_ms"]
     outside_ms = {stage: ms[f"{stage} work"] - ms[f"{stage} inside"] for stage in STAGES}
-    outside_ms["train"] -= ms["metrics"]
-    outside_ms |= {"metrics": ms["metrics"], "between visits": wall_ms - sum(ms[f"{stage} work"] for stage in STAGES)}
+    outside_ms["between visits"] = wall_ms - sum(ms[f"{stage} work"] for stage in STAGES)
     share = sum(outside_ms.values()) / wall_ms
     knobs = {"steps": figures["steps"], "stream": "off", "threads": figures["threads"]}
     total = BenchRow(
@@ -111,7 +110,7 @@ def measure(directory: Path, steps: int) -> dict[str, Any]:
 
 
 def watch_calls(watch: Stopwatch, resources: Resources) -> None:
-    """Time each stage's work on the compute lane, and inside it the kernels, torch, and the metrics."""
+    """Time each stage's work on the compute lane, and inside it the kernels and torch."""
     import torch
 
     from stages.lookup import Lookup
@@ -124,7 +123,6 @@ def watch_calls(watch: Stopwatch, resources: Resources) -> None:
     watch.wrap(resources.model, "forward", "train inside")
     watch.wrap(torch.nn.functional, "binary_cross_entropy_with_logits", "train inside")
     watch.wrap(torch.Tensor, "backward", "train inside")
-    watch.wrap(resources.metrics, "add", "metrics")
     watch.wrap(resources.by_name["backend"], "update", "update inside")
     watch.wrap(resources.optimizer, "step", "update inside")
 
