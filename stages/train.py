@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 
@@ -29,7 +30,8 @@ class Train(Stage):
     async def open(self, context: StageContext) -> None:
         self._model: torch.nn.Module = context.resources["model"]
         self._optimizer: DenseOptimizer = context.resources["dense_optimizer"]
-        self._features: FeatureSet = context.resources["features"]
+        features: FeatureSet = context.resources["features"]
+        self._places_f = list(_places(features))
 
     def work(self, item: LookedUp) -> Trained:
         if item.features is None:
@@ -53,14 +55,18 @@ class Train(Stage):
 
     def _matrices(self, grads: dict[str, torch.Tensor]) -> list[Matrix | None]:
         """One matrix per feature, in order: columns of the pooled leaf's gradient, or a sequence leaf's own."""
-        matrices: list[Matrix | None] = []
         pooled = Matrix.of(grads[""].contiguous()) if "" in grads else None
-        columns = 0
-        for f, name in enumerate(self._features.names):
-            if self._features.poolings_f[f] == NONE:
-                matrices.append(Matrix.of(grads[name].contiguous()) if name in grads else None)
-                continue
-            dim = int(self._features.dims_f[f])
-            matrices.append(None if pooled is None else pooled.columns(columns, dim))
-            columns += dim
-        return matrices
+        return [
+            (None if pooled is None else pooled.columns(start, dim))
+            if start is not None
+            else (Matrix.of(grads[name].contiguous()) if name in grads else None)
+            for name, start, dim in self._places_f
+        ]
+
+
+def _places(features: FeatureSet) -> Iterator[tuple[str, int | None, int]]:
+    """(name, first column in the pooled leaf, dim) of each feature; None for one with a leaf of its own."""
+    columns = 0
+    for name, pooling, dim in zip(features.names, features.poolings_f.tolist(), features.dims_f.tolist(), strict=True):
+        yield name, None if pooling == NONE else columns, dim
+        columns += 0 if pooling == NONE else dim

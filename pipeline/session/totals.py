@@ -6,6 +6,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from cuda.plan import SlotPlan
 
 FLOAT_BYTES = 4
@@ -19,13 +22,18 @@ class Totals:
     steps: int = 0
     samples: int = 0
     rows_updated: int = 0
-    bytes_if_raw: int = 0
-    """Bytes if the distinct rows of each step were sent as fp32."""
     most_rows: int = 0
     """Distinct rows of the largest step: the least L1 this run could have had."""
 
+    _rows_t: npt.NDArray[np.int64] | int = 0
+    """Distinct rows of each step, added up by table."""
     _first: tuple[float, int] | None = None
     _last: tuple[float, int] | None = None
+
+    @property
+    def bytes_if_raw(self) -> int:
+        """Bytes if the distinct rows of each step were sent as fp32."""
+        return int(np.sum(self._rows_t * np.asarray(self.dims, dtype=np.int64))) * FLOAT_BYTES
 
     @property
     def samples_per_s(self) -> float:
@@ -46,6 +54,5 @@ class Totals:
         self.samples += plan.batch.num_samples
         self.rows_updated += plan.unique.count
         self.most_rows = max(self.most_rows, plan.unique.count)
-        starts = plan.unique.table_start_t.tolist()
-        floats = sum(dim * (stop - start) for dim, start, stop in zip(self.dims, starts, starts[1:], strict=False))
-        self.bytes_if_raw += floats * FLOAT_BYTES
+        starts_t = plan.unique.table_start_t
+        self._rows_t = self._rows_t + (starts_t[1:] - starts_t[:-1])
