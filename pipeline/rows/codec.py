@@ -16,8 +16,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.rows.digest import TableRuns, tables_digest
 from pipeline.rows.errors import BadShape, UnknownCodec
-from pipeline.rows.half import decode_halves, encode_halves
+from pipeline.rows.half import decode_halves, encode_halves, encode_halves_hashed
 
 if sys.byteorder != "little":
     raise ImportError("rows are stored and sent as they lie in memory, which needs a little-endian machine")
@@ -34,6 +35,9 @@ class Codec(Protocol):
     def encode(self, weights_nd: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
         """float32 [n, dim], each row contiguous -> a new array uint8 [n, row_bytes(dim)]."""
 
+    def encode_hashed(self, weights_nd: npt.NDArray[np.float32], rows: TableRuns) -> tuple[npt.NDArray[np.uint8], int]:
+        """``encode``, and the digest (``digest.tables_digest``) of the weights that a reader will decode."""
+
     def decode(self, encoded_nb: npt.NDArray[np.uint8], dim: int) -> npt.NDArray[np.float32]:
         """uint8 [n, row_bytes(dim)] -> a new array float32 [n, dim]. Raises BadShape."""
 
@@ -49,6 +53,10 @@ class Fp32:
     def encode(self, weights_nd: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
         return _as_bytes(np.array(_weights(weights_nd), order="C"))
 
+    def encode_hashed(self, weights_nd: npt.NDArray[np.float32], rows: TableRuns) -> tuple[npt.NDArray[np.uint8], int]:
+        encoded_nb = self.encode(weights_nd)
+        return encoded_nb, tables_digest(rows, encoded_nb)
+
     def decode(self, encoded_nb: npt.NDArray[np.uint8], dim: int) -> npt.NDArray[np.float32]:
         return np.array(_encoded(encoded_nb, self, dim), order="C").view(np.float32).reshape(-1, dim)
 
@@ -63,6 +71,10 @@ class Fp16:
 
     def encode(self, weights_nd: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
         return _as_bytes(encode_halves(_weights(weights_nd)))
+
+    def encode_hashed(self, weights_nd: npt.NDArray[np.float32], rows: TableRuns) -> tuple[npt.NDArray[np.uint8], int]:
+        halves_nd, digest = encode_halves_hashed(_weights(weights_nd), rows)
+        return _as_bytes(halves_nd), digest
 
     def decode(self, encoded_nb: npt.NDArray[np.uint8], dim: int) -> npt.NDArray[np.float32]:
         encoded_nb = _encoded(encoded_nb, self, dim)

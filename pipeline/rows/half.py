@@ -8,6 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from pipeline.rows.digest import TableRuns, row_key
+from pipeline.rows.xxh64 import xxh64
+
 SIGN = np.uint32(0x8000)
 MAGNITUDE = np.uint32(0x7FFFFFFF)
 FRACTION = np.uint32(0x7FFFFF)
@@ -50,16 +53,39 @@ def _encode(bits_w, dim, stride, halves_m):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
+def to_single(half):  # type: ignore[no-untyped-def]
+    """uint32 whose low 16 bits are a half -> uint32 bits of the float32."""
+    size = half & np.uint32(0x7FFF)
+    # A subnormal half is size * 2**-24: a small integer is exact in float32, and so is the product.
+    small = np.float32(np.int32(size)) * np.float32(2.0**-24)
+    bits = (size << SHIFT) + np.uint32(112 << 23)
+    bits = (size << SHIFT) | SINGLE_INFINITY if size >= HALF_INFINITY else bits
+    bits = np.float32(small).view(np.uint32) if size < np.uint32(0x400) else bits
+    return bits | ((half & SIGN) << np.uint32(16))
+
+
+@njit(nogil=True, cache=True)
 def _decode(halves_m, bits_m):  # type: ignore[no-untyped-def]
     for i in range(halves_m.shape[0]):
-        half = np.uint32(halves_m[i])
-        size = half & np.uint32(0x7FFF)
-        # A subnormal half is size * 2**-24: a small integer is exact in float32, and so is the product.
-        small = np.float32(np.int32(size)) * np.float32(2.0**-24)
-        bits = (size << SHIFT) + np.uint32(112 << 23)
-        bits = (size << SHIFT) | SINGLE_INFINITY if size >= HALF_INFINITY else bits
-        bits = np.float32(small).view(np.uint32) if size < np.uint32(0x400) else bits
-        bits_m[i] = bits | ((half & SIGN) << np.uint32(16))
+        bits_m[i] = to_single(np.uint32(halves_m[i]))
+
+
+@njit(nogil=True, cache=True)
+def _encode_hashed(bits_w, dim, stride, halves_m, keys_t, starts_t, ids_n, steps_mask, versions_n):  # type: ignore[no-untyped-def]
+    """``_encode``, and ``digest.sum_hashes`` of the rows as they decode, one row after the other while it is in the cache."""
+    total = np.uint64(0)
+    decoded_d = np.empty(dim, dtype=np.uint32)
+    payload = decoded_d.view(np.uint8)
+    for t in range(keys_t.shape[0]):
+        for n in range(starts_t[t], starts_t[t + 1]):
+            row_w, row_d = bits_w[n * stride : n * stride + dim], halves_m[n * dim : (n + 1) * dim]
+            for d in range(dim):
+                row_d[d] = np.uint16(to_half(row_w[d]))
+            for d in range(dim):
+                decoded_d[d] = to_single(np.uint32(row_d[d]))
+            key = row_key(keys_t[t], ids_n[n], versions_n[n] & steps_mask)
+            total += xxh64(payload, 0, 4 * dim, key)
+    return total
 
 
 def encode_halves(weights_nd: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
@@ -70,6 +96,16 @@ def encode_halves(weights_nd: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]
         words_w, stride = _words(weights_nd)
         _encode(words_w, dim, stride, halves_nd.reshape(-1))
     return halves_nd
+
+
+def encode_halves_hashed(weights_nd: npt.NDArray[np.float32], rows: TableRuns) -> tuple[npt.NDArray[np.uint16], int]:
+    """``encode_halves`` of the rows that ``rows`` names, and the digest of what they decode to."""
+    count, dim = weights_nd.shape
+    halves_nd = np.empty((count, dim), dtype=np.uint16)
+    if not halves_nd.size:
+        return halves_nd, 0
+    words_w, stride = _words(weights_nd)
+    return halves_nd, int(_encode_hashed(words_w, dim, stride, halves_nd.reshape(-1), *rows.for_kernels()))
 
 
 def _words(weights_nd: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.uint32], int]:

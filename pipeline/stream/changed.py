@@ -14,11 +14,12 @@ import threading
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.rows.sorting import sort_distinct
+from pipeline.rows.distinct import drop_repeats
 
 Int64s = npt.NDArray[np.int64]
 NO_IDS: Int64s = np.empty(0, dtype=np.int64)
@@ -36,8 +37,10 @@ def distinct_ids(pieces: Mapping[str, Sequence[Int64s]]) -> dict[str, Int64s]:
     """The ids of all arrays of a table, each once, rising; tables without ids are left out. Sorting releases the GIL."""
     starts_t = np.cumsum([0, *(sum(map(len, arrays)) for arrays in pieces.values())])
     merged_n = np.concatenate([NO_IDS, *(ids_n for arrays in pieces.values() for ids_n in arrays)])
-    counts = sort_distinct(merged_n, starts_t).tolist()
-    found = zip(pieces, starts_t.tolist(), counts, strict=False)
+    starts = starts_t.tolist()
+    for start, stop in pairwise(starts):
+        merged_n[start:stop].sort()  # numpy's sort uses the processor's vectors
+    found = zip(pieces, starts, drop_repeats(merged_n, starts_t).tolist(), strict=False)
     # Copies: a view would keep what was merged away.
     return {table: merged_n[start : start + count].copy() for table, start, count in found if count}
 
@@ -97,7 +100,8 @@ class ChangedSet:
             self._pieces, self._steps, self._clocks = {}, array("q"), array("q")
             self._cost = self._merged_cost = 0
             self._takes += 1
-        ended_k2 = np.stack([np.array(steps, dtype=np.int64), np.array(clocks, dtype=np.int64)], axis=1)
+        ended_k2 = np.empty((len(steps), 2), dtype=np.int64)
+        ended_k2[:, 0], ended_k2[:, 1] = steps, clocks
         return Changed(pieces, ended_k2)
 
     def put_back(self, changed: Changed) -> None:

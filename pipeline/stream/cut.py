@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.rows.codec import find_codec
-from pipeline.rows.digest import tables_digest
+from pipeline.rows.digest import TableRuns
 from pipeline.stream.errors import StreamError
-from pipeline.stream.source import Int64s, RowBytes, RowSnapshot, RowsRead
+from pipeline.stream.source import Int64s, RowSnapshot, RowsRead
 from pipeline.wire.dense import DenseArrays, dense_digest, split_dense
 from pipeline.wire.digest import MASK, extra_digest
 from pipeline.wire.frames import (
@@ -125,40 +125,24 @@ class CutBuilder:
             rows_nb, versions_n = rows_nb[read.held_n], versions_n[read.held_n]
         ids_n = np.concatenate(list(chunk.values()))
         if len(ids_n) and int(versions_n.min()) <= 0:
-            names = ", ".join(repr(name) for name in chunk)
-            raise StreamError(f"the source gave a changed row of {names} without a version; this is its bug")
+            tables_named = ", ".join(repr(name) for name in chunk)
+            raise StreamError(f"the source gave a changed row of {tables_named} without a version; this is its bug")
         parts: list[TableRows] = []
         starts = np.cumsum([0, *(len(part_ids) for part_ids in chunk.values())]).tolist()
         bounds = list(zip(chunk, pairwise(starts), strict=True))
-        # Neighbours whose rows are encoded alike go through codec and digest as one.
-        for (codec_name, dim), group in groupby(bounds, lambda b: (tables[b[0]].codec, tables[b[0]].spec.dim)):
+        # Neighbours whose rows are encoded alike go through their codec as one.
+        for (codec, dim), group in groupby(bounds, lambda b: (tables[b[0]].codec, tables[b[0]].spec.dim)):
             run = list(group)
             first, last = run[0][1][0], run[-1][1][1]
-            encoded_nb = self._encode(
-                codec_name, dim, run, ids_n[first:last], rows_nb[first:last], versions_n[first:last]
-            )
+            names, run_starts = [name for name, _ in run], [start - first for _, (start, _) in run] + [last - first]
+            runs = TableRuns(names, run_starts, ids_n[first:last], versions_n[first:last])
+            encoded_nb, digest = find_codec(codec).encode_hashed(rows_nb[first:last, : 4 * dim].view(np.float32), runs)
+            self.digest += digest
             for name, (start, stop) in run:
                 rows = encoded_nb[start - first : stop - first]
                 parts.append(TableRows(name, ids_n[start:stop], rows, versions_n[start:stop], dead[name]))
         self._count(parts)
         return RowsFrame(**self._common, number=self._number(), parts=tuple(parts))
-
-    def _encode(
-        self,
-        codec_name: str,
-        dim: int,
-        run: list[tuple[str, tuple[int, int]]],
-        ids_n: Int64s,
-        rows_nb: RowBytes,
-        versions_n: Int64s,
-    ) -> RowBytes:
-        """Encode the rows of neighbouring tables; what a replica will decode of them goes into the digest."""
-        codec = find_codec(codec_name)
-        encoded_nb = codec.encode(rows_nb[:, : 4 * dim].view(np.float32))
-        decoded_nb = codec.decode(encoded_nb, dim).view(np.uint8)
-        starts = [start - run[0][1][0] for _, (start, _) in run] + [len(ids_n)]
-        self.digest += tables_digest([name for name, _ in run], starts, ids_n, decoded_nb, versions_n)
-        return encoded_nb
 
     def _number(self) -> int:
         self.num_frames += 1

@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.rows.codec import CODECS, find_codec
+from pipeline.rows.digest import TableRuns, tables_digest
 from pipeline.rows.errors import BadShape, UnknownCodec
 from pipeline.rows.half import _encode
 
@@ -112,3 +115,19 @@ def test_wrong_shapes_and_names_are_refused() -> None:
         FP16.decode(np.zeros((2, 5), np.uint8), 3)
     with pytest.raises(UnknownCodec, match="no codec 'fp8'; the codecs are fp32, fp16"):
         find_codec("fp8")
+
+
+@pytest.mark.parametrize("name", CODECS)
+@given(seed=st.integers(0, 2**32 - 1), counts=st.lists(st.integers(0, 9), min_size=1, max_size=3))
+def test_encoding_with_a_digest_is_encoding_and_the_digest_of_what_is_decoded(
+    name: str, seed: int, counts: list[int]
+) -> None:
+    rng = np.random.default_rng(seed)
+    total, dim = sum(counts), 12
+    weights = rng.integers(0, 2**32, (total, dim + 4), dtype=np.uint32).view(np.float32)[:, :dim]  # any bits, NaN too
+    ids, versions = rng.integers(-(2**62), 2**62, total), rng.integers(1, 2**40, total)
+    rows = TableRuns([f"t{n}" for n in range(len(counts))], np.cumsum([0, *counts]), ids, versions)
+    codec = CODECS[name]
+    encoded, digest = codec.encode_hashed(weights, rows)
+    assert encoded.tobytes() == codec.encode(weights).tobytes()
+    assert digest == tables_digest(rows, codec.decode(encoded, dim).view(np.uint8))

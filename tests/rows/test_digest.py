@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.rows.digest import rows_digest
+from pipeline.rows.digest import TableRuns, rows_digest, tables_digest
 from pipeline.rows.errors import BadShape
 from pipeline.rows.version import MAX_STEP, pack_version
 from tests.rows import reference
@@ -63,5 +63,24 @@ def test_no_rows_digest_to_zero() -> None:
 
 
 def test_shapes_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(BadShape, match=r"ids \(2,\), versions \(1,\), payload \(2, 4\)"):
+    with pytest.raises(BadShape, match=r"1 tables that start at \[0, 2\], 2 ids, 1 versions"):
         rows_digest("t", [1, 2], np.zeros((2, 4), np.uint8), [1])
+    with pytest.raises(BadShape, match=r"payload \(3, 4\): need \[2, width\]"):
+        rows_digest("t", [1, 2], np.zeros((3, 4), np.uint8), [1, 1])
+    with pytest.raises(BadShape, match=r"2 tables that start at \[0, 1\], 1 ids"):
+        TableRuns(("t", "u"), [0, 1], [5], [1])
+
+
+@given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 6), min_size=1, max_size=4))
+def test_several_tables_digest_to_the_sum_of_each(seed: int, counts: list[int]) -> None:
+    rng = np.random.default_rng(seed)
+    total = sum(counts)
+    ids, versions = rng.integers(-(2**62), 2**62, total), rng.integers(1, 2**40, total)
+    rows = rng.integers(0, 256, (total, 12), dtype=np.uint8)
+    starts = np.cumsum([0, *counts])
+    names = [f"t{n}" for n in range(len(counts))]
+    each = [
+        rows_digest(name, ids[a:b], rows[a:b], versions[a:b])
+        for name, a, b in zip(names, starts[:-1], starts[1:], strict=True)
+    ]
+    assert tables_digest(TableRuns(names, starts, ids, versions), rows) == sum(each) % 2**64

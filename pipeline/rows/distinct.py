@@ -1,4 +1,4 @@
-"""Sorting ids, several tables in one call."""
+"""Distinct ids of several tables at once."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from numba import njit
 
 
 @njit(nogil=True, cache=True)
-def sort_distinct(ids_n, starts_t):  # type: ignore[no-untyped-def]
-    """Sort each run ``starts_t[t] .. starts_t[t + 1]`` of int64 ids in place and move its distinct ones to its front.
+def drop_repeats(ids_n, starts_t):  # type: ignore[no-untyped-def]
+    """Move the distinct ids of each run ``starts_t[t] .. starts_t[t + 1]`` of sorted int64 to its front.
 
     Returns int64 [t]: how many those are. What stands behind them in a run means nothing.
     """
     counts_t = np.zeros(starts_t.shape[0] - 1, dtype=np.int64)
     for t in range(counts_t.shape[0]):
         run = ids_n[starts_t[t] : starts_t[t + 1]]
-        run.sort()
         count = 0
         for n in range(run.shape[0]):
             if count == 0 or run[n] != run[count - 1]:
