@@ -38,8 +38,11 @@ class StepSignal:
         self._changed.clear()
         self._asked = True
 
-    async def wait(self) -> None:
-        await self._changed.wait()
+    async def wait(self, at_most_s: float | None = None) -> None:
+        if at_most_s is None:
+            await self._changed.wait()
+        else:
+            await wait_at_most(self._changed, at_most_s)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Return once ``condition`` holds; it is looked at again after each change."""

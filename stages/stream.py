@@ -29,7 +29,9 @@ WRITER = "trainer"
 
 
 class StreamOptions(StageOptions):
-    every: str = Field("25ms", description='when to cut: "10 steps", "25ms", "1s"')
+    every: str = Field(
+        "25ms", description='when to cut: "10 steps", "25ms", "1s"; a timed cut waits for the end of the running step'
+    )
     codec: str = Field("fp32", description="how weights travel: fp32 (bit for bit), fp16")
     dense: bool = Field(False, description="whether the dense weights ride in every cut")
     snapshot_every: str | None = Field(
@@ -121,17 +123,24 @@ class Stream(Stage):
 
     async def _repeat(self, policy: CutPolicy, signal: StepSignal, cut: Callable[[], Awaitable[None]]) -> None:
         last, step = time.monotonic(), self._store.fence.step
+        while await self._until_due(policy, signal, last, step):
+            last, step = time.monotonic(), self._store.fence.step
+            await cut()
+
+    async def _until_due(self, policy: CutPolicy, signal: StepSignal, last: float, step: int) -> bool:
+        """Wait until a cut is due, the last one having been made at time ``last`` behind ``step``; False when the run ends first."""
+        quiet_s, _ = policy.due_in_s(time.monotonic() - last)
+        if quiet_s:
+            await wait_at_most(self._ending, quiet_s)
+        seen = self._store.fence.step
         while not self._ending.is_set():
             signal.clear()
-            if policy.is_due(self._store.fence.step - step, time.monotonic() - last):
-                last, step = time.monotonic(), self._store.fence.step
-                await cut()
-                continue
-            due_in_s = policy.due_in_s(time.monotonic() - last)
-            if due_in_s:
-                await wait_at_most(self._ending, due_in_s)
-            else:
-                await signal.wait()
+            now, waited_s = self._store.fence.step, time.monotonic() - last
+            if policy.is_due(now - step, waited_s, now > seen):
+                return True
+            _, patience_s = policy.due_in_s(waited_s)
+            await signal.wait(patience_s if now > step else None)
+        return False
 
     async def _cut(self) -> None:
         await self._lane.run(self._streamer.cut)

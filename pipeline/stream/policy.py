@@ -13,7 +13,7 @@ _TIME = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s)")
 
 @dataclass(frozen=True, slots=True)
 class CutPolicy:
-    """Every so many steps, or every so many seconds in which a step ended. One of the two is None."""
+    """Every so many steps, or about every so many seconds in which a step ended. One of the two is None."""
 
     steps: int | None
     seconds: float | None
@@ -28,16 +28,22 @@ class CutPolicy:
                 return CutPolicy(None, float(match[1]) / (1000 if match[2] == "ms" else 1))
         raise PolicyError(text)
 
-    def is_due(self, steps_waiting: int, waited_s: float) -> bool:
-        """Whether to cut, ``steps_waiting`` steps and ``waited_s`` seconds after the cut before."""
+    def is_due(self, steps_waiting: int, waited_s: float, at_step_end: bool) -> bool:
+        """Whether to cut, ``steps_waiting`` steps and ``waited_s`` seconds after the cut before.
+
+        A timed cut is taken where a step has just ended (``at_step_end``): nothing is fresher there, and the next step ends
+        long after its rows were read. It waits as long again for that, no longer: a source may be idle.
+        """
         if self.steps is not None:
             return steps_waiting >= self.steps
         assert self.seconds is not None
-        return steps_waiting > 0 and waited_s >= self.seconds
+        return steps_waiting > 0 and waited_s >= (self.seconds if at_step_end else 2 * self.seconds)
 
-    def due_in_s(self, waited_s: float) -> float | None:
-        """Seconds until a timed cut is due; None where only steps count."""
-        return None if self.seconds is None else max(0.0, self.seconds - waited_s)
+    def due_in_s(self, waited_s: float) -> tuple[float, float | None]:
+        """(Seconds until a step's end makes a cut due, seconds until time alone does, None: never)."""
+        if self.seconds is None:
+            return 0.0, None
+        return max(0.0, self.seconds - waited_s), max(0.0, 2 * self.seconds - waited_s)
 
     def __str__(self) -> str:
         if self.steps is not None:

@@ -35,14 +35,18 @@ def test_what_cannot_be_written_is_refused_with_examples(text: str) -> None:
 
 def test_steps_are_counted_whatever_the_time() -> None:
     policy = CutPolicy.parse("3 steps")
-    assert [policy.is_due(steps, 100.0) for steps in range(5)] == [False, False, False, True, True]
-    assert policy.due_in_s(100.0) is None
+    for at_step_end in (False, True):
+        assert [policy.is_due(steps, 100.0, at_step_end) for steps in range(5)] == [False, False, False, True, True]
+    assert policy.due_in_s(100.0) == (0.0, None)
 
 
-def test_a_timed_cut_is_due_only_when_a_step_ended() -> None:
+def test_a_timed_cut_waits_for_a_steps_end_but_not_for_ever() -> None:
     policy = CutPolicy.parse("25ms")
-    assert not policy.is_due(0, 1.0)
-    assert not policy.is_due(1, 0.024)
-    assert policy.is_due(1, 0.025)
-    assert policy.due_in_s(0.005) == pytest.approx(0.020)
-    assert policy.due_in_s(1.0) == 0.0
+    assert not policy.is_due(0, 1.0, at_step_end=True), "no step ended since the cut before"
+    assert not policy.is_due(1, 0.024, at_step_end=True)
+    assert policy.is_due(1, 0.025, at_step_end=True)
+    assert not policy.is_due(1, 0.049, at_step_end=False)
+    assert policy.is_due(1, 0.050, at_step_end=False), "no further step came"
+    assert policy.due_in_s(0.005) == pytest.approx((0.020, 0.045))
+    assert policy.due_in_s(0.030) == pytest.approx((0.0, 0.020))
+    assert policy.due_in_s(1.0) == (0.0, 0.0)
