@@ -67,12 +67,13 @@ class HostBackend:
 
     def locate(self, tables_u: Int32s, ids_u: Int64s) -> Int32s:
         self._enter("locate")
-        (slots_u,) = self._recycler.arrays((np.int32, ids_u.shape[0]))
         assert tables_u.shape == ids_u.shape
         tables_u, ids_u = plain(tables_u, np.int32), plain(ids_u, np.int64)
         if ids_u.shape[0] <= self.few:
+            slots_u = np.empty(ids_u.shape[0], np.int32)
             slotmap.locate_few(self._entries_c2, tables_u, ids_u, slots_u)
         else:
+            (slots_u,) = self._recycler.arrays((np.int32, ids_u.shape[0]))
             slotmap.locate(self._entries_c2, tables_u, ids_u, slots_u, self._threads)
         return slots_u
 

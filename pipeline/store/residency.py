@@ -46,6 +46,7 @@ class Residency:
         self, specs: Sequence[TableSpec], backend: Backend, tier: Tier, l1_rows: int, policy: Policy, clean_ahead: float
     ) -> None:
         self.specs, self.backend, self.tier, self.l1_rows = specs, backend, tier, l1_rows
+        self.tables = {spec.name: number for number, spec in enumerate(specs)}
         self.machine = SlotMachine(l1_rows, policy, self._refresh_hints)
         self.counters = StoreCounters()
         self._policy = policy

@@ -29,6 +29,7 @@ ROW_OVERHEAD_BYTES: Final = 64
 """Id, table, version, place and index entry of a saved row. In memory; those of spilled rows count as spilled, so that
 a full memory does not stop them. That keeps memory bounded all the same: by both bounds together."""
 BLOCK_SHIFT: Final = 32
+NO_BASES: Final = np.empty(0, dtype=np.int64)
 
 
 class ShadowRoom:
@@ -109,7 +110,7 @@ class Shadow:
         self._indexed = 0
         self._tables: dict[int, _TableIndex] = {}
         """By table; made when the first of its rows is saved, for most snapshots are over before that."""
-        self._bases_c = np.zeros(16, dtype=np.int64)
+        self._bases_c = NO_BASES
         self.num_rows = self.spilled_rows = 0
         self.spill_error: OSError | None = None
 
@@ -160,6 +161,9 @@ class Shadow:
 
     def overlay(self, tables_n: Int32s, ids_n: Int64s, rows_nb: RowBytes, versions_n: Int64s) -> str | None:
         """Replace the rows and versions of saved pairs. Returns why it cannot, if the shadow was given up."""
+        with self._lock:  # also what orders the caller's copy behind whatever was saved before it
+            if not self._added:
+                return self._given_up
         with self._index_lock:
             why = self._catch_up()
             if why is not None:
@@ -212,7 +216,7 @@ class Shadow:
         rows = np.arange(saved.ids_m.shape[0], dtype=np.int64)
         places = -1 - first - rows if first >= 0 else (block << BLOCK_SHIFT) + rows
         if block >= self._bases_c.shape[0]:
-            self._bases_c = np.concatenate([self._bases_c, np.zeros_like(self._bases_c)])
+            self._bases_c = np.concatenate([self._bases_c, np.zeros(max(block, 16), dtype=np.int64)])
         self._bases_c[block] = saved.rows_mb.ctypes.data
         self._stride_bytes = int(saved.rows_mb.shape[1])
         bounds = np.flatnonzero(np.diff(saved.tables_m, prepend=-1, append=-1)).tolist()

@@ -62,7 +62,7 @@ class Snapshot:
         self.step = self.version & MAX_STEP
         self.blocking, self.reason = blocking, reason
         self.closed = False
-        self._tables = {spec.name: number for number, spec in enumerate(residency.specs)}
+        self._tables = residency.tables
         self._asked = ids
         self._members: dict[int, IdIndex] | None = None
         if ids != "all":

@@ -14,7 +14,7 @@ import threading
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -35,12 +35,11 @@ MAX_STEPS = 1 << 18
 
 def distinct_ids(pieces: Mapping[str, Sequence[Int64s]]) -> dict[str, Int64s]:
     """The ids of all arrays of a table, each once, rising; tables without ids are left out. Sorting releases the GIL."""
-    starts_t = np.cumsum([0, *(sum(map(len, arrays)) for arrays in pieces.values())])
+    starts = [0, *accumulate(sum(map(len, arrays)) for arrays in pieces.values())]
     merged_n = np.concatenate([NO_IDS, *(ids_n for arrays in pieces.values() for ids_n in arrays)])
-    starts = starts_t.tolist()
     for start, stop in pairwise(starts):
         merged_n[start:stop].sort()  # numpy's sort uses the processor's vectors
-    found = zip(pieces, starts, drop_repeats(merged_n, starts_t).tolist(), strict=False)
+    found = zip(pieces, starts, drop_repeats(merged_n, np.array(starts)).tolist(), strict=False)
     # Copies: a view would keep what was merged away.
     return {table: merged_n[start : start + count].copy() for table, start, count in found if count}
 

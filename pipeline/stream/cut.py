@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import groupby, pairwise
+from itertools import accumulate, groupby, pairwise
 from typing import Any
 
 import numpy as np
@@ -102,7 +102,7 @@ class CutBuilder:
 
         Closes ``rows`` as soon as the last one was read: training need not keep old rows while they are encoded.
         """
-        row_bytes = {name: find_codec(table.codec).row_bytes(table.spec.dim) for name, table in tables.items()}
+        row_bytes = {name: find_codec(tables[name].codec).row_bytes(tables[name].spec.dim) for name in ids}
         left = sum(len(ids_u) for ids_u in ids.values())
         for chunk in sizes.chunks(ids, row_bytes):
             read = rows.read(chunk)
@@ -128,7 +128,7 @@ class CutBuilder:
             tables_named = ", ".join(repr(name) for name in chunk)
             raise StreamError(f"the source gave a changed row of {tables_named} without a version; this is its bug")
         parts: list[TableRows] = []
-        starts = np.cumsum([0, *(len(part_ids) for part_ids in chunk.values())]).tolist()
+        starts = [0, *accumulate(map(len, chunk.values()))]
         bounds = list(zip(chunk, pairwise(starts), strict=True))
         # Neighbours whose rows are encoded alike go through their codec as one.
         for (codec, dim), group in groupby(bounds, lambda b: (tables[b[0]].codec, tables[b[0]].spec.dim)):
