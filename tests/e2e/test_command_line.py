@@ -38,7 +38,7 @@ def test_summary_has_its_figures(quick: Path) -> None:
     assert summary["bytes_if_raw"] == 4 * 32 * summary["rows_updated"]
     assert summary["l1"]["evictions"] > 0
     assert summary["rows_streamed"] > 0
-    assert {"prefetch->lookup", "update->evict", "evict->stream"} <= summary["channels"].keys()
+    assert {"prefetch->lookup", "update->evict", "score->stream"} <= summary["channels"].keys()
     for channel in summary["channels"].values():
         assert {"send_wait_s", "receive_wait_s", "depth_max"} <= channel.keys()
     figures = [
