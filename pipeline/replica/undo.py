@@ -11,11 +11,14 @@ Rules.
    Afterwards layers that no view tells apart are merged.
 5. Above ``limit_bytes`` the oldest layer goes, and the views that need it end.
 
+6. A layer takes rows as they come and finds them by id only when a view asks: mostly it is dropped before that.
+
 Everything here is called under the replica's write lock, but ``read_over``, which needs its read lock.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     from pipeline.replica.view import View
 
 ABSENT = -1
+INDEX_BYTES = 24
+"""What finding a row by id will take, once a view asks: counted from the start."""
 
 
 class Layer:
@@ -35,19 +40,34 @@ class Layer:
 
     def __init__(self, base: int) -> None:
         self.base = base
-        self.tables: dict[str, RowMap] = {}
         self.extra_bytes = 0
+        self._found: dict[str, RowMap] = {}
+        self._kept: list[tuple[str, Int64s, Float32s, Int64s]] = []
+        """What is not in ``_found`` yet, in the order in which it came."""
+        self._kept_bytes = 0
+        self._finding = threading.Lock()
+        """Views may ask for the first time at once."""
 
     @property
     def nbytes(self) -> int:
-        return self.extra_bytes + sum(rows.nbytes for rows in self.tables.values())
+        return self.extra_bytes + self._kept_bytes + sum(rows.nbytes for rows in self._found.values())
+
+    @property
+    def tables(self) -> dict[str, RowMap]:
+        """All rows, by table and id."""
+        with self._finding:
+            for table, ids_n, weights_nd, versions_n in self._kept:
+                rows = self._found.setdefault(table, RowMap(weights_nd.shape[1]))
+                fresh_n = rows.index.find(ids_n) < 0
+                if bool(fresh_n.any()):
+                    rows.put(ids_n[fresh_n], weights_nd[fresh_n], versions_n[fresh_n])
+            self._kept, self._kept_bytes = [], 0
+            return self._found
 
     def keep(self, table: str, ids_n: Int64s, weights_nd: Float32s, versions_n: Int64s) -> None:
-        """Keep rows that the layer does not hold yet: the first value is the one that stood at ``base``."""
-        rows = self.tables.setdefault(table, RowMap(weights_nd.shape[1]))
-        fresh_n = rows.index.find(ids_n) < 0
-        if bool(fresh_n.any()):
-            rows.put(ids_n[fresh_n], weights_nd[fresh_n], versions_n[fresh_n])
+        """Keep rows that the layer does not hold yet: the first value is the one that stood at ``base``. Keeps the arrays."""
+        self._kept.append((table, ids_n, weights_nd, versions_n))
+        self._kept_bytes += int(ids_n.nbytes + weights_nd.nbytes + versions_n.nbytes) + INDEX_BYTES * len(ids_n)
 
     def absorb(self, newer: Layer) -> None:
         """Take over what ``newer`` holds and this one does not."""
@@ -122,8 +142,9 @@ class UndoLog:
         for layer in reversed(self.layers):
             if layer.base < serial:
                 break
-            if table in layer.tables:
-                layer.tables[table].read_found(ids_n, out_nd, versions_n)
+            rows = layer.tables.get(table)
+            if rows is not None:
+                rows.read_found(ids_n, out_nd, versions_n)
 
     def _expire(self) -> None:
         while self.layers and self.nbytes > self.limit_bytes:
