@@ -37,18 +37,28 @@ def run_config(
     config: str, directory: Path, overrides: Sequence[str], *, replica: bool = False
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Train ``config``; with ``replica`` another process follows the stream. Returns (summary, the replica's figures)."""
-    command = [sys.executable, "-m", "pipeline"]
+    command = ["-m", "pipeline", "run", config, f"run.dir={directory}", "replica.embedded=false", *overrides]
+    _, figures = _run(command, directory, replica)
+    summary: dict[str, Any] = json.loads((directory / "summary.json").read_text())
+    return summary, figures
+
+
+def measure_windows(config: str, directory: Path, overrides: Sequence[str], *, replica: bool = False) -> dict[str, Any]:
+    """What ``stream_windows.measure`` returns; with ``replica`` another process follows the stream."""
+    out, _ = _run(["-m", "tools.bench.stream_windows", config, str(directory), *overrides], directory, replica)
+    windows: dict[str, Any] = json.loads(out.splitlines()[-1])
+    return windows
+
+
+def _run(command: Sequence[str], directory: Path, replica: bool) -> tuple[str, dict[str, Any]]:
+    """(what the process printed, the figures of the replica process beside it)."""
     follower = None
     if replica:
-        follow = [*command, "replica", str(directory / "stream"), "--follow", "--until-end", "--json"]
-        follower = subprocess.Popen(follow, stdout=subprocess.PIPE, cwd=ROOT, text=True)
+        follow = ["-m", "pipeline", "replica", str(directory / "stream"), "--follow", "--until-end", "--json"]
+        follower = subprocess.Popen([sys.executable, *follow], stdout=subprocess.PIPE, cwd=ROOT, text=True)
     try:
-        subprocess.run(
-            [*command, "run", config, f"run.dir={directory}", "replica.embedded=false", *overrides],
-            check=True,
-            timeout=TIMEOUT_S,
-            cwd=ROOT,
-            capture_output=True,
+        done = subprocess.run(
+            [sys.executable, *command], check=True, timeout=TIMEOUT_S, cwd=ROOT, capture_output=True, text=True
         )
         figures = {}
         if follower is not None:
@@ -58,5 +68,4 @@ def run_config(
         if follower is not None:
             follower.kill()
             follower.wait()
-    summary: dict[str, Any] = json.loads((directory / "summary.json").read_text())
-    return summary, figures
+    return done.stdout, figures

@@ -1,18 +1,21 @@
-"""What streaming costs and gives, on real logs: one setting for overhead and freshness, runs in turn."""
+"""What streaming costs and gives, on real logs: one setting for overhead and freshness.
+
+The overhead is taken in windows of one run, in turn with the stream and without it (``stream_windows``); freshness and bytes come from
+a run that streams throughout.
+"""
 
 from __future__ import annotations
 
 import statistics
 from typing import Any
 
-from tools.bench.jobs import data_root, have_data, run_config, scratch
+from tools.bench.jobs import data_root, have_data, measure_windows, run_config, scratch
 from tools.bench.report import BenchRow
 
 NAME = "streaming"
 HELP = "globo and brunch: samples/s with the stream on against off, freshness of every step, bytes on the wire"
 
 SETTING = ("stages.stream.every=25ms", "stages.stream.codec=fp16")
-OFF = ("stages.stream.enabled=false",)
 GOAL_SHARE, GOAL_P50_MS, GOAL_P99_MS = 0.97, 20.0, 100.0
 
 
@@ -20,49 +23,43 @@ def run(quick: bool) -> list[BenchRow]:
     rows = []
     for config in ("globo", "brunch"):
         if have_data(config):
-            rows += _measure(config, steps=300 if quick else 1000, rounds=2 if quick else 3)
+            rows += _measure(config, *((600, 300) if quick else (3000, 1000)))
         else:
             rows.append(BenchRow(NAME, config, f"absent: no {data_root() / config}; set ROWSTREAM_DATA"))
     return rows
 
 
-def _measure(config: str, steps: int, rounds: int) -> list[BenchRow]:
-    """Runs off, on, on with a replica process, in turn, ``rounds`` times; ratios are taken within a round."""
-    alone: list[float] = []
-    followed: list[float] = []
-    rates: list[float] = []
-    last: dict[str, Any] = {}
-    freshness: dict[str, list[float]] = {"p50": [], "p99": [], "max": []}
+def _measure(config: str, paired_steps: int, steps: int) -> list[BenchRow]:
     with scratch() as directory:
-        for number in range(rounds):
-            limit = f"run.steps={steps}"
-            off, _ = run_config(config, directory / f"off{number}", (limit, *OFF))
-            on, _ = run_config(config, directory / f"on{number}", (limit, *SETTING))
-            last, replica = run_config(config, directory / f"replica{number}", (limit, *SETTING), replica=True)
-            alone.append(on["samples_per_s"] / off["samples_per_s"])
-            followed.append(last["samples_per_s"] / off["samples_per_s"])
-            rates.append(off["samples_per_s"])
-            for key, values in freshness.items():
-                values.append(replica["freshness_ms"][key])
-    knobs = {"steps": steps, "rounds": rounds, "setting": " ".join(SETTING)}
+        limit = f"run.steps={paired_steps}"
+        alone = measure_windows(config, directory / "alone", (limit, *SETTING))
+        followed = measure_windows(config, directory / "followed", (limit, *SETTING), replica=True)
+        summary, replica = run_config(config, directory / "fresh", (f"run.steps={steps}", *SETTING), replica=True)
+    setting = " ".join(SETTING)
+    knobs = {"steps": steps, "setting": setting}
+    paired = {"steps": paired_steps, "windows": 2 * len(alone["on_ms"]), "setting": setting}
     return [
-        _share(f"{config}: samples/s, stream on, replica process off", alone, rates, knobs),
-        _share(f"{config}: samples/s, stream on, replica process on", followed, rates, knobs),
-        _fresh(config, freshness, knobs),
-        _bytes(config, last, knobs),
-        _cut(config, last, knobs),
+        _share(f"{config}: samples/s, stream on, replica process off", alone, paired),
+        _share(f"{config}: samples/s, stream on, replica process on", followed, paired),
+        _fresh(config, replica["freshness_ms"], knobs),
+        _bytes(config, summary, knobs),
+        _cut(config, summary, knobs),
     ]
 
 
-def _share(what: str, ratios: list[float], rates: list[float], knobs: dict[str, Any]) -> BenchRow:
-    share = statistics.median(ratios)
-    measured = f"{share:.3f} of off (median; {min(ratios):.3f} to {max(ratios):.3f})"
-    off = f"{statistics.median(rates):,.0f} samples/s"
-    return BenchRow(NAME, what, measured, "stream off", off, f">= {GOAL_SHARE}", share >= GOAL_SHARE, knobs)
+def _share(what: str, windows: dict[str, Any], knobs: dict[str, Any]) -> BenchRow:
+    """The median over pairs of neighbouring windows, and the range that holds the middle half of them."""
+    ratios = [off / on for off, on in zip(windows["off_ms"], windows["on_ms"], strict=True)]
+    low, share, high = statistics.quantiles(ratios, n=4)
+    rate = windows["batch"] / statistics.median(windows["off_ms"]) * 1e3
+    measured = f"{share:.3f} of off (median of pairs; middle half {low:.3f} to {high:.3f})"
+    return BenchRow(
+        NAME, what, measured, "stream off", f"{rate:,.0f} samples/s", f">= {GOAL_SHARE}", share >= GOAL_SHARE, knobs
+    )
 
 
-def _fresh(config: str, freshness: dict[str, list[float]], knobs: dict[str, Any]) -> BenchRow:
-    p50, p99, worst = (statistics.median(freshness[key]) for key in ("p50", "p99", "max"))
+def _fresh(config: str, freshness: dict[str, float], knobs: dict[str, Any]) -> BenchRow:
+    p50, p99, worst = (freshness[key] for key in ("p50", "p99", "max"))
     return BenchRow(
         NAME,
         f"{config}: freshness of every step, replica in another process",

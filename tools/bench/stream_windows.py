@@ -1,0 +1,77 @@
+"""One training run in which the stream is switched off and on in turn: what streaming costs, free of a machine's moods.
+
+Two whole runs on a shared machine differ by more than what is to be measured; two neighbouring windows of one run do not. In a window
+without the stream no step is told to it, so there is nothing to cut. The first steps of each window, in which the last cut of the one
+before may still be published, do not count.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+WINDOW_STEPS = 12
+SETTLE_STEPS = 2
+WARM_STEPS = 100
+
+
+class Windows:
+    """A step listener that switches the stream and takes the time."""
+
+    def __init__(self) -> None:
+        self.stream_on = True
+        self.ms: dict[bool, list[float]] = {True: [], False: []}
+        """Milliseconds of a step, window by window, by whether the stream was on."""
+        self._began = 0.0
+
+    def at_fence(self, step: int, _plan: Any) -> None:
+        place = (step - WARM_STEPS) % WINDOW_STEPS
+        if step < WARM_STEPS:
+            return
+        now = time.perf_counter()
+        if place == 0 and self._began:
+            self.ms[self.stream_on].append((now - self._began) / (WINDOW_STEPS - SETTLE_STEPS) * 1e3)
+        if place == 0:
+            self.stream_on = not self.stream_on
+        if place == SETTLE_STEPS:
+            self._began = now
+
+
+def measure(config: str, directory: Path, overrides: list[str]) -> dict[str, Any]:
+    """Train ``config``. Returns the windows' times, as many with the stream as without, in the order of the run."""
+    from pipeline.session import environment
+
+    environment.pin()
+    environment.keep_freed_memory()
+    from pipeline.config import load
+    from pipeline.session.plan import make_plan
+    from pipeline.session.rundir import claim
+    from pipeline.session.settings import Settings
+    from pipeline.session.trainer import Trainer
+    from stages.stream import Stream
+
+    windows, tell = Windows(), Stream._at_fence
+
+    def tell_or_not(self: Stream, step: int, plan: Any) -> None:
+        if windows.stream_on:
+            tell(self, step, plan)
+
+    Stream._at_fence = tell_or_not  # type: ignore[method-assign]
+    plan = make_plan(load([config], [f"run.dir={directory}", "replica.embedded=false", *overrides], Settings))
+    with claim(directory, seed=0, record={}, overwrite=False) as info:
+        trainer = Trainer(plan, info)
+        trainer.on_open.append(lambda resources: resources.store.on_step(windows.at_fence))
+        _, summary = trainer.train()
+    pairs = min(len(windows.ms[True]), len(windows.ms[False]))
+    return {
+        "on_ms": windows.ms[True][:pairs],
+        "off_ms": windows.ms[False][:pairs],
+        "batch": summary["samples"] / summary["steps"],
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(sys.argv[1], Path(sys.argv[2]), sys.argv[3:])))
