@@ -123,6 +123,7 @@ def watch_calls(watch: Stopwatch, resources: Resources) -> None:
     watch.wrap(resources.model, "forward", "train inside")
     watch.wrap(torch.nn.functional, "binary_cross_entropy_with_logits", "train inside")
     watch.wrap(torch.Tensor, "backward", "train inside")
+    watch.wrap(torch, "from_numpy", "train inside")
     watch.wrap(resources.optimizer, "zero_grad", "train inside")  # gives torch's gradients back, nothing else
     watch.wrap(resources.by_name["backend"], "update", "update inside")
     watch.wrap(resources.optimizer, "step", "update inside")
