@@ -10,8 +10,8 @@ Rules.
 4. While a cut is applied there is a layer for the state before it, pinned or not: a view may be opened in the middle.
    Afterwards layers that no view tells apart are merged.
 5. Above ``limit_bytes`` the oldest layer goes, and the views that need it end.
-
-6. A layer takes rows as they come and finds them by id only when a view asks: mostly it is dropped before that.
+6. A layer takes rows as they come and finds them by id only when a view asks, or when it is merged: mostly it is dropped
+   before that. A merged layer holds each row once, however often it changed since.
 
 Everything here is called under the replica's write lock, but ``read_over``, which needs its read lock.
 """
@@ -55,6 +55,10 @@ class Layer:
     @property
     def tables(self) -> dict[str, RowMap]:
         """All rows, by table and id."""
+        self._find()
+        return self._found
+
+    def _find(self) -> None:
         with self._finding:
             for table, ids_n, weights_nd, versions_n in self._kept:
                 rows = self._found.setdefault(table, RowMap(weights_nd.shape[1]))
@@ -62,7 +66,6 @@ class Layer:
                 if bool(fresh_n.any()):
                     rows.put(ids_n[fresh_n], weights_nd[fresh_n], versions_n[fresh_n])
             self._kept, self._kept_bytes = [], 0
-            return self._found
 
     def keep(self, table: str, ids_n: Int64s, weights_nd: Float32s, versions_n: Int64s) -> None:
         """Keep rows that the layer does not hold yet: the first value is the one that stood at ``base``. Keeps the arrays."""
@@ -77,6 +80,7 @@ class Layer:
             versions_n = np.empty(len(ids_n), dtype=np.int64)
             rows.read_found(ids_n, weights_nd, versions_n)
             self.keep(table, ids_n, weights_nd, versions_n)
+        self._find()
         self.extra_bytes += newer.extra_bytes
 
 

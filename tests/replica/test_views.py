@@ -83,6 +83,22 @@ def test_a_view_keeps_the_rows_that_a_snapshot_cut_drops() -> None:
         assert_equal(stage.replica, trainer, probes=range(60))
 
 
+def test_a_view_pinned_for_long_keeps_each_row_once_however_often_it_changes() -> None:
+    stage = Stage()
+    stage.advance(rows=60, forget=0)
+    view, position = stage.view()
+    stage.trainer.dense = None
+    sizes = []
+    for _ in range(30):
+        stage.trainer.update({"item": list(range(20))})
+        stage.transport.publish(stage.trainer.cut())
+        stage.replica.apply_available()
+        sizes.append(stage.replica._tables.undo.nbytes)
+    assert sizes[-1] == sizes[1], "twenty rows changed, thirty times each"
+    assert_shows(view, stage.trainer, position)  # type: ignore[arg-type]
+    view.close()
+
+
 def test_a_long_lookup_is_answered_whole_and_in_order() -> None:
     stage = Stage()
     stage.advance(rows=60, forget=0)
