@@ -21,7 +21,8 @@ from pipeline.session.summary import summarize, write_summary
 if TYPE_CHECKING:
     from pipeline.session.follower import Follower
 
-BACKGROUND_LANES = ("stream", "stream_snapshot", "stream_compact", "checkpoint", "eval")
+BACKGROUND_LANES = ("stream", "stream_snapshot", "checkpoint", "eval")
+"""Not ``stream_compact``: where the changed set is crowded, steps wait for it."""
 
 
 class Trainer:
