@@ -77,14 +77,12 @@ class Snapshot:
 
         Raises SnapshotAbandoned when they were not kept, NotFrozen for rows that were not part of the snapshot.
         """
-        rows = self.read_tables({table: ids_n})
-        row_bytes = self._residency.specs[self._number(table)].layout.row_bytes
-        return SnapshotRows(rows.rows_nb[:, :row_bytes], rows.versions_n, rows.held_n)
+        return self.read_tables({table: ids_n})
 
     def read_tables(self, ids: Mapping[str, Int64s]) -> SnapshotRows:
         """The same for several tables at once: the rows of the first one's ids, then those of the second, and so on.
 
-        All are as wide as the longest row of any table; what stands behind a shorter one means nothing.
+        All are as wide as the longest row of these tables; what stands behind a shorter one means nothing.
         """
         forbid_event_loop("Snapshot.read")
         numbers = {table: self._number(table) for table in ids}
@@ -92,7 +90,8 @@ class Snapshot:
         ids_n = np.concatenate([NO_IDS, *ids.values()]).astype(np.int64, copy=False)
         if self._members is not None:
             self._check_members(numbers, tables_n, ids_n)
-        rows_nb, versions_n = self._collect_all(tables_n, ids_n)
+        row_bytes = max((self._residency.specs[number].layout.row_bytes for number in numbers.values()), default=0)
+        rows_nb, versions_n = self._collect_all(tables_n, ids_n, row_bytes)
         self._check_versions(tables_n, ids_n, versions_n)
         return SnapshotRows(rows_nb, versions_n, versions_n > 0)
 
@@ -149,16 +148,18 @@ class Snapshot:
     def shadow(self) -> Shadow:
         return self._shadow
 
-    def _collect_all(self, tables_n: Int32s, ids_n: Int64s) -> tuple[RowBytes, Int64s]:
-        """Rows [n, row_bytes of the pool] and versions, chunk by chunk."""
+    def _collect_all(self, tables_n: Int32s, ids_n: Int64s, row_bytes: int) -> tuple[RowBytes, Int64s]:
+        """Rows [n, row_bytes] and versions, chunk by chunk: only one chunk is as wide as the pool at a time."""
         count = ids_n.shape[0]
         if count <= CHUNK_ROWS:
-            return self._collect(tables_n, ids_n)
-        rows_nb = np.empty((count, self._residency.backend.row_bytes), dtype=np.uint8)
+            rows_nb, versions_n = self._collect(tables_n, ids_n)
+            return rows_nb[:, :row_bytes], versions_n
+        rows_nb = np.empty((count, row_bytes), dtype=np.uint8)
         versions_n = np.empty(count, dtype=np.int64)
         for start in range(0, count, CHUNK_ROWS):
             part = slice(start, start + CHUNK_ROWS)
-            rows_nb[part], versions_n[part] = self._collect(tables_n[part], ids_n[part])
+            rows, versions_n[part] = self._collect(tables_n[part], ids_n[part])
+            rows_nb[part] = rows[:, :row_bytes]
         return rows_nb, versions_n
 
     def _collect(self, tables_n: Int32s, ids_n: Int64s) -> tuple[RowBytes, Int64s]:

@@ -16,6 +16,7 @@ from cuda.plan import BatchIds
 from pipeline.rows.initial import initial_rows
 from pipeline.rows.version import pack_version
 from pipeline.store import NotFrozen, Snapshot, SnapshotAbandoned, Store, UnknownTable
+from pipeline.store import snapshot as snapshot_module
 from pipeline.store.shadow import ROW_OVERHEAD_BYTES
 from tests.files.recording import RecordingFiles
 from tests.store.jobs import (
@@ -366,3 +367,16 @@ def test_reading_while_a_row_is_on_its_way_gives_the_row_of_the_step(job: Job) -
         job.check(snapshot, [1, 2, 3, 4, 5])
     job.store.release(reservation)
     assert reserve(job.store, 4, users(3)).loaded
+
+
+def test_rows_of_a_narrow_table_are_kept_in_as_much_memory_as_they_need(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot_module, "CHUNK_ROWS", 4)
+    narrow = min(range(len(SPECS)), key=lambda table: SPECS[table].layout.row_bytes)
+    row_bytes = SPECS[narrow].layout.row_bytes
+    assert row_bytes < job.store.backend.row_bytes, "another table's rows are longer"
+    with job.store.freeze("all", blocking=True) as snapshot:
+        rows_nb = snapshot.read(SPECS[narrow].name, np.arange(20)).rows_nb
+    memory = rows_nb if rows_nb.base is None else rows_nb.base
+    assert (rows_nb.shape, memory.nbytes) == ((20, row_bytes), 20 * row_bytes)
