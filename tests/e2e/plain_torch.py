@@ -68,11 +68,12 @@ def train_plainly(
     features: Sequence[PlainFeature],
     dense: Mapping[str, np.ndarray],
     dense_lr: float,
-) -> dict[str, np.ndarray]:
+) -> tuple[dict[str, np.ndarray], float]:
     """Two linear layers with the given weights (first.weight ...), plain SGD on them: Adagrad would turn the last bit of a gradient near
-    zero into a whole step. Returns the dense weights."""
+    zero into a whole step. Returns the dense weights, and the mean log loss of all samples, each before it was trained on."""
     weights = {name: torch.tensor(value, requires_grad=True) for name, value in dense.items()}
     optimizer = torch.optim.SGD(list(weights.values()), lr=dense_lr)
+    total, samples = 0.0, 0
     for batch in batches:
         if batch.num_samples == 0:
             continue
@@ -82,11 +83,12 @@ def train_plainly(
         hidden = torch.relu(inputs @ weights["first.weight"].T + weights["first.bias"])
         logits = (hidden @ weights["last.weight"].T + weights["last.bias"]).squeeze(1)
         loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, torch.from_numpy(batch.labels_b))
+        total, samples = total + float(loss.detach()) * batch.num_samples, samples + batch.num_samples
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         tables.step()
         optimizer.step()
-    return {name: value.detach().numpy() for name, value in weights.items()}
+    return {name: value.detach().numpy() for name, value in weights.items()}, total / samples
 
 
 class PlainDlrm(torch.nn.Module):

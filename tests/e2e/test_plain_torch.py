@@ -49,12 +49,15 @@ def test_pipeline_agrees_with_plain_torch(tmp_path: Path, pooling: str, weighted
     }
     initial = {table: initial_weights(spec, ids[table]) for table, spec in specs.items()}
     tables = PlainTables(ids, initial, optimizer, 0.05, eps=1e-8)
-    dense = train_plainly(batches, tables, features, initial_dense(job), dense_lr=0.05)
+    dense, log_loss = train_plainly(batches, tables, features, initial_dense(job), dense_lr=0.05)
     for table, exported in job.tables().items():
         positions = np.searchsorted(ids[table], exported["ids"])
         assert np.array_equal(ids[table][positions], exported["ids"])
         plain = tables.tables[table].weight.detach().numpy()[positions]
         assert np.abs(plain - exported["weights"]).max() <= 1e-6, f"{table}, seed {seed}"
+    assert abs(job.summary["train_log_loss"] - log_loss) <= 1e-6, (
+        f"each batch counts once, before its step; seed {seed}"
+    )
     for name, value in job.dense().items():
         assert np.abs(dense[name] - value).max() <= 1e-6, f"{name}, seed {seed}"
 
