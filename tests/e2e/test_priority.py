@@ -1,0 +1,43 @@
+"""What no step waits for runs in the time that training leaves; what steps wait for does not."""
+
+from __future__ import annotations
+
+import copy
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.stream import RowStreamer
+from pipeline.stream.changed import ChangedSet
+from tests.e2e.jobs import RAGGED, run_job
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps a nice value per thread")
+@pytest.mark.parametrize("nice", [0, 7])
+def test_cuts_give_way_and_steps_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nice: int) -> None:
+    ours = os.getpriority(os.PRIO_PROCESS, 0)
+    seen: dict[str, set[int]] = {"cut": set(), "compact": set(), "step": set()}
+
+    def look(what: str) -> None:
+        seen[what].add(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+
+    def watch(owner: type, name: str, what: str) -> None:
+        call = getattr(owner, name)
+
+        def watched(self: Any, *args: Any) -> Any:
+            look(what)
+            return call(self, *args)
+
+        monkeypatch.setattr(owner, name, watched)
+
+    watch(RowStreamer, "cut", "cut")
+    watch(ChangedSet, "compact", "compact")
+    monkeypatch.setattr(ChangedSet, "crowded", True)
+    config = copy.deepcopy(RAGGED)
+    config["run"] = {**config.get("run", {}), "background_nice": nice}
+    run_job(tmp_path / "run", config, on_step=lambda _step: look("step"))
+    assert seen == {"cut": {max(ours, nice)}, "compact": {ours}, "step": {ours}}
