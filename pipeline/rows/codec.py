@@ -78,7 +78,7 @@ class Fp16:
 
     def decode(self, encoded_nb: npt.NDArray[np.uint8], dim: int) -> npt.NDArray[np.float32]:
         encoded_nb = _encoded(encoded_nb, self, dim)
-        return decode_halves(encoded_nb.view(np.uint16).reshape(-1)).reshape(-1, dim)
+        return decode_halves(encoded_nb.reshape(-1).view(np.uint16).reshape(-1, dim))
 
 
 CODECS: dict[str, Codec] = {codec.name: codec for codec in (Fp32(), Fp16())}

@@ -1,4 +1,7 @@
-"""binary16 by integer arithmetic: every branch is a selection, so that the loops run on vector registers."""
+"""binary16: eight numbers at a time by the processor, where it converts; else, and for NaN, by integer arithmetic.
+
+In the arithmetic every branch is a selection, so that its loops run on vector registers too. Both ways give the same bits.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import numpy.typing as npt
 from numba import njit
 
 from pipeline.rows.digest import TableRuns, row_key
+from pipeline.rows.half_vectors import LANES, PROCESSOR_CONVERTS, to_halves, to_singles
 from pipeline.rows.xxh64 import xxh64
 
 SIGN = np.uint32(0x8000)
@@ -45,14 +49,6 @@ def to_half(bits):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _encode(bits_w, dim, stride, halves_m):  # type: ignore[no-untyped-def]
-    for n in range(halves_m.shape[0] // dim):
-        row_w, row_d = bits_w[n * stride : n * stride + dim], halves_m[n * dim : (n + 1) * dim]
-        for d in range(dim):
-            row_d[d] = np.uint16(to_half(row_w[d]))
-
-
-@njit(nogil=True, cache=True)
 def to_single(half):  # type: ignore[no-untyped-def]
     """uint32 whose low 16 bits are a half -> uint32 bits of the float32."""
     size = half & np.uint32(0x7FFF)
@@ -65,9 +61,43 @@ def to_single(half):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _decode(halves_m, bits_m):  # type: ignore[no-untyped-def]
-    for i in range(halves_m.shape[0]):
-        bits_m[i] = to_single(np.uint32(halves_m[i]))
+def encode_row(bits_w, start, halves_m, first, dim):  # type: ignore[no-untyped-def]
+    """``dim`` float32, as uint32 bits from ``start`` on -> uint16 halves from ``first`` on. Both arrays are contiguous."""
+    whole = 0
+    if PROCESSOR_CONVERTS:
+        whole = dim - dim % LANES
+        nan = 0
+        for d in range(0, whole, LANES):
+            nan |= to_halves(bits_w.ctypes.data + 4 * (start + d), halves_m.ctypes.data + 2 * (first + d))
+        whole = 0 if nan else whole
+    for d in range(whole, dim):
+        halves_m[first + d] = np.uint16(to_half(bits_w[start + d]))
+
+
+@njit(nogil=True, cache=True)
+def decode_row(halves_m, first, bits_w, start, dim):  # type: ignore[no-untyped-def]
+    """The other way."""
+    whole = 0
+    if PROCESSOR_CONVERTS:
+        whole = dim - dim % LANES
+        nan = 0
+        for d in range(0, whole, LANES):
+            nan |= to_singles(halves_m.ctypes.data + 2 * (first + d), bits_w.ctypes.data + 4 * (start + d))
+        whole = 0 if nan else whole
+    for d in range(whole, dim):
+        bits_w[start + d] = to_single(np.uint32(halves_m[first + d]))
+
+
+@njit(nogil=True, cache=True)
+def _encode(bits_w, dim, stride, halves_m):  # type: ignore[no-untyped-def]
+    for n in range(halves_m.shape[0] // dim):
+        encode_row(bits_w, n * stride, halves_m, n * dim, dim)
+
+
+@njit(nogil=True, cache=True)
+def _decode(halves_m, dim, bits_m):  # type: ignore[no-untyped-def]
+    for n in range(halves_m.shape[0] // dim):
+        decode_row(halves_m, n * dim, bits_m, n * dim, dim)
 
 
 @njit(nogil=True, cache=True)
@@ -78,11 +108,8 @@ def _encode_hashed(bits_w, dim, stride, halves_m, keys_t, starts_t, ids_n, steps
     payload = decoded_d.view(np.uint8)
     for t in range(keys_t.shape[0]):
         for n in range(starts_t[t], starts_t[t + 1]):
-            row_w, row_d = bits_w[n * stride : n * stride + dim], halves_m[n * dim : (n + 1) * dim]
-            for d in range(dim):
-                row_d[d] = np.uint16(to_half(row_w[d]))
-            for d in range(dim):
-                decoded_d[d] = to_single(np.uint32(row_d[d]))
+            encode_row(bits_w, n * stride, halves_m, n * dim, dim)
+            decode_row(halves_m, n * dim, decoded_d, 0, dim)
             key = row_key(keys_t[t], ids_n[n], versions_n[n] & steps_mask)
             total += xxh64(payload, 0, 4 * dim, key)
     return total
@@ -122,10 +149,10 @@ def _words(weights_nd: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.uint32],
     return span.view(np.uint32), stride
 
 
-def decode_halves(halves_m: npt.NDArray[np.uint16]) -> npt.NDArray[np.float32]:
-    """uint16 [m], contiguous -> float32 [m]."""
-    source = halves_m.view()
+def decode_halves(halves_nd: npt.NDArray[np.uint16]) -> npt.NDArray[np.float32]:
+    """uint16 [n, d], contiguous -> float32 [n, d]."""
+    source = halves_nd.reshape(-1).view()
     source.flags.writeable = False
-    bits_m = np.empty(halves_m.shape[0], dtype=np.uint32)
-    _decode(source, bits_m)
-    return bits_m.view(np.float32)
+    bits_nd = np.empty(halves_nd.shape, dtype=np.uint32)
+    _decode(source, halves_nd.shape[1], bits_nd.reshape(-1))
+    return bits_nd.view(np.float32)

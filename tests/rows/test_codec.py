@@ -11,15 +11,28 @@ from hypothesis import strategies as st
 from pipeline.rows.codec import CODECS, find_codec
 from pipeline.rows.digest import TableRuns, tables_digest
 from pipeline.rows.errors import BadShape, UnknownCodec
-from pipeline.rows.half import _encode
+from pipeline.rows.half import _encode, to_half, to_single
 
 FP16, FP32 = find_codec("fp16"), find_codec("fp32")
 HALVES = np.arange(1 << 16, dtype=np.uint16)
 Bits = npt.NDArray[np.uint32]
 
 
-def encoded(bits_n: Bits) -> npt.NDArray[np.uint16]:
-    return FP16.encode(bits_n.view(np.float32).reshape(-1, 1)).view(np.uint16).ravel()
+WIDTHS = [1, 8, 67]
+"""One by one, as many as the processor converts at once, and some of these with a rest."""
+
+
+def encoded(bits_n: Bits, width: int = 1) -> npt.NDArray[np.uint16]:
+    """In rows of ``width``; the last is filled up with ones."""
+    count = len(bits_n)
+    rows_nd = np.concatenate([bits_n, np.full(-count % width, 0x3F800000, np.uint32)]).view(np.float32)
+    return FP16.encode(rows_nd.reshape(-1, width)).reshape(-1).view(np.uint16)[:count]
+
+
+def decoded(halves_n: npt.NDArray[np.uint16], width: int = 1) -> Bits:
+    count = len(halves_n)
+    rows_nd = np.concatenate([halves_n, np.zeros(-count % width, np.uint16)]).reshape(-1, width)
+    return FP16.decode(rows_nd.view(np.uint8), width).reshape(-1).view(np.uint32)[:count]
 
 
 def expected(bits_n: Bits) -> npt.NDArray[np.uint16]:
@@ -31,24 +44,26 @@ def expected(bits_n: Bits) -> npt.NDArray[np.uint16]:
     return np.where(np.isnan(bits_n.view(np.float32)), nan.astype(np.uint16), halves)
 
 
-def test_every_half_decodes_as_in_numpy_and_encodes_to_itself() -> None:
-    decoded = FP16.decode(HALVES.view(np.uint8).reshape(-1, 2), 1)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_every_half_decodes_as_in_numpy_and_encodes_to_itself(width: int) -> None:
+    singles_n = decoded(HALVES, width)
     wide = HALVES.view(np.float16).astype(np.float32).view(np.uint32)
     nan = np.isnan(HALVES.view(np.float16))
     bits_n = HALVES[nan].astype(np.uint32)
     wide[nan] = (bits_n & 0x8000) << 16 | 0x7F800000 | (bits_n & 0x3FF) << 13
-    assert (decoded.view(np.uint32).ravel() == wide).all()
-    assert (encoded(decoded.view(np.uint32).ravel()) == HALVES).all()
+    assert (singles_n == wide).all()
+    assert (encoded(singles_n, width) == HALVES).all()
 
 
-def test_every_exponent_rounds_to_nearest_with_ties_to_even() -> None:
+@pytest.mark.parametrize("width", WIDTHS)
+def test_every_exponent_rounds_to_nearest_with_ties_to_even(width: int) -> None:
     """Around each half and half way to the next: the float itself, one below, one above; both signs."""
     half = HALVES[HALVES < 0x7C00].view(np.float16).astype(np.float32)
     middle = ((half[:-1].astype(np.float64) + half[1:]) / 2).astype(np.float32)
     around = np.concatenate([half, middle, [65504, 65519.996, 65520, 65536]]).astype(np.float32).view(np.uint32)
     bits_n = np.concatenate([around - 1, around, around + 1])
     bits_n = np.concatenate([bits_n, bits_n | 0x80000000]).astype(np.uint32)
-    assert (encoded(bits_n) == expected(bits_n)).all()
+    assert (encoded(bits_n, width) == expected(bits_n)).all()
     assert encoded(np.array([0x33000000, 0x33000001, 0x3F801000, 0x3F803000], np.uint32)).tolist() == [
         0,
         1,
@@ -65,9 +80,27 @@ def test_edges_and_nan_payloads() -> None:
     assert np.isnan(encoded(np.array(nans, np.uint32)).view(np.float16)).all()
 
 
-def test_random_bits_agree_with_numpy() -> None:
+@pytest.mark.parametrize("width", WIDTHS)
+def test_random_bits_agree_with_numpy(width: int) -> None:
     bits_n = np.random.default_rng().integers(0, 1 << 32, 1 << 20, dtype=np.uint32)
-    assert (encoded(bits_n) == expected(bits_n)).all()
+    assert (encoded(bits_n, width) == expected(bits_n)).all()
+
+
+def test_one_nan_in_a_row_is_encoded_by_the_rule_wherever_it_stands() -> None:
+    rng = np.random.default_rng()
+    for place in range(19):
+        bits_n = rng.standard_normal(19).astype(np.float32).view(np.uint32)
+        bits_n[place] = 0x7F800001
+        halves_n = encoded(bits_n, 19)
+        assert (halves_n == expected(bits_n)).all()
+        assert (decoded(halves_n, 19) == decoded(halves_n)).all()
+
+
+def test_the_processor_and_the_arithmetic_give_the_same_bits() -> None:
+    bits_n = np.random.default_rng().integers(0, 1 << 32, 1 << 16, dtype=np.uint32)
+    by_arithmetic = [int(to_half(np.uint32(bits))) & 0xFFFF for bits in bits_n]
+    assert encoded(bits_n, 64).tolist() == by_arithmetic
+    assert [int(to_single(np.uint32(half))) for half in HALVES] == decoded(HALVES, 64).tolist()
 
 
 def test_fp32_keeps_every_bit() -> None:
