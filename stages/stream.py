@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, field_validator
 
+from cuda.plan import UniqueIds
 from pipeline.flow import Marker, Stage, StageContext, StageOptions
 from pipeline.flow.run_info import RunInfo
 from pipeline.rows.codec import find_codec
@@ -63,6 +64,25 @@ class StreamOptions(StageOptions):
         return StreamerOptions(**given)
 
 
+class PlanIds(Mapping[str, Any]):
+    """The ids of a step's plan by table, cut up when somebody asks: the fence does not wait for that."""
+
+    __slots__ = ("_tables", "_unique")
+
+    def __init__(self, tables: tuple[str, ...], unique: UniqueIds) -> None:
+        self._tables, self._unique = tables, unique
+
+    def __len__(self) -> int:
+        return len(self._tables)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tables)
+
+    def __getitem__(self, table: str) -> Any:
+        number, starts = self._tables.index(table), self._unique.table_start_t
+        return self._unique.ids_u[starts[number] : starts[number + 1]]
+
+
 class Stream(Stage):
     """Publishes every changed row in cuts; after the last step it publishes what is left."""
 
@@ -101,11 +121,10 @@ class Stream(Stage):
 
     def _at_fence(self, step: int, plan: Any) -> None:
         """Inside the fence, on the compute lane: references only."""
-        ids = {}
-        if plan is not None:
-            starts = plan.unique.table_start_t
-            ids = {name: plan.unique.ids_u[starts[t] : starts[t + 1]] for t, name in enumerate(self._tables)}
-        self._streamer.add(step, time.time_ns(), ids)
+        if plan is None:
+            self._streamer.add(step, time.time_ns(), {}, 0)
+        else:
+            self._streamer.add(step, time.time_ns(), PlanIds(self._tables, plan.unique), plan.unique.count)
 
     async def process(self, item: Stepped) -> Stepped:
         if self._streamer.changed.crowded:

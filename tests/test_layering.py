@@ -54,7 +54,7 @@ LIBRARIES: dict[str, set[str]] = {
     "pipeline.console": {"pydantic", "rich"},
     "pipeline.cli": {"typer"},
     # pyarrow: only to take columns of text for hashing.
-    "pipeline.rows": {"numpy", "numba", "pyarrow"},
+    "pipeline.rows": {"numpy", "numba", "llvmlite", "pyarrow"},
 }
 TORCH_ROOMS = {"pipeline.models", "pipeline.session", "pipeline.modules", "stages"}
 # In cuda, torch and pycuda appear only in the files that need them.

@@ -7,7 +7,7 @@ again when the cut is applied. Nothing durable lies there, so it goes past the i
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -17,11 +17,12 @@ import numpy.typing as npt
 from pipeline.replica.errors import DamagedCut
 from pipeline.wire.dense import DenseAssembler
 from pipeline.wire.dense import dense_digest as digest_of_dense
-from pipeline.wire.digest import MASK, part_digest
+from pipeline.wire.digest import MASK, runs_digest
 from pipeline.wire.encoding import decode_frame
 from pipeline.wire.errors import FrameError
-from pipeline.wire.frames import CommitFrame, CutPosition, DenseFrame, FrameLimits, HeaderFrame, RowsFrame, TableRows
-from pipeline.wire.weights import part_weights
+from pipeline.wire.frames import CommitFrame, CutPosition, DenseFrame, FrameLimits, HeaderFrame, RowsFrame
+from pipeline.wire.row_runs import RowRuns
+from pipeline.wire.weights import WeightBlock, decode_runs
 
 Int64s = npt.NDArray[np.int64]
 Float32s = npt.NDArray[np.float32]
@@ -113,7 +114,7 @@ class StagedCut:
             self._spill.seek(start)
             frame = decode_frame(self._spill.read(size), self._limits)
             assert isinstance(frame, RowsFrame)
-            yield from (self._decode(part) for part in frame.parts if self._wanted(part.table))
+            yield from self._pick(frame.rows, decode_runs(frame.rows, self._header))
 
     def close(self) -> None:
         """Let everything go. May be called twice."""
@@ -123,14 +124,12 @@ class StagedCut:
             self._spill = None
 
     def _add_rows(self, frame: RowsFrame, payload: bytes) -> None:
-        wanted = []
-        for part in frame.parts:
-            rows = self._decode(part)
-            self.num_rows += len(rows.ids_n)
-            self.num_tombstones += len(rows.tombstones_m)
-            self.digest = (self.digest + part_digest(part, rows.weights_nd)) & MASK
-            if self._wanted(part.table):
-                wanted.append(rows)
+        runs = frame.rows
+        blocks = decode_runs(runs, self._header)
+        self.num_rows += len(runs.ids_n)
+        self.num_tombstones += len(runs.tombstones_m)
+        self.digest = (self.digest + runs_digest(runs, blocks)) & MASK
+        wanted = list(self._pick(runs, blocks))
         if not wanted:
             return
         # Once one frame lies in the file all later ones do, so that their order stays.
@@ -144,9 +143,17 @@ class StagedCut:
         self._spilled.append((self._spill.tell(), len(payload)))
         self._spill.write(payload)
 
-    def _decode(self, part: TableRows) -> StagedRows:
-        weights_nd = part_weights(part, self._header)
-        return StagedRows(part.table, part.ids_n, weights_nd, part.versions_n, part.tombstones_m)
+    def _pick(self, runs: RowRuns, blocks: Sequence[WeightBlock]) -> Iterator[StagedRows]:
+        """The runs of wanted tables, with their weights: views."""
+        starts = runs.starts
+        weights = [
+            block.weights_nd[starts[number] - starts[block.first] : starts[number + 1] - starts[block.first]]
+            for block in blocks
+            for number in range(block.first, block.last)
+        ]
+        for part, weights_nd in zip(runs, weights, strict=True):
+            if self._wanted(part.table):
+                yield StagedRows(part.table, part.ids_n, weights_nd, part.versions_n, part.tombstones_m)
 
     def _check_dense(self, where: str, commit: CommitFrame) -> None:
         if (self._dense is None) != (commit.dense_digest is None):

@@ -11,7 +11,7 @@ from pipeline.models.arrays import dense_arrays
 from pipeline.rows.spec import TableSpec
 from pipeline.rows.version import pack_version
 from pipeline.store import Snapshot, SnapshotAbandoned, Store
-from pipeline.stream import RowsRead, SnapshotLost
+from pipeline.stream import ChangedIds, RowsRead, SnapshotLost
 from pipeline.wire.frames import StreamedTable
 
 Result = TypeVar("Result")
@@ -53,7 +53,7 @@ class StoreRowSource:
     def at_fence(self, call: Callable[[int], Result]) -> Result:
         return self.store.fence.at(lambda: call(self.store.fence.step))
 
-    def freeze(self, changed: Mapping[str, Sequence[Any]] | Literal["all"], *, changed_since: int) -> StoreRowSnapshot:
+    def freeze(self, changed: ChangedIds | Literal["all"], *, changed_since: int) -> StoreRowSnapshot:
         """All rows updated after step ``changed_since`` are covered; which of them are read is the streamer's choice."""
         if changed == "all":
             return StoreRowSnapshot(self.store.freeze("all", blocking=False, reason="snapshot cut"))

@@ -5,12 +5,13 @@ from pipeline.stream.counters import StreamCounters
 from pipeline.stream.errors import BacklogLeft, PolicyError, SnapshotLost, StreamError
 from pipeline.stream.options import StreamerOptions, StreamIdentity
 from pipeline.stream.policy import CutPolicy
-from pipeline.stream.source import RowSnapshot, RowSource, RowsRead
+from pipeline.stream.source import ChangedIds, RowSnapshot, RowSource, RowsRead
 from pipeline.stream.streamer import RowStreamer
 
 __all__ = [
     "BacklogLeft",
     "Changed",
+    "ChangedIds",
     "ChangedSet",
     "CutPolicy",
     "PolicyError",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class StreamCounters:
-    """``add`` may be called by any thread; ``bytes_if_raw`` is written by the compute lane alone."""
+    """``add`` may be called by any thread; ``bytes_if_raw`` is set by whoever makes a cut."""
 
     rows_streamed: int = 0
     """Rows in committed cuts, snapshot cuts included."""
@@ -22,7 +22,7 @@ class StreamCounters:
     abandoned: int = 0
     """Cuts that lost their snapshot; their rows went into later cuts."""
     bytes_if_raw: int = 0
-    """What the distinct rows of each step would have been as float32, ids not counted."""
+    """What the distinct rows of each step would have been as float32, ids not counted; steps that wait are not in it yet."""
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def add(self, **amounts: int) -> None:

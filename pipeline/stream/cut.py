@@ -8,7 +8,7 @@ Legend: n rows of a frame; u distinct rows of a table; b bytes of a row; t table
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, groupby, pairwise
 from typing import Any
@@ -21,16 +21,8 @@ from pipeline.stream.errors import StreamError
 from pipeline.stream.source import Int64s, RowSnapshot, RowsRead
 from pipeline.wire.dense import DenseArrays, dense_digest, split_dense
 from pipeline.wire.digest import MASK, extra_digest
-from pipeline.wire.frames import (
-    NO_IDS,
-    CommitFrame,
-    CutPosition,
-    DenseFrame,
-    Frame,
-    RowsFrame,
-    StreamedTable,
-    TableRows,
-)
+from pipeline.wire.frames import CommitFrame, CutPosition, DenseFrame, Frame, RowsFrame, StreamedTable
+from pipeline.wire.row_runs import NO_IDS, RowBytes, RowRuns, RunHead
 
 MAX_FRAME_BYTES = 16 << 20
 """Of rows before compression: well below what readers accept, however long a row is."""
@@ -102,7 +94,7 @@ class CutBuilder:
 
         Closes ``rows`` as soon as the last one was read: training need not keep old rows while they are encoded.
         """
-        row_bytes = {name: find_codec(tables[name].codec).row_bytes(tables[name].spec.dim) for name in ids}
+        row_bytes = {name: _row_bytes(tables[name]) for name in ids}
         left = sum(len(ids_u) for ids_u in ids.values())
         for chunk in sizes.chunks(ids, row_bytes):
             read = rows.read(chunk)
@@ -118,8 +110,8 @@ class CutBuilder:
     def _rows_frame(
         self, tables: Mapping[str, StreamedTable], chunk: Mapping[str, Int64s], read: RowsRead
     ) -> RowsFrame:
-        dead = dict.fromkeys(chunk, NO_IDS)
         rows_nb, versions_n = read.rows_nb, read.versions_n
+        dead: Mapping[str, Int64s] = {}
         if not bool(read.held_n.all()):
             chunk, dead = _split_held(chunk, read)
             rows_nb, versions_n = rows_nb[read.held_n], versions_n[read.held_n]
@@ -127,32 +119,53 @@ class CutBuilder:
         if len(ids_n) and int(versions_n.min()) <= 0:
             tables_named = ", ".join(repr(name) for name in chunk)
             raise StreamError(f"the source gave a changed row of {tables_named} without a version; this is its bug")
-        parts: list[TableRows] = []
+        encoded = self._encode(chunk, [tables[name] for name in chunk], rows_nb, ids_n, versions_n)
+        runs = RowRuns(
+            heads=tuple(
+                RunHead(name, len(ids), _row_bytes(tables[name]) if len(ids) else 0, len(dead.get(name, NO_IDS)))
+                for name, ids in chunk.items()
+            ),
+            ids_n=ids_n,
+            versions_n=versions_n,
+            rows_b=encoded[0] if len(encoded) == 1 else np.concatenate(encoded),
+            tombstones_m=np.concatenate(list(dead.values())) if dead else NO_IDS,
+        )
+        self._count(runs)
+        return RowsFrame(**self._common, number=self._number(), rows=runs)
+
+    def _encode(
+        self,
+        chunk: Mapping[str, Int64s],
+        tables: Sequence[StreamedTable],
+        rows_nb: RowBytes,
+        ids_n: Int64s,
+        versions_n: Int64s,
+    ) -> list[RowBytes]:
+        """Encode and hash; neighbours whose rows are encoded alike go through their codec as one."""
+        encoded: list[RowBytes] = []
         starts = [0, *accumulate(map(len, chunk.values()))]
-        bounds = list(zip(chunk, pairwise(starts), strict=True))
-        # Neighbours whose rows are encoded alike go through their codec as one.
-        for (codec, dim), group in groupby(bounds, lambda b: (tables[b[0]].codec, tables[b[0]].spec.dim)):
+        bounds = zip(tables, pairwise(starts), strict=True)
+        for (codec, dim), group in groupby(bounds, lambda bound: (bound[0].codec, bound[0].spec.dim)):
             run = list(group)
             first, last = run[0][1][0], run[-1][1][1]
-            names, run_starts = [name for name, _ in run], [start - first for _, (start, _) in run] + [last - first]
-            runs = TableRuns(names, run_starts, ids_n[first:last], versions_n[first:last])
-            encoded_nb, digest = find_codec(codec).encode_hashed(rows_nb[first:last, : 4 * dim].view(np.float32), runs)
+            run_starts = [start - first for _, (start, _) in run] + [last - first]
+            runs = TableRuns(
+                [table.spec.name for table, _ in run], run_starts, ids_n[first:last], versions_n[first:last]
+            )
+            weights_nd = rows_nb[first:last, : 4 * dim].view(np.float32)
+            encoded_nb, digest = find_codec(codec).encode_hashed(weights_nd, runs)
             self.digest += digest
-            for name, (start, stop) in run:
-                rows = encoded_nb[start - first : stop - first]
-                parts.append(TableRows(name, ids_n[start:stop], rows, versions_n[start:stop], dead[name]))
-        self._count(parts)
-        return RowsFrame(**self._common, number=self._number(), parts=tuple(parts))
+            encoded.append(encoded_nb.reshape(-1))
+        return encoded
 
     def _number(self) -> int:
         self.num_frames += 1
         return self.num_frames - 1
 
-    def _count(self, parts: list[TableRows]) -> None:
-        for part in parts:
-            self.num_rows += len(part.ids_n)
-            self.num_tombstones += len(part.tombstones_m)
-            self.digest = (self.digest + extra_digest(part)) & MASK
+    def _count(self, runs: RowRuns) -> None:
+        self.num_rows += len(runs.ids_n)
+        self.num_tombstones += len(runs.tombstones_m)
+        self.digest = (self.digest + extra_digest(runs)) & MASK
 
     def commit(self, ended_k2: Int64s) -> CommitFrame:
         return CommitFrame(
@@ -179,3 +192,7 @@ def _split_held(chunk: Mapping[str, Int64s], read: RowsRead) -> tuple[dict[str, 
         held[name], dead[name] = ids_n[held_n], ids_n[~held_n]
         start += len(ids_n)
     return held, dead
+
+
+def _row_bytes(table: StreamedTable) -> int:
+    return find_codec(table.codec).row_bytes(table.spec.dim)

@@ -17,6 +17,7 @@ Int64s = npt.NDArray[np.int64]
 RowBytes = npt.NDArray[np.uint8]
 Result = TypeVar("Result")
 AllRows = Literal["all"]
+ChangedIds = Callable[[], Mapping[str, Sequence[Int64s]]]
 
 
 class RowsRead(Protocol):
@@ -62,10 +63,10 @@ class RowSource(Protocol):
         Training stands still meanwhile, so ``call`` only swaps references. Served also while no step is coming.
         """
 
-    def freeze(self, changed: Mapping[str, Sequence[Int64s]] | AllRows, *, changed_since: int) -> RowSnapshot:
+    def freeze(self, changed: ChangedIds | AllRows, *, changed_since: int) -> RowSnapshot:
         """Inside ``at_fence``: mark rows, copy nothing, wait for nothing.
 
-        ``changed`` are the ids that will be read: per table any number of arrays, which may repeat ids. All of them
+        ``changed()`` gives the ids that will be read: per table any number of arrays, which may repeat ids. All of them
         were last updated after step ``changed_since``, so a source may go by that alone. ``"all"``: every row held.
         """
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pipeline.stream.changed import Changed, ChangedSet
+from pipeline.stream.changed import Changed, ChangedSet, StepIds
 from pipeline.stream.counters import StreamCounters
 from pipeline.stream.cut import CutBuilder, FrameSizes
 from pipeline.stream.errors import BacklogLeft, SnapshotLost, StreamError
@@ -96,14 +96,13 @@ class RowStreamer:
         self._transport.begin(data)
         self.counters.add(frames=1, bytes_streamed=len(data))
 
-    def add(self, step: int, clock_ns: int, ids: Mapping[str, Int64s]) -> None:
-        """Inside the fence: ``step`` ended at ``clock_ns`` (wall) and updated these rows, each named once.
+    def add(self, step: int, clock_ns: int, ids: StepIds, count: int | None = None) -> None:
+        """Inside the fence: ``step`` ended at ``clock_ns`` (wall) and updated these rows, ``count`` in all.
 
-        Tables that are not streamed are passed over. Keeps references; the caller does not write the arrays any more.
+        ``ids`` is kept, and asked for its arrays later, on other threads: what they hold must not change any more. Tables
+        that are not streamed are passed over.
         """
-        ours = {name: ids_n for name, ids_n in ids.items() if name in self._tables}
-        self.counters.bytes_if_raw += sum(len(ids_n) * self._raw_bytes[name] for name, ids_n in ours.items())
-        self.changed.add(step, clock_ns, ours)
+        self.changed.add(step, clock_ns, ids, count)
 
     def cut(self) -> CommitFrame | None:
         """Publish what changed since the cut before. None when no step ended since, or when the cut was abandoned.
@@ -177,7 +176,7 @@ class RowStreamer:
         with ExitStack() as undo:
             changed = self.changed.take()
             undo.callback(self.changed.put_back, changed)
-            rows = self._source.freeze(changed.pieces, changed_since=self.committed_step)
+            rows = self._source.freeze(lambda: self._streamed(changed), changed_since=self.committed_step)
             undo.callback(rows.close)
             everything = self._source.freeze("all", changed_since=0) if with_everything else None
             if everything is not None:
@@ -192,8 +191,9 @@ class RowStreamer:
         builder = CutBuilder(position, self.committed, frozen.step, frozen.clock_ns, snapshot=False)
         changed = frozen.changed
         try:
-            changed = changed.distinct()
-            ids = {name: pieces[0] for name, pieces in changed.pieces.items()}
+            changed = self.changed.distinct(changed)
+            ids = {name: pieces[0] for name, pieces in self._streamed(changed).items()}
+            self._count_raw()
             commit = self._publish(builder, frozen.rows, ids, frozen.dense, changed.ended_k2)
         except SnapshotLost:
             self.changed.put_back(changed)
@@ -207,6 +207,13 @@ class RowStreamer:
         self.committed, self.committed_step = position, frozen.step
         self.counters.add(cuts=1)
         return commit
+
+    def _streamed(self, changed: Changed) -> Mapping[str, Sequence[Int64s]]:
+        return {name: pieces for name, pieces in changed.by_table().items() if name in self._tables}
+
+    def _count_raw(self) -> None:
+        told = self.changed.rows_told
+        self.counters.bytes_if_raw = sum(told[name] * nbytes for name, nbytes in self._raw_bytes.items())
 
     def _publish_everything(self, frozen: _Frozen, ordinary: CommitFrame, previous: CutPosition) -> CommitFrame | None:
         rows = frozen.everything

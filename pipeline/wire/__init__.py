@@ -1,7 +1,7 @@
 """Frames and the transports that carry them; see README.md."""
 
 from pipeline.wire.dense import DenseAssembler, dense_digest, split_dense
-from pipeline.wire.digest import part_digest
+from pipeline.wire.digest import part_digest, runs_digest
 from pipeline.wire.encoding import decode_frame, encode_frame
 from pipeline.wire.errors import (
     FrameError,
@@ -26,10 +26,10 @@ from pipeline.wire.frames import (
     HeaderFrame,
     RowsFrame,
     StreamedTable,
-    TableRows,
 )
+from pipeline.wire.row_runs import RowRuns, RunHead, TableRows, join_runs
 from pipeline.wire.transport import Position, Subscription, Transport
-from pipeline.wire.weights import part_weights
+from pipeline.wire.weights import WeightBlock, decode_runs, part_weights
 
 __all__ = [
     "DEFAULT_LIMITS",
@@ -47,7 +47,9 @@ __all__ = [
     "HeaderFrame",
     "Position",
     "PositionBeyondEnd",
+    "RowRuns",
     "RowsFrame",
+    "RunHead",
     "StreamAbsent",
     "StreamCorrupt",
     "StreamTrimmed",
@@ -57,12 +59,16 @@ __all__ = [
     "Transport",
     "TransportClosed",
     "TransportError",
+    "WeightBlock",
     "WireError",
     "decode_frame",
+    "decode_runs",
     "dense_digest",
     "encode_frame",
     "holds_stream",
+    "join_runs",
     "part_digest",
     "part_weights",
+    "runs_digest",
     "split_dense",
 ]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any, cast
 
 from pipeline.rows.layout import Column, RowLayout
-from pipeline.rows.spec import Initializer, TableSpec
+from pipeline.rows.spec import NAME_PATTERN, Initializer, TableSpec
 from pipeline.rows.version import MAX_GENERATION, MAX_STEP
 from pipeline.wire.dense import DTYPES
 from pipeline.wire.errors import FrameError
@@ -21,8 +22,8 @@ from pipeline.wire.frames import (
     HeaderFrame,
     RowsFrame,
     StreamedTable,
-    TableRows,
 )
+from pipeline.wire.row_runs import RowBytes, RowRuns, RunHead
 
 MAX_WIDTH = 1 << 20
 MAX_NUMBER = (1 << 31) - 1
@@ -97,39 +98,55 @@ def _piece_of_cut(fields: Fields) -> dict[str, Any]:
 
 def decode_rows(fields: Fields, limits: FrameLimits) -> RowsFrame:
     common = _piece_of_cut(fields)
-    parts = tuple(
-        _decode_part(Fields(value, f"kind 'rows', part {number}"), limits)
-        for number, value in enumerate(fields.array("parts", limits.parts))
+    heads = tuple(
+        _decode_head(value, f"kind 'rows', run {number}", limits)
+        for number, value in enumerate(fields.array("runs", limits.runs))
     )
-    if sum(len(part.ids_n) + len(part.tombstones_m) for part in parts) > limits.rows:
-        raise FrameError(f"more than {limits.rows} ids in all", "kind 'rows', field 'parts'")
-    return RowsFrame(**common, parts=parts)
-
-
-def _decode_part(fields: Fields, limits: FrameLimits) -> TableRows:
-    table = fields.name("table")
-    ids_n = fields.int64s("ids", limits.rows)
-    count = len(ids_n)
-    rows_nb = fields.rows("rows", count)
-    versions_n = fields.int64s("versions", limits.rows)
-    if len(versions_n) != count:
-        raise FrameError(f"{len(versions_n)} versions for {count} ids", f"{fields.where}, field 'versions'")
-    if count and int(versions_n.min()) <= 0:
-        raise FrameError("a version is not above 0: such rows are never sent", f"{fields.where}, field 'versions'")
-    columns = {
-        name: split_rows(data, count, f"{fields.where}, column {name[:128]!r}")
-        for name, data in fields.mapping("columns", limits.columns).items()
-    }
-    part = TableRows(
-        table=table,
-        ids_n=ids_n,
-        rows_nb=rows_nb,
+    num_rows, num_dead = sum(head.num_rows for head in heads), sum(head.num_dead for head in heads)
+    if num_rows + num_dead > limits.rows:
+        raise FrameError(f"more than {limits.rows} ids in all", "kind 'rows', field 'runs'")
+    versions_n = fields.int64s("versions", limits.rows, count=num_rows)
+    if num_rows and int(versions_n.min()) <= 0:
+        raise FrameError("a version is not above 0: such rows are never sent", "kind 'rows', field 'versions'")
+    rows = RowRuns(
+        heads=heads,
+        ids_n=fields.int64s("ids", limits.rows, count=num_rows),
         versions_n=versions_n,
-        tombstones_m=fields.int64s("dead", limits.rows, optional=True),
-        columns=columns,
+        rows_b=fields.uint8s("rows", sum(head.num_rows * head.row_bytes for head in heads)),
+        tombstones_m=fields.int64s("dead", limits.rows, optional=True, count=num_dead),
+        columns=_decode_columns(fields.array("columns", 16 * limits.columns, optional=True), heads),
     )
-    fields.end()
-    return part
+    return RowsFrame(**common, rows=rows)
+
+
+def _decode_head(value: Any, where: str, limits: FrameLimits) -> RunHead:
+    if not isinstance(value, list) or [type(part) for part in value] != [str, int, int, int]:
+        raise FrameError("a run is [table, rows, bytes of a row, dead ids]", where)
+    head = RunHead(*value)
+    if not re.fullmatch(NAME_PATTERN, head.table):
+        raise FrameError(f"table {head.table[:200]!r} does not match {NAME_PATTERN}", where)
+    low = 1 if head.num_rows else 0
+    for what, number, least, most in (
+        ("rows", head.num_rows, 0, limits.rows),
+        ("bytes of a row", head.row_bytes, low, limits.content_bytes * low),
+        ("dead ids", head.num_dead, 0, limits.rows),
+    ):
+        if not least <= number <= most:
+            raise FrameError(f"{number} {what} is not within {least} .. {most}", where)
+    return head
+
+
+def _decode_columns(values: list[Any], heads: tuple[RunHead, ...]) -> dict[int, dict[str, RowBytes]]:
+    columns: dict[int, dict[str, RowBytes]] = {}
+    for value in values:
+        where = "kind 'rows', field 'columns'"
+        if not isinstance(value, list) or [type(part) for part in value] != [int, str, bytes]:
+            raise FrameError("a column that rides along is [run, name, bytes]", where)
+        number, name, data = value
+        if not 0 <= number < len(heads) or name in columns.setdefault(number, {}):
+            raise FrameError(f"run {number}, column {name[:128]!r}: no such run, or named twice", where)
+        columns[number][name] = split_rows(data, heads[number].num_rows, f"{where}, column {name[:128]!r}")
+    return columns
 
 
 def decode_dense(fields: Fields, limits: FrameLimits) -> DenseFrame:

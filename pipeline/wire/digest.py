@@ -7,24 +7,48 @@ version 0. The digest is the sum of all, mod 2**64: the order of rows and frames
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.rows.digest import rows_digest
-from pipeline.wire.frames import TableRows
+from pipeline.rows.digest import TableRuns, rows_digest, tables_digest
+from pipeline.wire.row_runs import RowRuns, TableRows
+from pipeline.wire.weights import WeightBlock
 
 MASK = (1 << 64) - 1
 
 
+def runs_digest(runs: RowRuns, blocks: Iterable[WeightBlock]) -> int:
+    """The share of a frame's rows in its cut's digest. ``blocks`` are their weights, decoded (``weights.decode_runs``)."""
+    total, starts = 0, runs.starts
+    for block in blocks:
+        first, last = block.first, block.last
+        low, high = starts[first], starts[last]
+        table_runs = TableRuns(
+            [head.table for head in runs.heads[first:last]],
+            [start - low for start in starts[first : last + 1]],
+            runs.ids_n[low:high],
+            runs.versions_n[low:high],
+        )
+        total += tables_digest(table_runs, _bytes_2d(block.weights_nd))
+    return (total + extra_digest(runs)) & MASK
+
+
 def part_digest(part: TableRows, weights_nd: npt.NDArray[np.float32]) -> int:
-    """The share of one part of a frame in its cut's digest. ``weights_nd`` are its rows, decoded; C-contiguous."""
-    return (rows_digest(part.table, part.ids_n, _bytes_2d(weights_nd), part.versions_n) + extra_digest(part)) & MASK
+    """The same of one run. ``weights_nd`` are its rows, decoded; C-contiguous."""
+    return (rows_digest(part.table, part.ids_n, _bytes_2d(weights_nd), part.versions_n) + _extra_of(part)) & MASK
 
 
-def extra_digest(part: TableRows) -> int:
-    """The share of what a part has besides weights: further columns, and tombstones."""
+def extra_digest(runs: RowRuns) -> int:
+    """The share of what runs have besides weights: further columns, and tombstones."""
+    if not len(runs.tombstones_m) and not runs.columns:
+        return 0
+    return sum(map(_extra_of, runs)) & MASK
+
+
+def _extra_of(part: TableRows) -> int:
     total = 0
     for name, values in part.columns.items():
         total += rows_digest(f"{part.table}/{name}", part.ids_n, _bytes_2d(values), part.versions_n)

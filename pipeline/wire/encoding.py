@@ -22,7 +22,6 @@ from pipeline.wire.frames import (
     HeaderFrame,
     RowsFrame,
     StreamedTable,
-    TableRows,
 )
 
 
@@ -39,7 +38,7 @@ def decode_frame(data: bytes | memoryview, limits: FrameLimits = DEFAULT_LIMITS)
             content,
             max_str_len=4096,
             max_bin_len=limits.content_bytes,
-            max_array_len=max(limits.tables, limits.pieces, limits.parts, 64),
+            max_array_len=max(limits.tables, limits.pieces, limits.runs, 16 * limits.columns, 64),
             max_map_len=max(limits.columns, 64),
             max_ext_len=0,
             object_pairs_hook=_refuse_twice,
@@ -110,22 +109,22 @@ def _piece_of_cut(kind: str, frame: RowsFrame | DenseFrame) -> dict[str, Any]:
 
 
 def _encode_rows(frame: RowsFrame) -> dict[str, Any]:
-    return _piece_of_cut("rows", frame) | {"parts": [_encode_part(part) for part in frame.parts]}
-
-
-def _encode_part(part: TableRows) -> dict[str, Any]:
-    if not len(part.ids_n) == len(part.versions_n) == len(part.rows_nb):
-        raise ValueError(f"{len(part.ids_n)} ids, {len(part.versions_n)} versions and {len(part.rows_nb)} rows")
-    fields: dict[str, Any] = {
-        "table": part.table,
-        "ids": _bytes_of(part.ids_n, "<i8"),
-        "rows": _bytes_of(part.rows_nb, "u1"),
-        "versions": _bytes_of(part.versions_n, "<i8"),
-    }
-    if len(part.tombstones_m):
-        fields["dead"] = _bytes_of(part.tombstones_m, "<i8")
-    if part.columns:
-        fields["columns"] = {name: _bytes_of(values, "u1") for name, values in part.columns.items()}
+    rows = frame.rows
+    if not sum(head.num_rows for head in rows.heads) == len(rows.ids_n) == len(rows.versions_n):
+        raise ValueError(f"{rows.heads}: {len(rows.ids_n)} ids and {len(rows.versions_n)} versions")
+    fields = _piece_of_cut("rows", frame)
+    fields["runs"] = rows.heads
+    fields["ids"] = _bytes_of(rows.ids_n, "<i8")
+    fields["rows"] = _bytes_of(rows.rows_b, "u1")
+    fields["versions"] = _bytes_of(rows.versions_n, "<i8")
+    if len(rows.tombstones_m):
+        fields["dead"] = _bytes_of(rows.tombstones_m, "<i8")
+    if rows.columns:
+        fields["columns"] = [
+            (number, name, _bytes_of(values, "u1"))
+            for number, columns in rows.columns.items()
+            for name, values in columns.items()
+        ]
     return fields
 
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from pipeline.rows.spec import NAME_PATTERN
 from pipeline.wire.errors import FrameError
-from pipeline.wire.frames import NO_IDS, CutPosition, Int64s, RowBytes
+from pipeline.wire.frames import CutPosition
+from pipeline.wire.row_runs import NO_BYTES, NO_IDS, Int64s, RowBytes
 
 MAX_INT64 = (1 << 63) - 1
 MAX_UINT64 = (1 << 64) - 1
@@ -72,8 +73,8 @@ class Fields:
             raise FrameError(f"{value[:200]!r} is not one of {', '.join(choices)}", self._at(name))
         return value
 
-    def array(self, name: str, limit: int) -> list[Any]:
-        value: list[Any] = self._take(name, list)
+    def array(self, name: str, limit: int, optional: bool = False) -> list[Any]:
+        value: list[Any] = self._take(name, list, optional) or []
         if len(value) > limit:
             raise FrameError(f"{len(value)} items, the limit is {limit}", self._at(name))
         return value
@@ -88,14 +89,21 @@ class Fields:
         value: bytes = self._take(name, bytes)
         return value
 
-    def int64s(self, name: str, limit: int, optional: bool = False) -> Int64s:
-        """Little-endian int64 numbers, as a read-only view of the frame."""
-        data = self._take(name, bytes, optional)
-        if data is None:
-            return NO_IDS
+    def int64s(self, name: str, limit: int, optional: bool = False, count: int | None = None) -> Int64s:
+        """Little-endian int64 numbers, ``count`` of them if that is given, as a read-only view of the frame."""
+        data = self._take(name, bytes, optional) or b""
         if len(data) % 8 or len(data) // 8 > limit:
             raise FrameError(f"{len(data)} bytes are not at most {limit} int64 numbers", self._at(name))
-        return np.frombuffer(data, dtype="<i8").astype(np.int64, copy=False)
+        if count is not None and len(data) != 8 * count:
+            raise FrameError(f"{len(data) // 8} numbers where {count} are announced", self._at(name))
+        return np.frombuffer(data, dtype="<i8").astype(np.int64, copy=False) if data else NO_IDS
+
+    def uint8s(self, name: str, count: int) -> RowBytes:
+        """``count`` bytes, as a read-only view of the frame."""
+        data = self.bytes(name)
+        if len(data) != count:
+            raise FrameError(f"{len(data)} bytes where {count} are announced", self._at(name))
+        return np.frombuffer(data, dtype=np.uint8) if data else NO_BYTES
 
     def position(self, name: str) -> CutPosition:
         generation, cut = self._pair(name)
@@ -106,10 +114,6 @@ class Fields:
         if len(pair) != 2 or any(type(value) is not int or not 0 <= value <= MAX_INT64 for value in pair):
             raise FrameError("expected [generation, cut]", self._at(name))
         return pair
-
-    def rows(self, name: str, count: int) -> RowBytes:
-        """``count`` rows of equal length, as a read-only view."""
-        return split_rows(self.bytes(name), count, self._at(name))
 
     def end(self) -> None:
         """Refuse what nobody asked for: a new field means a new format version."""

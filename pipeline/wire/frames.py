@@ -1,7 +1,7 @@
 """The four kinds of frame, as values. ``FORMAT.md`` beside this file describes their bytes; ``encoding`` makes and
 reads them.
 
-Legend: n rows of a part; b bytes of one encoded row; m tombstones; k ended steps.
+Legend: k ended steps.
 
 Rules.
 
@@ -20,20 +20,16 @@ Rules.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.rows.spec import TableSpec
+from pipeline.wire.row_runs import RowRuns
 
 Int64s = npt.NDArray[np.int64]
-RowBytes = npt.NDArray[np.uint8]
-
-NO_IDS: Int64s = np.empty(0, dtype=np.int64)
-NO_IDS.flags.writeable = False
 
 
 class CutPosition(NamedTuple):
@@ -80,27 +76,8 @@ class HeaderFrame:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TableRows:
-    """Some rows of one table, as they stood at the end of the frame's step. Ids are distinct within a cut and table.
-
-    Decoded arrays are read-only views of the frame's memory.
-    """
-
-    table: str
-    ids_n: Int64s
-    rows_nb: RowBytes
-    """Weights, encoded by the table's codec."""
-    versions_n: Int64s
-    """Packed (``rows.version``): generation and step of each row's last update."""
-    tombstones_m: Int64s = field(default_factory=lambda: NO_IDS)
-    """Ids whose rows the trainer no longer holds."""
-    columns: Mapping[str, RowBytes] = field(default_factory=dict)
-    """Other columns of the layout that ride along (states, meta): name to uint8 [n, bytes of the column]."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class RowsFrame:
-    """Some rows of a cut. A table may come in several parts and frames: small tables share a frame, large ones take many."""
+    """Some rows of a cut. A table may come in several runs and frames: small tables share a frame, large ones take many."""
 
     generation: int
     cut: int
@@ -109,7 +86,7 @@ class RowsFrame:
     clock_ns: int
     """Wall clock of the fence at which the cut was taken."""
     snapshot: bool
-    parts: tuple[TableRows, ...]
+    rows: RowRuns
 
     @property
     def position(self) -> CutPosition:
@@ -193,9 +170,10 @@ class FrameLimits:
     """Of a frame after decompression."""
     rows: int = 1 << 20
     tables: int = 1024
-    parts: int = 1024
-    """Parts of one rows frame."""
+    runs: int = 1024
+    """Runs of one rows frame."""
     columns: int = 64
+    """Of one table; of those that ride along in one rows frame, all runs together, 16 times as many."""
     pieces: int = 1024
     """Dense pieces of one frame."""
     dense_bytes: int = 16 << 30

@@ -30,8 +30,8 @@ from pipeline.wire.frames import (
     HeaderFrame,
     RowsFrame,
     StreamedTable,
-    TableRows,
 )
+from pipeline.wire.row_runs import TableRows, join_runs
 from pipeline.wire.transport import Position
 
 Rows = dict[int, tuple[bytes, int]]
@@ -200,10 +200,10 @@ class DictTrainer:
                 digest = (digest + part_digest(part, weights)) & MASK
                 parts.append(part)
                 if self.rng.random() >= self.share:
-                    frames.append(encode_frame(RowsFrame(**common, number=len(frames), parts=tuple(parts))))
+                    frames.append(encode_frame(RowsFrame(**common, number=len(frames), rows=join_runs(parts))))
                     parts = []
         if parts:
-            frames.append(encode_frame(RowsFrame(**common, number=len(frames), parts=tuple(parts))))
+            frames.append(encode_frame(RowsFrame(**common, number=len(frames), rows=join_runs(parts))))
         if self.dense is not None:
             for pieces in split_dense(self.dense, 64):
                 frames.append(encode_frame(DenseFrame(**common, number=len(frames), pieces=pieces)))

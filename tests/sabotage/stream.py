@@ -17,7 +17,7 @@ from pipeline.stream.streamer import RowStreamer
 from pipeline.wire import CommitFrame, HeaderFrame, RowsFrame, decode_frame
 from pipeline.wire import recovery as recovery_module
 from pipeline.wire.digest import extra_digest
-from pipeline.wire.frames import NO_IDS
+from pipeline.wire.row_runs import NO_IDS
 from pipeline.wire.segment_writer import SegmentWriter
 from pipeline.wire.segments import SegmentDirectory
 
@@ -95,10 +95,11 @@ def _leave_out_deleted_rows() -> AbstractContextManager[Any]:
 
     def without_tombstones(self: CutBuilder, *args: Any) -> Any:
         frame = rows_frame(self, *args)
-        for part in frame.parts:
-            self.num_tombstones -= len(part.tombstones_m)
-            self.digest = (self.digest - extra_digest(part)) % (1 << 64)
-        return replace(frame, parts=tuple(replace(part, tombstones_m=NO_IDS) for part in frame.parts))
+        runs = frame.rows
+        self.num_tombstones -= len(runs.tombstones_m)
+        self.digest = (self.digest - extra_digest(runs)) % (1 << 64)
+        heads = tuple(head._replace(num_dead=0) for head in runs.heads)
+        return replace(frame, rows=replace(runs, heads=heads, tombstones_m=NO_IDS))
 
     return patch.object(CutBuilder, "_rows_frame", without_tombstones)
 
@@ -170,7 +171,7 @@ def _freeze_outside_the_fence() -> AbstractContextManager[Any]:
     def take_late(self: RowStreamer, step: int, with_everything: bool) -> Any:
         frozen = take(self, step, with_everything)
         self._source.on_read()  # type: ignore[attr-defined]
-        rows = self._source.freeze(frozen.changed.pieces, changed_since=self.committed_step)
+        rows = self._source.freeze(frozen.changed.by_table, changed_since=self.committed_step)
         frozen.rows.close()
         rows.step = frozen.step  # type: ignore[misc]
         return replace(frozen, rows=rows)

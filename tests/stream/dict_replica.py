@@ -74,7 +74,7 @@ class DictReplica:
             if isinstance(piece, DenseFrame):
                 assembler.add(piece)
                 continue
-            for part in piece.parts:
+            for part in piece.rows:
                 digest += self._apply_rows(part)
                 for row_id in (*part.ids_n.tolist(), *part.tombstones_m.tolist()):
                     assert (part.table, row_id) not in seen, "a row comes twice in one cut"

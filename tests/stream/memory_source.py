@@ -144,7 +144,7 @@ class MemorySource:
     def freeze(self, changed: Any, *, changed_since: int) -> MemorySnapshot:
         assert self.in_fence, "frozen outside the fence"
         if changed != "all":
-            for name, pieces in changed.items():
+            for name, pieces in changed().items():
                 for row_id in np.concatenate(pieces).tolist():
                     row = self.state[name].get(row_id)
                     assert row is None or row[1] > pack_version(self.generation, changed_since)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -20,7 +21,7 @@ def ids(*values: int) -> npt.NDArray[np.int64]:
 
 
 def as_sets(changed: Changed) -> dict[str, set[int]]:
-    sets = {table: set(np.concatenate(pieces).tolist()) for table, pieces in changed.pieces.items()}
+    sets = {table: set(np.concatenate(pieces).tolist()) for table, pieces in changed.by_table().items()}
     return {table: held for table, held in sets.items() if held}
 
 
@@ -62,7 +63,7 @@ class ChangedMachine(RuleBasedStateMachine):
         """The newest first, as a streamer does that has one cut at a time."""
         taken, held, steps = self.taken.pop()
         self.taken.clear()
-        self.real.put_back(taken.distinct() if merged else taken)
+        self.real.put_back(self.real.distinct(taken) if merged else taken)
         for table, some in held.items():
             self.held.setdefault(table, set()).update(some)
         self.steps = steps + self.steps
@@ -92,7 +93,41 @@ def test_adding_keeps_references_and_writes_nothing() -> None:
     mine.flags.writeable = False
     changed = ChangedSet()
     changed.add(1, 10, {"t": mine})
-    assert changed.take().pieces["t"][0] is mine
+    assert changed.take().by_table()["t"][0] is mine
+
+
+def test_what_a_step_updated_is_not_looked_at_where_training_waits() -> None:
+    class Later(dict[str, npt.NDArray[np.int64]]):
+        asked = 0
+
+        def items(self) -> Any:
+            self.asked += 1
+            return super().items()
+
+        values = items
+
+    later, changed = Later({"t": ids(5, 1)}), ChangedSet()
+    changed.add(1, 10, later, 2)
+    taken = changed.take()
+    assert later.asked == 0
+    assert changed.distinct(taken).pieces["t"][0].tolist() == [1, 5]
+
+
+@given(st.lists(st.sampled_from(["add", "compact", "put back", "distinct", "put back distinct"]), max_size=30))
+def test_the_rows_of_each_step_are_counted_once(moves: list[str]) -> None:
+    changed, told, step = ChangedSet(), 0, 0
+    for move in [*moves, "distinct"]:
+        if move == "add":
+            step, told = step + 1, told + 3
+            changed.add(step, step, {"t": ids(1, 2, step + 2)})
+        elif move == "compact":
+            changed.compact()
+        else:
+            taken = changed.take()
+            taken = changed.distinct(taken) if "distinct" in move else taken
+            if "put back" in move:
+                changed.put_back(taken)
+    assert changed.rows_told["t"] == told
 
 
 def test_memory_is_bounded_by_distinct_rows_although_nobody_takes_or_compacts() -> None:
@@ -103,7 +138,7 @@ def test_memory_is_bounded_by_distinct_rows_although_nobody_takes_or_compacts() 
         changed.add(step, step, {"t": rng.integers(0, distinct, 4096)})
         assert changed.nbytes - 16 * changed.num_steps <= bound
     assert changed.inline_compactions > 5
-    assert len(changed.take().distinct().pieces["t"][0]) == distinct
+    assert len(changed.distinct(changed.take()).pieces["t"][0]) == distinct
 
 
 def test_compaction_on_a_lane_leaves_none_to_the_fence() -> None:

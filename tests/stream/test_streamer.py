@@ -50,7 +50,7 @@ class Bench:
 
 
 def parts_of(frames: Sequence[Frame]) -> list[TableRows]:
-    return [part for frame in frames if isinstance(frame, RowsFrame) for part in frame.parts]
+    return [part for frame in frames if isinstance(frame, RowsFrame) for part in frame.rows]
 
 
 def test_a_stream_begins_with_a_header_that_describes_everything() -> None:
@@ -95,7 +95,7 @@ def test_frames_of_long_rows_stay_within_what_readers_accept(monkeypatch: pytest
     bench.source.train({"items": range(10), "users": range(10)})
     bench.streamer.cut()
     rows = [frame for frame in bench.frames() if isinstance(frame, RowsFrame)]
-    sizes = [[(part.table, len(part.ids_n)) for part in frame.parts] for frame in rows]
+    sizes = [[(part.table, len(part.ids_n)) for part in frame.rows] for frame in rows]
     # 28 bytes a user, 48 an item; three users take 3 / 7 of a frame, which leaves room for 2 of 4 items.
     assert sizes == [[("users", 7)], [("users", 3), ("items", 2)], [("items", 4)], [("items", 4)]]
 

@@ -22,8 +22,8 @@ from pipeline.wire.frames import (
     HeaderFrame,
     RowsFrame,
     StreamedTable,
-    TableRows,
 )
+from pipeline.wire.row_runs import RowRuns, TableRows, join_runs
 
 MAX_INT64 = (1 << 63) - 1
 names = st.from_regex(r"[A-Za-z0-9_.-]{1,24}", fullmatch=True)
@@ -101,7 +101,7 @@ def rows_frames(draw: st.DrawFn) -> RowsFrame:
         step=draw(steps),
         clock_ns=draw(clocks),
         snapshot=draw(st.booleans()),
-        parts=tuple(draw(st.lists(table_rows(), max_size=3))),
+        rows=join_runs(draw(st.lists(table_rows(), max_size=3))),
     )
 
 
@@ -157,7 +157,7 @@ def plain(value: Any) -> Any:
         return (value.dtype.name, value.shape, value.tobytes())
     if isinstance(value, memoryview):
         return value.tobytes()
-    if isinstance(value, RowsFrame | TableRows | DenseFrame | DensePiece | CommitFrame | HeaderFrame):
+    if isinstance(value, RowsFrame | RowRuns | DenseFrame | DensePiece | CommitFrame | HeaderFrame):
         return (type(value), {field.name: plain(getattr(value, field.name)) for field in fields(value)})
     if isinstance(value, dict):
         return {name: plain(part) for name, part in value.items()}

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 import pipeline.wire.frames
 from pipeline.rows.codec import find_codec
 from pipeline.rows.version import pack_version
-from pipeline.wire import RowsFrame, TableRows, decode_frame, encode_frame, part_digest
+from pipeline.wire import RowsFrame, TableRows, decode_frame, encode_frame, join_runs, part_digest
 from pipeline.wire.envelope import FORMAT_VERSION, unseal
 from pipeline.wire.frames import DEFAULT_LIMITS, Frame
 from pipeline.wire.records import HEAD_BYTES, scan_records
@@ -27,7 +27,7 @@ PART = TableRows(
     versions_n=np.array([pack_version(1, 39), pack_version(1, 40)]),
 )
 EXAMPLE = RowsFrame(
-    generation=1, cut=5, number=0, step=40, clock_ns=1_700_000_000_000_000_000, snapshot=False, parts=(PART,)
+    generation=1, cut=5, number=0, step=40, clock_ns=1_700_000_000_000_000_000, snapshot=False, rows=join_runs([PART])
 )
 
 
