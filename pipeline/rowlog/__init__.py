@@ -1,4 +1,4 @@
-"""Full checkpoints and exports: see README.md."""
+"""Full checkpoints and exports, and random reads of rows: see README.md."""
 
 from pipeline.rowlog.chunks import RowChunk
 from pipeline.rowlog.errors import (
@@ -6,6 +6,8 @@ from pipeline.rowlog.errors import (
     ExportFailed,
     NoCheckpoint,
     OtherFormat,
+    ReadFailed,
+    ReadsClosed,
     RowLogError,
     UnknownBlob,
     UnknownTable,
@@ -13,6 +15,7 @@ from pipeline.rowlog.errors import (
 from pipeline.rowlog.export import export_dense, export_table
 from pipeline.rowlog.manifest import Manifest
 from pipeline.rowlog.npz import NpzArray, write_npz
+from pipeline.rowlog.random_reads import RandomReads, ReadCounters
 from pipeline.rowlog.reader import CheckpointReader, FoundRows
 from pipeline.rowlog.writer import CheckpointWriter
 
@@ -26,6 +29,10 @@ __all__ = [
     "NoCheckpoint",
     "NpzArray",
     "OtherFormat",
+    "RandomReads",
+    "ReadCounters",
+    "ReadFailed",
+    "ReadsClosed",
     "RowChunk",
     "RowLogError",
     "UnknownBlob",

@@ -3,6 +3,7 @@ worked."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 
 
@@ -65,3 +66,33 @@ class UnknownBlob(RowLogError, KeyError):
 
 class ExportFailed(RowLogError):
     """What was asked for cannot be written to that place."""
+
+
+class ReadFailed(RowLogError, OSError):
+    """One request of a batch of random reads failed, or its file ended before it did. The whole batch is void.
+
+    Says which request by its index ``n``, file descriptor and offset: whoever opened the file knows its path.
+    """
+
+    def __init__(self, n: int, fd: int, offset: int, wanted: int, got: int, code: int) -> None:
+        why = f"{os.strerror(code)} (errno {code})" if code else "the file ends there"
+        OSError.__init__(
+            self,
+            code,
+            f"request {n}: {got} of {wanted} bytes at offset {offset} of file descriptor {fd} were read: {why}",
+        )
+        self.n = n
+        self.fd = fd
+        self.offset = offset
+        self.wanted = wanted
+        self.got = got
+        """Bytes of the request that came before it failed."""
+        self.errno = code
+        """0 where the file ended."""
+
+
+class ReadsClosed(RowLogError):
+    """A read was asked of a ``RandomReads`` after its ``close`` began."""
+
+    def __init__(self) -> None:
+        super().__init__("these random reads were closed: end the readers first, or open another RandomReads")
