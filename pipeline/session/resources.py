@@ -9,16 +9,19 @@ import torch
 
 from cuda.choose import choose_backend
 from cuda.host import warm_up
+from pipeline.files import RealFiles
 from pipeline.flow.run_info import RunInfo
 from pipeline.flow.step_limit import StepLimit
 from pipeline.models.metrics import BinaryMetrics
 from pipeline.models.optimizer import build_optimizer
+from pipeline.rowlog.log import RowLog
+from pipeline.rowlog.log.real_reads import RealReads
 from pipeline.session.checkpoints import Checkpoints
 from pipeline.session.dense_side import initial_model
 from pipeline.session.plan import Plan
 from pipeline.session.row_source import StoreRowSource
 from pipeline.session.totals import Totals
-from pipeline.store import DramTier, Store
+from pipeline.store import DramTier, SsdTier, Store, Tier
 from pipeline.store import warm_up as warm_up_store
 
 
@@ -75,11 +78,19 @@ class Resources:
             "step_limit": self.step_limit,
         }
 
+    def _make_tier(self) -> Tier:
+        options = self.plan.settings.store
+        if options.ssd is None:
+            return DramTier(options.dram_bytes)
+        ssd = options.ssd
+        log = RowLog(ssd.directories(self.run.dir), RealFiles(), lambda: RealReads(ssd.depth, ssd.direct), ssd)
+        return SsdTier(log)
+
     def _open_store(self, backend: Any) -> Store:
         plan = self.plan
         spill = self.run.dir / "spill"
         spill.mkdir(exist_ok=True)
-        tier = DramTier(plan.settings.store.dram_bytes)
+        tier = self._make_tier()
         store = Store(
             plan.specs,
             plan.rules,

@@ -1,4 +1,4 @@
-"""Rows in tiers: L1 slots, the DRAM tier, the fence, snapshots, and the Store that composes them."""
+"""Rows in tiers: L1 slots, the DRAM and SSD tiers, the fence, snapshots, and the Store that composes them."""
 
 from pipeline.store.counters import StoreCounters
 from pipeline.store.dram import DramTier
@@ -19,6 +19,8 @@ from pipeline.store.options import StoreOptions
 from pipeline.store.policy import Policy, SlotUse
 from pipeline.store.reservation import Reservation
 from pipeline.store.snapshot import Snapshot, SnapshotRows
+from pipeline.store.ssd import SsdTier
+from pipeline.store.ssd_options import SsdOptions
 from pipeline.store.store import StepListener, Store
 from pipeline.store.tier import Tier, TierRows
 from pipeline.store.warm import warm_up
@@ -37,6 +39,8 @@ __all__ = [
     "Snapshot",
     "SnapshotAbandoned",
     "SnapshotRows",
+    "SsdOptions",
+    "SsdTier",
     "StepListener",
     "Store",
     "StoreCounters",

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from pipeline.store.policy import find_policy
+from pipeline.store.ssd_options import SsdOptions
 
 
 def _refuse(_value: Any) -> None:
     raise ValueError(
-        "this version keeps the rows that leave L1 in memory (store.dram_bytes bounds it); "
-        "other tiers come with the SSD tier, and this key with them: leave it out"
+        "this version has one tier below L1: memory (store.dram_bytes bounds it), or a disk (store.ssd); "
+        "a list of tiers comes later: leave it out"
     )
 
 
@@ -54,8 +55,18 @@ class StoreOptions(BaseModel):
         ge=0,
         description="disk for such rows when shadow_bytes are full, with 64 bytes of memory each; 0: none",
     )
-    ssd: NotYet = Field(default=None, exclude=True, description="not in this version")
+    ssd: SsdOptions | None = Field(
+        default=None, description="keep the rows that leave L1 on disk; {} for the defaults; not set: in memory"
+    )
     tiers: NotYet = Field(default=None, exclude=True, description="not in this version")
+
+    @model_validator(mode="after")
+    def one_tier_below(self) -> StoreOptions:
+        if self.ssd is not None and self.dram_bytes is not None:
+            raise ValueError(
+                "store.ssd and store.dram_bytes are both set: this version has one tier below L1; leave one of them out"
+            )
+        return self
 
     @field_validator("policy")
     @classmethod

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pipeline.store.ssd import SsdTier
+
 if TYPE_CHECKING:
     from pipeline.store.residency import Residency
     from pipeline.store.snapshots import Snapshots
@@ -22,6 +24,7 @@ def report(residency: Residency, snapshots: Snapshots) -> dict[str, Any]:
         "hit_rate": residency.counters.hits / looked if looked else 0.0,
         "tier": residency.tier.name,
         "tier_rows": {spec.name: residency.tier.count(spec.name) for spec in residency.specs},
+        **({"ssd": dict(residency.tier.stats())} if isinstance(residency.tier, SsdTier) else {}),
         "open_snapshots": len(snapshots.open),
         "shadow_bytes": snapshots.room.memory_bytes,
         "spill_bytes": snapshots.room.spill_bytes,

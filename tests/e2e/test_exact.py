@@ -49,6 +49,21 @@ def test_smallest_l1_gives_the_same_bits(tmp_path: Path, ragged: Job, policy: st
     assert_same_bits(ragged, job)
 
 
+@pytest.mark.parametrize("direct", [False, True])
+@pytest.mark.parametrize(("lookahead", "segment_bytes"), [(1, 4096), (4, 65536), (32, 64 << 20)])
+def test_rows_on_disk_give_the_same_bits(
+    tmp_path: Path, ragged: Job, lookahead: int, segment_bytes: int, direct: bool
+) -> None:
+    """Segments from one that a few rows fill, so that all is compacted again and again, to one that never ends."""
+    l1_rows = f"store.l1_rows={least_l1(ragged) + (lookahead - 1) * 4}"
+    disk = [f"store.ssd.segment_bytes={segment_bytes}", f"store.ssd.direct={direct}", "store.ssd.extent_bytes=4096"]
+    job = run_job(tmp_path / "run", RAGGED, l1_rows, *disk, f"stages.prefetch.lookahead={lookahead}")
+    assert job.summary["l1"]["evictions"] > 0
+    assert job.summary["store"]["tier"] == "ssd"
+    assert (job.summary["store"]["ssd"]["compacted_rows"] > 0) == (segment_bytes == 4096)
+    assert_same_bits(ragged, job)
+
+
 @pytest.mark.parametrize("codec", ["fp32", "fp16"])
 @pytest.mark.parametrize("every", ["1 steps", "7 steps", "3ms"])
 def test_streaming_changes_nothing(tmp_path: Path, ragged: Job, codec: str, every: str) -> None:

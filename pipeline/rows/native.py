@@ -1,4 +1,4 @@
-"""What this room's kernels ask of the machine: a pointer from an address, and a cache line ahead of its use."""
+"""What kernels ask of the machine: a pointer from an address, and a cache line ahead of its use."""
 
 from __future__ import annotations
 

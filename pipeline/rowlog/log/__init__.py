@@ -1,0 +1,8 @@
+"""The row log: see ``row_log`` and the room's README.md."""
+
+from pipeline.rowlog.log.errors import LogClosed, LogCorrupt, LogFailed
+from pipeline.rowlog.log.options import RowLogOptions
+from pipeline.rowlog.log.row_log import RowLog
+from pipeline.rowlog.log.row_reads import RowReads
+
+__all__ = ["LogClosed", "LogCorrupt", "LogFailed", "RowLog", "RowLogOptions", "RowReads"]

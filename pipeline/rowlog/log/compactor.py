@@ -1,0 +1,162 @@
+"""The compactor: moves the rows that are left of a segment to a new one, so that the old file can go.
+
+Rules.
+
+1. It takes sealed segments that no checkpoint names, the emptiest first, while a table holds more records than
+   ``TRIGGER`` of what is allowed above those that somebody can reach.
+2. It moves no more than its share of what is put, so that it does not take the disk from training; but whoever puts
+   while a table is at its bound waits until there is space again.
+3. What it moves goes into segments of its own: rows that stay, stay together.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+
+from pipeline.files import Files
+from pipeline.rowlog.log.errors import LogCorrupt
+from pipeline.rowlog.log.log_table import LogTable
+from pipeline.rowlog.log.options import RowLogOptions
+from pipeline.rowlog.log.records import HEADER_BYTES, ROW_BITS, Rows
+from pipeline.rowlog.log.segment import Segment
+from pipeline.rowlog.log.segment_format import TRAILER_BYTES, decode_footer, decode_trailer
+from pipeline.rowlog.log.write_behind import WriteBehind
+
+TRIGGER: Final = 0.7
+PIECE_BYTES: Final = 1 << 20
+"""Read and moved at once: the lock is held for no more."""
+BURST_BYTES: Final = 16 << 20
+
+
+class Compactor:
+    """One thread; ``compact`` does the same on the caller's."""
+
+    def __init__(
+        self, tables: Mapping[str, LogTable], files: Files, writer: WriteBehind, options: RowLogOptions
+    ) -> None:
+        self._tables, self._files, self._writer, self._options = tables, files, writer, options
+        self._changed = threading.Condition()
+        self._one_at_a_time = threading.Lock()
+        self._budget_bytes = float(BURST_BYTES)
+        self._closing = self._poked = False
+        self._thread = threading.Thread(target=self._work, name="rowlog-compact")
+        self.moved_rows = 0
+        self.waited_s = 0.0
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def told_of(self, put_bytes: int) -> None:
+        """So much was put, or a segment was sealed."""
+        with self._changed:
+            self._budget_bytes = min(
+                self._budget_bytes + put_bytes * self._options.compaction_share, float(BURST_BYTES)
+            )
+            self._poked = True
+            self._changed.notify_all()
+
+    def wait_for_space(self) -> None:
+        """Block while a table is at its bound and compaction can do something about it."""
+        if not any(self._find(table, 1.0) for table in self._tables.values()):
+            return
+        began = time.monotonic()
+        while not self._closing and self.compact(1.0):
+            pass
+        self.waited_s += time.monotonic() - began
+
+    def compact(self, share: float = 0.0) -> bool:
+        """Compact, on this thread, until no table uses more than ``share`` of the garbage that is allowed. Whether anything was done."""
+        done = False
+        for table in self._tables.values():
+            while (segment := self._find(table, share)) is not None:
+                self._move_rows(table, segment)
+                self._writer.drain()
+                done = True
+        return done
+
+    def close(self) -> None:
+        """Stop behind the piece that is being moved. May be called twice."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _work(self) -> None:
+        try:
+            while self._wait_for_work():
+                for table in self._tables.values():
+                    segment = self._find(table, TRIGGER)
+                    if segment is not None:
+                        self._move_rows(table, segment)
+                        self._poked = True
+        except BaseException as error:
+            self._writer.fail(error)
+
+    def _wait_for_work(self) -> bool:
+        with self._changed:
+            self._changed.wait_for(lambda: self._closing or (self._poked and self._budget_bytes > 0))
+            self._poked = False
+            return not self._closing
+
+    def _find(self, table: LogTable, share: float) -> Segment | None:
+        """The emptiest segment of a table with more garbage than ``share`` of what is allowed; None if it has less, or none can go."""
+        with table.lock:
+            segments = list(table.segments.values())
+            total = sum(segment.num_rows for segment in segments)
+            live = sum(segment.live for segment in segments)
+            allowed = (self._options.max_space - 1) * live * share + table.slack_rows
+            if total - live <= allowed:
+                return None
+            free = [one for one in segments if one.sealed and not one.pins and one.live < one.num_rows]
+            return min(free, key=lambda one: one.live / one.num_rows, default=None)
+
+    def _move_rows(self, table: LogTable, segment: Segment) -> None:
+        with self._one_at_a_time:
+            if not table.count_in(segment):
+                return
+            try:
+                ids_n, versions_n = self._footer(segment)
+                records = table.records
+                per_piece = max(1, PIECE_BYTES // records.block) * records.per_block
+                for first in range(0, segment.num_rows, per_piece):
+                    rows_n = np.arange(first, min(first + per_piece, segment.num_rows), dtype=np.int64)
+                    rows_n = rows_n[table.needed_at(segment, ids_n[rows_n], rows_n, versions_n[rows_n])]
+                    if len(rows_n) and not self._closing:
+                        self._move_piece(table, segment, first, per_piece, rows_n, ids_n[rows_n])
+            finally:
+                table.count_out(segment)
+
+    def _move_piece(
+        self, table: LogTable, segment: Segment, first: int, per_piece: int, rows_n: Any, ids_n: Any
+    ) -> None:
+        records = table.records
+        start = HEADER_BYTES + records.data_bytes(first)
+        size = records.data_bytes(min(per_piece, segment.num_rows - first))
+        data = np.frombuffer(self._files.read(segment.path, start, size), dtype=np.uint8)
+        places_n = rows_n | segment.number << ROW_BITS
+        rows = Rows(np.empty((len(rows_n), records.row_bytes), np.uint8), np.empty(len(rows_n), np.int64))
+        into_n = np.arange(len(rows_n), dtype=np.int64)
+        wrong = records.unpack(data, records.offsets(rows_n) - start, places_n, ids_n, into_n, rows)
+        if wrong >= 0:
+            at = int(records.offsets(rows_n[wrong : wrong + 1])[0])
+            raise LogCorrupt(segment.path, at, f"the record of id {int(ids_n[wrong])} was changed")
+        self._writer.wait_for_room()
+        table.move(ids_n, rows.rows_nb, rows.versions_n, places_n)
+        self.moved_rows += len(rows_n)
+        with self._changed:
+            self._budget_bytes -= len(rows_n) * records.stride
+
+    def _footer(self, segment: Segment) -> Any:
+        path, size = segment.path, segment.size
+        trailer = self._files.read(path, size - TRAILER_BYTES, TRAILER_BYTES)
+        count, digest, offset = decode_trailer(path, trailer, size)
+        footer = decode_footer(
+            path, self._files.read(path, offset, size - TRAILER_BYTES - offset), count, digest, offset
+        )
+        return footer.ids_n, footer.versions_n

@@ -1,0 +1,283 @@
+"""One table of the log: its index, its segments, and the records that are still in memory.
+
+Rules.
+
+1. One lock guards everything here. It is held while memory is copied, never while a file is read or written.
+2. ``put`` gives each row a place and makes it visible at once. A row's old record is garbage from then on.
+3. A reader takes places and counts itself in at the segments he will read, both under the lock; so what he reads is there
+   until he is done, whatever was put meanwhile.
+4. An id that is forgotten leaves a record of its own, so that an index made from footers forgets it too.
+
+Legend: n ids of one call.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.rowlog.log.errors import LogCorrupt
+from pipeline.rowlog.log.records import DEAD, ROW_BITS, MemoryExtents, Records, Rows
+from pipeline.rowlog.log.row_reads import RowReads
+from pipeline.rowlog.log.segment import Extent, OpenSegment, Segment
+from pipeline.rowlog.places import PlaceIndex
+from pipeline.rows.spec import TableSpec
+
+Int64s = npt.NDArray[np.int64]
+RowBytes = npt.NDArray[np.uint8]
+ROW_MASK: Final = (1 << ROW_BITS) - 1
+NO_VERSION: Final = np.int64(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is still to be read from files: records of ids ``asked_n`` of the call, at ``places_n``, in ``segments``."""
+
+    asked_n: Int64s
+    places_n: Int64s
+    segments: Sequence[Segment]
+
+
+@dataclass(frozen=True, slots=True)
+class Sinks:
+    """Where a table sends what is to be written, in this order. Called under its lock; they only queue."""
+
+    extent: Callable[[OpenSegment, Extent], None]
+    """Write it, then call ``LogTable.written``."""
+    seal: Callable[[OpenSegment], None]
+    """Write the footer, then call ``LogTable.sealed``."""
+    retire: Callable[[Segment], None]
+    """Nobody reads or names this segment any more: its file can go."""
+
+
+class LogTable:
+    """See the module docstring. ``begin(number)`` makes a new segment's path; it is called under the lock."""
+
+    def __init__(
+        self,
+        spec: TableSpec,
+        sinks: Sinks,
+        reads: RowReads,
+        begin: Callable[[TableSpec, int], str],
+        segment_bytes: int,
+        extent_bytes: int,
+    ) -> None:
+        self.spec, self.records = spec, Records.of(spec)
+        self.lock = threading.Lock()
+        self.index = PlaceIndex()
+        self.segments: dict[int, Segment] = {}
+        self.max_version = 0
+        self._sinks, self._reads, self._begin = sinks, reads, begin
+        self._capacity = min(self.records.capacity(segment_bytes), ROW_MASK)
+        self._extent_rows = self.records.capacity(min(extent_bytes, segment_bytes))
+        self._next_number = 1
+        self._filling: dict[bool, OpenSegment] = {}
+        """By whether they take what compaction moves: rows that stay are kept apart from rows that change."""
+        self._unwritten: dict[int, OpenSegment] = {}
+        """Segments of which some records are in memory only."""
+
+    @property
+    def slack_rows(self) -> int:
+        """Garbage that is never worth moving: two segments are being filled, one may be in the making."""
+        return 2 * self._capacity
+
+    def all_segments(self) -> list[Segment]:
+        with self.lock:
+            return list(self.segments.values())
+
+    # What the tier does.
+
+    def put(self, ids_n: Int64s, rows_nb: RowBytes, versions_n: Int64s) -> None:
+        with self.lock:
+            self.max_version = max(self.max_version, int(versions_n.max(initial=0)))
+            self._leave(self.index.put(ids_n, self._append(ids_n, rows_nb, versions_n)))
+
+    def delete(self, ids_n: Int64s) -> None:
+        with self.lock:
+            ids_n = np.unique(ids_n)
+            ids_n = ids_n[self.index.find(ids_n) >= 0]
+            self._leave(self.index.remove(ids_n))
+            nothing = np.zeros((len(ids_n), self.records.row_bytes), dtype=np.uint8)
+            places_n = self._append(ids_n, nothing, np.full(len(ids_n), self.max_version | DEAD))
+            self._count(places_n, -1)
+
+    def get(self, ids_n: Int64s, rows: Rows) -> npt.NDArray[np.bool_]:
+        """Fill ``rows``, zeros where absent; returns which ids are held. Duplicates allowed."""
+        with self.lock:
+            places_n = self.index.find(ids_n)
+            found_n = places_n >= 0
+            wanted = self._take_from_memory(ids_n, places_n, rows)
+        if wanted is not None:
+            try:
+                self._read(ids_n, wanted, rows)
+            finally:
+                self._done_reading(wanted)
+        if not bool(found_n.all()):
+            rows.rows_nb[~found_n], rows.versions_n[~found_n] = 0, NO_VERSION
+        return found_n
+
+    def ids(self) -> Int64s:
+        with self.lock:
+            return self.index.ids()
+
+    # What ends segments.
+
+    def rotate(self) -> None:
+        """End the segments that are being filled: what is put from now on goes into new ones."""
+        with self.lock:
+            for filling in list(self._filling.values()):
+                self._end(filling)
+            self._filling = {}
+
+    def written(self, filling: OpenSegment, extent: Extent) -> None:
+        """An extent is in its file: the memory can go."""
+        with self.lock:
+            filling.waiting.remove(extent)
+            if not filling.waiting:
+                self._unwritten.pop(filling.segment.number, None)
+
+    def sealed(self, filling: OpenSegment, size: int) -> None:
+        """The footer is in the file."""
+        with self.lock:
+            filling.segment.sealed, filling.segment.size = True, size
+            self._retire_if_done(filling.segment)
+
+    # What compaction does.
+
+    def count_in(self, segment: Segment) -> bool:
+        """Keep a segment's file until ``count_out``; False when it has gone already."""
+        with self.lock:
+            if segment.number not in self.segments:
+                return False
+            segment.users += 1
+            return True
+
+    def count_out(self, segment: Segment) -> None:
+        with self.lock:
+            segment.users -= 1
+            self._retire_if_done(segment)
+
+    def needed_at(self, segment: Segment, ids_n: Int64s, rows_n: Int64s, versions_n: Int64s) -> npt.NDArray[np.bool_]:
+        """Which records of a segment are the newest of their ids; those that forget an id, while older ones may name it."""
+        with self.lock:
+            places_n = self.index.find(ids_n)
+            is_oldest = segment.number == min(self.segments)
+            forgets_n = (versions_n < 0) & (places_n < 0) & (not is_oldest)
+            needed_n: npt.NDArray[np.bool_] = (places_n == (rows_n | segment.number << ROW_BITS)) | forgets_n
+            return needed_n
+
+    def move(self, ids_n: Int64s, rows_nb: RowBytes, versions_n: Int64s, from_n: Int64s) -> None:
+        """Put rows again for compaction, as far as they are still the newest; forgotten ids stay forgotten."""
+        with self.lock:
+            dead_n = versions_n < 0
+            keep_n = dead_n | (self.index.find(ids_n) == from_n)
+            ids_n, from_n, versions_n = ids_n[keep_n], from_n[keep_n], versions_n[keep_n]
+            places_n = self._append(ids_n, rows_nb[keep_n], versions_n, moved=True)
+            live_n = ~dead_n[keep_n]
+            moved_n = self.index.move(ids_n[live_n], places_n[live_n], from_n[live_n])
+            assert bool(moved_n.all()), "the index changed under the lock"
+            self._count(places_n[~live_n], -1)
+            self._leave(from_n[live_n])
+
+    # Within the lock.
+
+    def _append(self, ids_n: Int64s, rows_nb: RowBytes, versions_n: Int64s, *, moved: bool = False) -> Int64s:
+        """Give rows their places, counted as live."""
+        places: list[Int64s] = [np.empty(0, dtype=np.int64)]
+        start = 0
+        while start < len(ids_n):
+            filling = self._filling.get(moved) or self._open(moved)
+            self._unwritten[filling.segment.number] = filling
+            some, ready = filling.append(ids_n[start:], rows_nb[start:], versions_n[start:])
+            filling.segment.live += len(some)
+            places.append(some)
+            start += len(some)
+            if ready is not None:
+                self._sinks.extent(filling, ready)
+            if filling.is_full:
+                del self._filling[moved]
+                self._sinks.seal(filling)
+        return np.concatenate(places)
+
+    def _open(self, moved: bool) -> OpenSegment:
+        number = self._next_number
+        self._next_number += 1
+        segment = Segment(number, self._begin(self.spec, number))
+        filling = OpenSegment(segment, self.records, self._capacity, self._extent_rows)
+        self.segments[number], self._filling[moved] = segment, filling
+        return filling
+
+    def _end(self, filling: OpenSegment) -> None:
+        last = filling.last_extent()
+        if last is not None:
+            self._sinks.extent(filling, last)
+        self._sinks.seal(filling)
+
+    def _leave(self, places_n: Int64s) -> None:
+        """Records at ``places_n`` (-1: none) are garbage."""
+        self._count(places_n[places_n >= 0], -1)
+
+    def _count(self, places_n: Int64s, sign: int) -> None:
+        numbers, counts = np.unique(places_n >> ROW_BITS, return_counts=True)
+        for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
+            segment = self.segments[number]
+            segment.live += sign * count
+            self._retire_if_done(segment)
+
+    def _retire_if_done(self, segment: Segment) -> None:
+        done = segment.sealed and not segment.live and not segment.pins and not segment.users
+        if done and self.segments.pop(segment.number, None) is not None:
+            self._sinks.retire(segment)
+
+    def _take_from_memory(self, ids_n: Int64s, places_n: Int64s, rows: Rows) -> Wanted | None:
+        """Copy what is in memory; say what is in files, and count the reader in there."""
+        left_n = np.flatnonzero(places_n >= 0)
+        if self._unwritten:
+            extents = self._memory_extents()
+            found_n = extents.find(places_n)
+            self._check(self.records.unpack_memory(extents, found_n, places_n, ids_n, rows), ids_n, places_n)
+            left_n = left_n[found_n[left_n] < 0]
+        if not len(left_n):
+            return None
+        segments = [self.segments[number] for number in np.unique(places_n[left_n] >> ROW_BITS).tolist()]
+        for segment in segments:
+            segment.users += 1
+        return Wanted(left_n, places_n[left_n], segments)
+
+    def _memory_extents(self) -> MemoryExtents:
+        extents = [
+            (filling.segment.place(extent.first), extent.count, extent.data.ctypes.data, extent.data.nbytes)
+            for _, filling in sorted(self._unwritten.items())
+            for extent in filling.waiting
+        ]
+        return MemoryExtents(*np.array(extents, dtype=np.int64).reshape(-1, 4).T.copy())
+
+    # Without the lock.
+
+    def _read(self, ids_n: Int64s, wanted: Wanted, rows: Rows) -> None:
+        records = self.records
+        files = {segment.number: segment.reading for segment in wanted.segments}
+        known_n, at_n = np.unique(wanted.places_n >> ROW_BITS, return_inverse=True)
+        files_n = np.array([files[number] for number in known_n.tolist()], dtype=np.int32)[at_n]
+        found_nb = np.empty((len(files_n), records.stride), dtype=np.uint8)
+        self._reads.read(files_n, records.offsets(wanted.places_n & ROW_MASK), found_nb)
+        starts_n = np.arange(len(files_n), dtype=np.int64) * records.stride
+        asked_ids_n = ids_n[wanted.asked_n]
+        wrong = records.unpack(found_nb.reshape(-1), starts_n, wanted.places_n, asked_ids_n, wanted.asked_n, rows)
+        self._check(wrong, asked_ids_n, wanted.places_n)
+
+    def _check(self, wrong: int, ids_n: Int64s, places_n: Int64s) -> None:
+        if wrong >= 0:
+            number, row = divmod(int(places_n[wrong]), 1 << ROW_BITS)
+            at = int(self.records.offsets(np.array([row], dtype=np.int64))[0])
+            what = f"the record of id {int(ids_n[wrong])} of table {self.spec.name!r} is not what was written"
+            raise LogCorrupt(self._begin(self.spec, number), at, what)
+
+    def _done_reading(self, wanted: Wanted) -> None:
+        for segment in wanted.segments:
+            self.count_out(segment)

@@ -1,0 +1,106 @@
+"""A segment as the log knows it, and one that still takes records.
+
+Rules.
+
+1. Records are numbered as they come. Those of the extents in ``waiting`` are in memory only, all earlier ones in the file.
+2. An extent is written once, whole, when it is full or the segment ends. Its memory goes when the file has it.
+3. Whoever reads from the file is counted in ``users``, under the table's lock; the file is removed only when nobody is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.files import WritableFile
+from pipeline.rowlog.log.records import ROW_BITS, Records
+
+Int64s = npt.NDArray[np.int64]
+RowBytes = npt.NDArray[np.uint8]
+
+
+@dataclass(slots=True, eq=False)
+class Segment:
+    """``live``: how many of its records are the newest of their ids. ``pins``: checkpoints that name it."""
+
+    number: int
+    path: str
+    num_rows: int = 0
+    live: int = 0
+    pins: int = 0
+    users: int = 0
+    sealed: bool = False
+    reading: int = -1
+    """Its number at ``RowReads``; -1 before the file is there."""
+    size: int = 0
+    """Bytes of the sealed file."""
+
+    def place(self, row: int) -> int:
+        return self.number << ROW_BITS | row
+
+
+@dataclass(slots=True, eq=False)
+class Extent:
+    """Consecutive records of one segment in memory, as they will lie in the file."""
+
+    first: int
+    data: RowBytes
+    room: int
+    count: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class OpenSegment:
+    """Takes records until ``capacity``. Callers hold the table's lock."""
+
+    segment: Segment
+    records: Records
+    capacity: int
+    extent_rows: int
+    """Whole blocks."""
+    file: WritableFile | None = None
+    """Made by the writing thread, before the first extent is written."""
+    waiting: list[Extent] = field(default_factory=list)
+    """Oldest first; the last one takes records unless it is full."""
+    ids_n: Int64s = field(init=False)
+    versions_n: Int64s = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ids_n = np.empty(self.capacity, dtype=np.int64)
+        self.versions_n = np.empty(self.capacity, dtype=np.int64)
+
+    @property
+    def is_full(self) -> bool:
+        return self.segment.num_rows == self.capacity
+
+    def append(self, ids_n: Int64s, rows_nb: RowBytes, versions_n: Int64s) -> tuple[Int64s, Extent | None]:
+        """Take as many records as the extent and the segment have room for, at least one.
+
+        Returns their places, and the extent if it is ready to be written.
+        """
+        first = self.segment.num_rows
+        extent = self._extent(first)
+        count = min(len(ids_n), extent.room - extent.count, self.capacity - first)
+        start = self.records.data_bytes(extent.count // self.records.per_block * self.records.per_block)
+        self.records.pack(
+            self.segment.place(first), ids_n[:count], rows_nb[:count], versions_n[:count], extent.data[start:]
+        )
+        self.ids_n[first : first + count], self.versions_n[first : first + count] = ids_n[:count], versions_n[:count]
+        extent.count += count
+        self.segment.num_rows += count
+        ready = extent.count == extent.room or self.is_full
+        return self.segment.place(first) + np.arange(count, dtype=np.int64), extent if ready else None
+
+    def _extent(self, first: int) -> Extent:
+        if not self.waiting or self.waiting[-1].count == self.waiting[-1].room:
+            room = min(self.extent_rows, self.capacity - first)
+            # Zeros: what stands between records must not be whatever was in memory.
+            self.waiting.append(Extent(first, np.zeros(self.records.data_bytes(room), dtype=np.uint8), room))
+        return self.waiting[-1]
+
+    def last_extent(self) -> Extent | None:
+        """The extent that is not full yet, if it holds anything: for whoever ends the segment."""
+        last = self.waiting[-1] if self.waiting else None
+        return last if last is not None and 0 < last.count < last.room and not self.is_full else None

@@ -1,0 +1,68 @@
+"""The SSD tier: the row log behind the Tier interface."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cuda.backend import forbid_event_loop
+from pipeline.rowlog.log import RowLog
+from pipeline.rows.spec import TableSpec
+from pipeline.store.errors import UnknownTable
+from pipeline.store.tier import Int64s, RowBytes, TierRows
+
+
+class SsdTier:
+    """Implements ``Tier``. Opens and closes ``log``, which begins empty."""
+
+    name = "ssd"
+
+    def __init__(self, log: RowLog) -> None:
+        self.log = log
+        self._tables: list[str] = []
+
+    def open(self, specs: Sequence[TableSpec]) -> None:
+        self._tables = [spec.name for spec in specs]
+        self.log.open(specs)
+
+    def get(self, table: str, ids_n: Int64s) -> TierRows:
+        """See ``Tier.get``. Raises LogCorrupt, LogFailed."""
+        self._enter("get", table)
+        rows, found_n = self.log.get(table, np.ascontiguousarray(ids_n, dtype=np.int64))
+        return TierRows(rows.rows_nb, rows.versions_n, found_n)
+
+    def put(self, table: str, ids_n: Int64s, rows_nb: RowBytes, versions_n: Int64s) -> None:
+        """See ``Tier.put``. Waits while the disk is behind. Raises LogFailed."""
+        self._enter("put", table)
+        ids_n, versions_n = np.ascontiguousarray(ids_n, np.int64), np.ascontiguousarray(versions_n, np.int64)
+        if len(ids_n):
+            self.log.put(table, ids_n, np.ascontiguousarray(rows_nb), versions_n)
+
+    def delete(self, table: str, ids_n: Int64s) -> None:
+        self._enter("delete", table)
+        self.log.delete(table, np.ascontiguousarray(ids_n, dtype=np.int64))
+
+    def ids(self, table: str) -> Int64s:
+        self._enter("ids", table)
+        return self.log.table(table).ids()
+
+    def count(self, table: str) -> int:
+        return self.log.table(table).index.count
+
+    def flush(self) -> None:
+        forbid_event_loop("SsdTier.flush")
+        self.log.flush()
+
+    def stats(self) -> Mapping[str, Any]:
+        """Figures for the report."""
+        return self.log.stats()
+
+    def close(self) -> None:
+        self.log.close()
+
+    def _enter(self, what: str, table: str) -> None:
+        forbid_event_loop(f"SsdTier.{what}")
+        if table not in self._tables:
+            raise UnknownTable(table, self._tables)
