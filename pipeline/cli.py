@@ -74,14 +74,11 @@ def run_command(
     resume: Annotated[bool, typer.Option("--resume", help="go on with the run in the run directory")] = False,
 ) -> int:
     """Train. Figures go to RUN_DIR/summary.json."""
-    if resume:
-        raise UsageError(
-            "--resume comes with crash-safe checkpoints, which this version does not write yet; "
-            "start anew with --overwrite, or with another run.dir"
-        )
+    if resume and overwrite:
+        raise UsageError("--resume goes on with a run and --overwrite removes it; give one of them")
     from pipeline.session import commands
 
-    return commands.run(*split_config(config or []), overwrite=overwrite)
+    return commands.run(*split_config(config or []), overwrite=overwrite, resume=resume)
 
 
 @command("check")

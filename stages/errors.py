@@ -47,3 +47,21 @@ class StreamTaken(Exception):
             f"{path} already holds a stream, and a replica follows one run: "
             "choose another stages.stream.path, or remove what is there"
         )
+
+
+class StreamDiverged(Exception):
+    """A resumed run came to other rows than those it had published."""
+
+    def __init__(self, step: int, what: str) -> None:
+        super().__init__(
+            f"at step {step}, the last one that was published, the resumed run has other values than the stream: {what}. "
+            "Data, code or machine must have changed; nothing was published since"
+        )
+
+
+class StreamAhead(Exception):
+    def __init__(self, published: int, ended: int) -> None:
+        super().__init__(
+            f"the stream shows step {published} and this run ended at step {ended}: replicas never go back. "
+            f"Let it run at least to step {published}"
+        )

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import Field
@@ -54,14 +55,15 @@ class Prefetch(Stage):
         self._signal = StepSignal(self._store)
 
     async def process(self, raw: RawBatch) -> SlotBatch | Many:
-        waiting, self._left = [*self._left, raw], []
-        placed = []
-        for batch in waiting:
-            if self._limit.reached(self._step):
-                self._left.append(batch)
-            else:
-                placed.append(await self._place(batch))
-        return placed[0] if len(placed) == 1 else Many(placed)
+        if self._limit.reached(self._step):
+            self._left.append(raw)
+            return Many()
+        return await self._place(raw)
+
+    def waiting(self) -> Sequence[RawBatch]:
+        """What a shorter run had left behind its last step."""
+        left, self._left = self._left, []
+        return left
 
     async def _place(self, raw: RawBatch) -> SlotBatch:
         step, reservation = self._step + 1, None

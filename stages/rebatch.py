@@ -64,6 +64,7 @@ def pack(samples: Samples) -> dict[str, Any]:
     """Samples as plain values."""
     return {
         "num_samples": samples.num_samples,
+        "num_dense": samples.dense_bd.shape[1],
         "features": {
             name: [
                 np.ascontiguousarray(bags.ids_n).tobytes(),
@@ -88,5 +89,5 @@ def unpack(state: Mapping[str, Any]) -> Samples:
         )
         for name, (ids, offsets, weights) in state["features"].items()
     }
-    dense_bd = np.frombuffer(state["dense"], np.float32).reshape(count, -1).copy()
+    dense_bd = np.frombuffer(state["dense"], np.float32).reshape(count, int(state["num_dense"])).copy()
     return Samples(count, features, dense_bd, np.frombuffer(state["labels"], np.float32).copy())

@@ -63,3 +63,12 @@ async def wait_at_most(event: asyncio.Event, seconds: float) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()
+
+
+async def wait_for_either(one: asyncio.Event, other: asyncio.Event) -> None:
+    """Until one of two events is set."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(event.wait()) for event in (one, other)]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()

@@ -19,11 +19,12 @@ from pipeline.flow import Marker, Stage, StageContext, StageOptions
 from pipeline.flow.run_info import RunInfo
 from pipeline.rows.codec import find_codec
 from pipeline.store import Store
-from pipeline.stream import CutPolicy, RowStreamer, StreamerOptions, StreamIdentity
-from pipeline.wire import FileTransport, FileTransportOptions, holds_stream
-from stages.errors import StreamTaken
+from pipeline.stream import CutPolicy, RowStreamer, StreamerOptions, StreamIdentity, find_tail
+from pipeline.wire import START, FileTransport, FileTransportOptions, holds_stream
+from stages.errors import StreamAhead, StreamTaken
 from stages.items import Stepped
-from stages.steps import StepSignal, wait_at_most
+from stages.steps import StepSignal, wait_at_most, wait_for_either
+from stages.stream_resume import StreamResume
 
 FINAL_REASONS = ("end", "limit", "interrupt")
 WRITER = "trainer"
@@ -107,20 +108,71 @@ class Stream(Stage):
         )
         identity = StreamIdentity(self._run.run_id, WRITER, self._run.generation)
         source = context.resources["row_source"].with_codec(self.options.codec)
-        self._streamer = RowStreamer(source, self._transport, identity, self.options.streamer_options())
-        if await self._lane.run(holds_stream, str(path)):
-            raise StreamTaken(path)
+        self._store, self._source = store, source
+        self._resume: StreamResume | None = await self._lane.run(self._find_resume, path)
+        resume = self._resume
+        self._streamer = RowStreamer(
+            source,
+            self._transport,
+            identity,
+            self.options.streamer_options(),
+            previous=START if resume is None else resume.position,
+            previous_step=0 if resume is None else resume.step,
+        )
         await self._lane.run(self._streamer.open)
+        self._loop, self._ending = asyncio.get_running_loop(), asyncio.Event()
+        self._proved, self._frozen = asyncio.Event(), asyncio.Event()
+        if resume is None or not resume.can_prove:
+            self._proved.set()
+        else:
+            context.spawn(self._prove_on, "proof of the resumed stream")
+        if resume is not None:
+            await self._lane.run(self._begin_again, resume)
         store.on_step(self._at_fence)
-        self._store, self._signal = store, StepSignal(store)
-        self._ending = asyncio.Event()
+        self._signal = StepSignal(store)
         self._snapshot_signal, self._snapshots_over = StepSignal(store), asyncio.Event()
         context.spawn(self._cut_on, "cuts")
         if self._snapshots is not None:
             context.spawn(self._snapshot_on, "snapshot cuts")
 
+    def _find_resume(self, path: Path) -> StreamResume | None:
+        """On the lane. Raises StreamTaken for a stream that is not this run's to go on with."""
+        taken, resumed = holds_stream(str(path)), self._run.resumed
+        if resumed is None:
+            if taken:
+                raise StreamTaken(path)
+            return None
+        tail = find_tail(self._transport.newest_first()) if taken else None
+        if tail is not None and tail.header.run_id != self._run.run_id:
+            raise StreamTaken(path)
+        return StreamResume(tail, resumed)
+
+    def _begin_again(self, resume: StreamResume) -> None:
+        """On the lane, before the first step."""
+        at = self._store.fence.step
+        if at > resume.step:
+            self._streamer.add(at, time.time_ns(), resume.unpublished())
+        elif at == resume.step and resume.can_prove:
+            self._store.fence.at(self._freeze_proof)
+
+    def _freeze_proof(self) -> None:
+        assert self._resume is not None
+        self._resume.freeze(self._store, self._source.dense() if self.options.dense else {})
+        self._loop.call_soon_threadsafe(self._frozen.set)
+
+    async def _prove_on(self) -> None:
+        assert self._resume is not None
+        await wait_for_either(self._frozen, self._ending)
+        if self._frozen.is_set():
+            await self._lane.run(self._resume.prove)
+            self._proved.set()
+
     def _at_fence(self, step: int, plan: Any) -> None:
         """Inside the fence, on the compute lane: references only."""
+        if self._resume is not None and step <= self._resume.step:
+            if step == self._resume.step and self._resume.can_prove:
+                self._freeze_proof()
+            return  # published by the process before
         if plan is None:
             self._streamer.add(step, time.time_ns(), {}, 0)
         else:
@@ -141,6 +193,7 @@ class Stream(Stage):
         self._snapshots_over.set()
 
     async def _repeat(self, policy: CutPolicy, signal: StepSignal, cut: Callable[[], Awaitable[None]]) -> None:
+        await wait_for_either(self._proved, self._ending)
         last, step = time.monotonic(), self._store.fence.step
         while await self._until_due(policy, signal, last, step):
             last, step = time.monotonic(), self._store.fence.step
@@ -172,6 +225,13 @@ class Stream(Stage):
         """Behind the last step: publish what is left, the last batch included."""
         if marker.reason not in FINAL_REASONS:
             return
+        if self._resume is not None and self._store.fence.step < self._resume.step:
+            if marker.reason == "interrupt":
+                self._ending.set()
+                self._snapshot_signal.wake()
+                return  # the next process goes on from here; what is published stays as it is
+            raise StreamAhead(self._resume.step, self._store.fence.step)
+        await self._proved.wait()
         self._ending.set()
         self._signal.wake()
         if self._snapshots is not None:

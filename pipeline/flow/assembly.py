@@ -10,6 +10,8 @@ from pipeline.flow.ahead import AheadVisit
 from pipeline.flow.burst import BurstVisit
 from pipeline.flow.channel import Channel
 from pipeline.flow.dead_letters import DeadLetters
+from pipeline.flow.errors import FlowError
+from pipeline.flow.failures import stage_error
 from pipeline.flow.graph import Graph, Visit
 from pipeline.flow.lanes import Lanes
 from pipeline.flow.member import Member
@@ -36,6 +38,19 @@ class Assembly:
     def members(self) -> list[Member]:
         """All stages in order."""
         return [self.pump.member, *(member for loop in self.loops for member in loop.members)]
+
+    def give_back_waiting(self) -> None:
+        """Put what stages left undone in an earlier run in front of them. Raises StageError."""
+        for loop in self.loops:
+            for number, member in enumerate(loop.members):
+                waiting = member.stage.waiting()
+                if waiting and number:
+                    why = FlowError(
+                        "it shares a visit to its lane, and items can only wait in front of the first stage there"
+                    )
+                    raise stage_error(member.name, why, "waiting: ")
+                for item in waiting:
+                    loop.inbox.force(item)
 
     def stage_reports(self) -> dict[str, StageReport]:
         """Each stage's figures with the waits of its channels, by name."""

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class ResumedFrom:
+    """Where a resumed run began. ``changed_after(step)`` reads the checkpoint: ids, by table, of rows updated after ``step``."""
+
+    step: int
+    changed_after: Callable[[int], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,3 +24,5 @@ class RunInfo:
     dir: Path
     seed: int
     generation: int
+    resumed: ResumedFrom | None = None
+    """None for a run that begins."""

@@ -180,6 +180,7 @@ class Runner:
         stages = StageSet(made.members, self._resources, self._lanes, self._background)
         try:
             await stages.open(self._restore)
+            made.give_back_waiting()
             await self._run_group(made, stages)
         except BaseException as error:
             await self._close_after(error, stages)

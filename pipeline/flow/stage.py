@@ -15,7 +15,7 @@ Rules.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -136,6 +136,13 @@ class Stage:
 
     def restore(self, state: Any) -> None:
         """Take back what ``state`` returned, after ``open`` and before the first item."""
+
+    def waiting(self) -> Sequence[Any]:
+        """Items of an earlier run that this stage took and did not work on. Asked once, after ``restore``.
+
+        They are put in front of its channel, whatever its bounds: it gets them again before anything else.
+        """
+        return ()
 
 
 class Source(Stage):

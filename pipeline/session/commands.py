@@ -16,6 +16,7 @@ from pipeline.session import environment
 if TYPE_CHECKING:
     from pipeline.config import Loaded
     from pipeline.session.plan import Plan
+    from pipeline.session.resume import Resume
     from pipeline.session.settings import Settings
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
@@ -31,21 +32,44 @@ def _load(sources: Sequence[str], overrides: Sequence[str]) -> tuple[Loaded[Sett
     return loaded, make_plan(loaded)
 
 
-def run(sources: Sequence[str], overrides: Sequence[str], *, overwrite: bool) -> int:
+def run(sources: Sequence[str], overrides: Sequence[str], *, overwrite: bool, resume: bool = False) -> int:
     """Train. The summary goes to RUN_DIR/summary.json and, in short, to the terminal."""
     _, plan = _load(sources, overrides)
     environment.keep_freed_memory()
-    from pipeline.session.rundir import claim
+    from pipeline.session.rundir import claim, claim_again
     from pipeline.session.trainer import Trainer
 
     settings = plan.settings
     described = {"environment": environment.record(settings.run.threads), "config": plan.tree}
-    with claim(settings.run.dir, seed=settings.run.seed, record=described, overwrite=overwrite) as info:
-        report, summary = Trainer(plan, info).train()
+    if resume:
+        going_on = _resume(plan, described)
+        with claim_again(settings.run.dir, record=described) as info:
+            report, summary = Trainer(plan, info, resume=going_on).train()
+    else:
+        with claim(settings.run.dir, seed=settings.run.seed, record=described, overwrite=overwrite) as info:
+            report, summary = Trainer(plan, info).train()
     print(short_report(summary, info.dir))
     if summary["lost"]:
         return FAILED
     return INTERRUPTED if report.outcome == "interrupt" else DONE
+
+
+def _resume(plan: Plan, now: dict[str, Any]) -> Resume:
+    """What the run in the plan's directory goes on from. Raises NoRun, OtherJob, OtherCheckpoint."""
+    from pipeline.session.errors import OtherJob
+    from pipeline.session.resume import Resume
+    from pipeline.session.rundir import describe
+    from pipeline.session.same_job import identity_differences, machine_differences
+
+    path = plan.settings.run.dir
+    before, plain = describe(path), json.loads(json.dumps(now, default=str))
+    differs = identity_differences(before["config"], plain["config"])
+    differs += machine_differences(before["environment"], plain["environment"])
+    if differs:
+        raise OtherJob(path, differs)
+    resume = Resume.newest(path)
+    resume.check(plan.specs)
+    return resume
 
 
 def short_report(summary: dict[str, Any], run_dir: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -51,3 +52,22 @@ class L1SmallerThanBatch(SessionError):
 
 class UnknownRow(SessionError):
     exit_code = 2
+
+
+class OtherJob(SessionError):
+    """A resume with a config or on a machine that would not go on with the same arithmetic."""
+
+    exit_code = 2
+
+    def __init__(self, path: Path, differs: Sequence[str]) -> None:
+        super().__init__(
+            f"{path} cannot be resumed so: these change what is computed: {'; '.join(differs)}. "
+            "Give the values of that run, or begin another in another run.dir"
+        )
+
+
+class OtherCheckpoint(SessionError):
+    exit_code = 2
+
+    def __init__(self, path: str, what: str) -> None:
+        super().__init__(f"{path} is not this job's: {what}")

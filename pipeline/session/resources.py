@@ -19,6 +19,7 @@ from pipeline.rowlog.log.real_reads import RealReads
 from pipeline.session.checkpoints import Checkpoints
 from pipeline.session.dense_side import initial_model
 from pipeline.session.plan import Plan
+from pipeline.session.resume import Resume
 from pipeline.session.row_source import StoreRowSource
 from pipeline.session.totals import Totals
 from pipeline.store import DramTier, SsdTier, Store, Tier
@@ -28,8 +29,8 @@ from pipeline.store import warm_up as warm_up_store
 class Resources:
     """Everything that is open during a run. A context manager; ``by_name`` is what stages are given."""
 
-    def __init__(self, plan: Plan, run: RunInfo, say: Any) -> None:
-        self.plan, self.run, self._say = plan, run, say
+    def __init__(self, plan: Plan, run: RunInfo, say: Any, resume: Resume | None = None) -> None:
+        self.plan, self.run, self._say, self._resume = plan, run, say, resume
         self._stack = ExitStack()
         self.by_name: dict[str, Any] = {}
 
@@ -53,6 +54,10 @@ class Resources:
         self.store = self._open_store(backend)
         self.model = initial_model(plan)
         self.optimizer = build_optimizer(self.model, settings.dense_optimizer)
+        if self._resume is not None:
+            self._say(f"resuming generation {self.run.generation} behind step {self._resume.step}")
+            self._resume.load_rows(self.store)
+            self._resume.load_dense(self.model, self.optimizer)
         self.metrics = BinaryMetrics()
         self.totals = Totals([spec.dim for spec in plan.specs])
         self.store.on_step(self.totals.at_fence)
@@ -72,7 +77,7 @@ class Resources:
             "metrics": self.metrics,
             "eval_results": self.eval_results,
             "checkpoints": self.checkpoints,
-            "row_source": StoreRowSource(self.store, plan.specs, self.model, self.run.generation),
+            "row_source": StoreRowSource(self.store, plan.specs, self.model, self.run),
             "stream_report": self.stream_report,
             "run": self.run,
             "step_limit": self.step_limit,

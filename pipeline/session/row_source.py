@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeVar
 
 import torch
 
+from pipeline.flow.run_info import RunInfo
 from pipeline.models.arrays import dense_arrays
 from pipeline.rows.spec import TableSpec
 from pipeline.rows.version import pack_version
@@ -15,6 +16,8 @@ from pipeline.stream import ChangedIds, RowsRead, SnapshotLost
 from pipeline.wire.frames import StreamedTable
 
 Result = TypeVar("Result")
+OLDEST = 1
+"""Below the version of every row that was ever updated."""
 
 
 class StoreRowSnapshot:
@@ -40,13 +43,13 @@ class StoreRowSnapshot:
 class StoreRowSource:
     """Rows and dense weights of a run. ``with_codec`` says how the tables travel."""
 
-    def __init__(self, store: Store, specs: Sequence[TableSpec], model: torch.nn.Module, generation: int) -> None:
-        self.store, self._specs, self._model, self._generation = store, specs, model, generation
+    def __init__(self, store: Store, specs: Sequence[TableSpec], model: torch.nn.Module, run: RunInfo) -> None:
+        self.store, self._specs, self._model, self._run = store, specs, model, run
         self.tables: tuple[StreamedTable, ...] = ()
 
     def with_codec(self, codec: str) -> StoreRowSource:
         """The same rows, every table encoded by ``codec``."""
-        source = StoreRowSource(self.store, self._specs, self._model, self._generation)
+        source = StoreRowSource(self.store, self._specs, self._model, self._run)
         source.tables = tuple(StreamedTable(spec, codec) for spec in self._specs)
         return source
 
@@ -57,7 +60,10 @@ class StoreRowSource:
         """All rows updated after step ``changed_since`` are covered; which of them are read is the streamer's choice."""
         if changed == "all":
             return StoreRowSnapshot(self.store.freeze("all", blocking=False, reason="snapshot cut"))
-        since = pack_version(self._generation, changed_since)
+        resumed = self._run.resumed
+        # Rows of a checkpoint have the versions of older generations, which are all below this one's.
+        of_checkpoint = resumed is not None and changed_since < resumed.step
+        since = OLDEST if of_checkpoint else pack_version(self._run.generation, changed_since)
         return StoreRowSnapshot(self.store.freeze({}, changed_since=since, blocking=False, reason="cut"))
 
     def dense(self) -> dict[str, Any]:

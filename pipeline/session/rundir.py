@@ -3,6 +3,7 @@
 run.json        id, generation, seed, environment, effective config
 checkpoints/    written at a clean end and on interrupt
 stream/         segments of frames (while the stream stage is on)
+ssd/            rows that left L1 (with store.ssd); a process that trains begins anew here
 spill/          overflow of snapshots; empty between runs
 summary.json    final figures
 """
@@ -23,7 +24,7 @@ from pipeline.flow.run_info import RunInfo
 from pipeline.session.errors import NoRun, NoRunDir, RunDirTaken
 
 FORMAT_VERSION = 1
-OURS = ("run.json", "summary.json", "checkpoints", "stream", "spill", "dead_letters", "lock", ".lock")
+OURS = ("run.json", "summary.json", "checkpoints", "stream", "ssd", "spill", "dead_letters", "lock", ".lock")
 
 
 @contextmanager
@@ -49,6 +50,23 @@ def claim(path: Path, *, seed: int, record: dict[str, Any], overwrite: bool) -> 
             **record,
         }
         write_atomically(RealFiles(), str(path / "run.json"), (json.dumps(described, indent=1) + "\n").encode())
+        yield info
+
+
+@contextmanager
+def claim_again(path: Path, *, record: dict[str, Any]) -> Iterator[RunInfo]:
+    """Take over the directory of a run whose process has ended, as its next generation, locked while the context lasts.
+
+    The new generation is durable before anything else is done. Raises NoRun, LockedDirectory.
+    """
+    describe(path)
+    with DirectoryLock(str(path)):
+        described = describe(path)
+        before = {key: described[key] for key in ("generation", "started", *record) if key in described}
+        history = [*described.get("history", []), before]
+        info = RunInfo(described["run_id"], path, int(described["seed"]), int(described["generation"]) + 1)
+        now = {**described, **record, "generation": info.generation, "started": time.time(), "history": history}
+        write_atomically(RealFiles(), str(path / "run.json"), (json.dumps(now, indent=1) + "\n").encode())
         yield info
 
 

@@ -27,6 +27,7 @@ def summarize(
     return {
         "run_id": run.run_id,
         "generation": run.generation,
+        "resumed_from": None if run.resumed is None else run.resumed.step,
         "outcome": report.outcome,
         "steps": totals.steps,
         "last_step": resources.store.fence.step,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from pipeline.flow.run_info import RunInfo
 from pipeline.session.plan import Plan
 from pipeline.session.progress import Progress
 from pipeline.session.resources import Resources
+from pipeline.session.resume import Resume
 from pipeline.session.summary import summarize, write_summary
 
 if TYPE_CHECKING:
@@ -28,8 +30,19 @@ BACKGROUND_LANES = ("stream", "stream_snapshot", "checkpoint", "eval")
 class Trainer:
     """Runs a plan in a claimed directory. ``perturb`` is for tests: delays that must change nothing."""
 
-    def __init__(self, plan: Plan, run: RunInfo, *, perturb: Any = None, handle_signals: bool = True) -> None:
-        self.plan, self.run = plan, run
+    def __init__(
+        self,
+        plan: Plan,
+        run: RunInfo,
+        *,
+        resume: Resume | None = None,
+        perturb: Any = None,
+        handle_signals: bool = True,
+    ) -> None:
+        """``resume``: what to go on from; None begins at the first step."""
+        self.plan, self.run, self._resume = plan, run, resume
+        if resume is not None:
+            self.run = replace(run, resumed=resume.told())
         self._perturb, self._handle_signals = perturb, handle_signals
         self.checkpoint: Path | None = None
         self.resources: Resources | None = None
@@ -39,7 +52,7 @@ class Trainer:
     def train(self) -> tuple[RunReport, dict[str, Any]]:
         """Run to the end, the step limit or an interrupt. Returns the report and the summary; raises StageError and others."""
         progress = Progress(self._figures, self.plan.settings.run.steps)
-        with Resources(self.plan, self.run, progress.say) as resources:
+        with Resources(self.plan, self.run, progress.say, self._resume) as resources:
             self.resources = resources
             for call in self.on_open:
                 call(resources)
@@ -93,11 +106,14 @@ class Trainer:
             on_marker=on_marker,
             on_progress=show,
             progress_every_s=settings.run.progress_s,
+            restore=None if self._resume is None else self._resume.states,
             perturb=self._perturb,
             handle_signals=self._handle_signals,
         )
         self._runner = runner
         resources.step_limit.stop = runner.request_stop
+        if resources.step_limit.reached(resources.store.fence.step):
+            runner.request_stop("limit")  # a resumed run that has come to its end already
         if every is not None and every.items is not None:
             resources.store.on_step(partial(_mark_every, every.items, asyncio.get_running_loop(), runner))
         return await runner.run()

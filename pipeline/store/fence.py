@@ -170,6 +170,12 @@ class Fence:
             self._ended.notify_all()
         self._turn.release()
 
+    def spoil(self, step: int) -> None:
+        """Break the fence for good: ``step`` has ended, and not everyone who had to learn of it did."""
+        with self._ended:
+            self._broken = step
+            self._ended.notify_all()
+
     def wait(self, step: int, timeout: float | None = None) -> bool:
         """Block until ``step`` has ended; False when ``timeout`` seconds passed first. Raises BrokenFence when it
         never will.

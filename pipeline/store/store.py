@@ -141,8 +141,13 @@ class Store:
         self._listeners.append(listener)
 
     def _tell(self, step: int, plan: SlotPlan | None) -> None:
-        for listener in self._listeners:
-            listener(step, plan)
+        """Still inside the fence. Where a listener fails, others have not heard of the step: nobody may see its end as whole."""
+        try:
+            for listener in self._listeners:
+                listener(step, plan)
+        except BaseException:
+            self.fence.spoil(step)
+            raise
 
     def release(self, reservation: Reservation) -> None:
         """Unpin a batch's rows, whether it was updated or not. Once per reservation."""

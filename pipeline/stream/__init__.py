@@ -7,6 +7,7 @@ from pipeline.stream.options import StreamerOptions, StreamIdentity
 from pipeline.stream.policy import CutPolicy
 from pipeline.stream.source import ChangedIds, RowSnapshot, RowSource, RowsRead
 from pipeline.stream.streamer import RowStreamer
+from pipeline.stream.tail import StreamTail, find_tail
 
 __all__ = [
     "BacklogLeft",
@@ -23,5 +24,7 @@ __all__ = [
     "StreamCounters",
     "StreamError",
     "StreamIdentity",
+    "StreamTail",
     "StreamerOptions",
+    "find_tail",
 ]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -149,6 +149,21 @@ class FileTransport:
             self._check_open()
             self._readers.add(reader)
         return reader
+
+    def newest_first(self) -> Iterator[list[bytes]]:
+        """The frames of each segment, the newest segment first; those of a torn end are left out. Raises StreamCorrupt."""
+        for number in reversed(self._directory.numbers()):
+            reader = self.subscribe(Position(number, 0))
+            frames: list[bytes] = []
+            try:
+                while (some := reader.next(0)) is not None:
+                    frames += [payload for position, payload in some if position.segment == number]
+                    if some[-1][0].segment != number:
+                        break
+            finally:
+                reader.close()
+            if frames:
+                yield frames
 
     def retain_from(self, position: Position) -> int:
         with self._lock:

@@ -15,7 +15,8 @@ from pipeline.rowlog import export_dense, export_table
 from pipeline.session.inspect_rows import newest_checkpoint
 from pipeline.session.plan import make_plan
 from pipeline.session.resources import Resources
-from pipeline.session.rundir import claim
+from pipeline.session.resume import Resume
+from pipeline.session.rundir import claim, claim_again
 from pipeline.session.settings import Settings
 from pipeline.session.trainer import Trainer
 from tests.support.loop_guard import LoopGuard
@@ -75,15 +76,25 @@ def run_job(
     perturb: Any = None,
     on_step: Callable[[int], None] | None = None,
     on_open: Callable[[Resources], None] | None = None,
+    resume: bool = False,
 ) -> Job:
-    """Run ``config`` (a mapping, or the name of one) in ``directory``; ``on_step`` is called at each step's end."""
+    """Run ``config`` (a mapping, or the name of one) in ``directory``; ``on_step`` is called at each step's end.
+
+    ``resume``: go on with the run that is there.
+    """
     source = str(config)
     if not isinstance(config, str):
         source = str(directory.with_suffix(".yaml"))
         Path(source).write_text(yaml.safe_dump(dict(config), sort_keys=False))
     plan = make_plan(load([source], [f"run.dir={directory}", *overrides], Settings))
-    with claim(directory, seed=plan.settings.run.seed, record={}, overwrite=False) as info, LoopGuard():
-        trainer = Trainer(plan, info, perturb=perturb, handle_signals=False)
+    going_on = Resume.newest(directory) if resume else None
+    claimed = (
+        claim_again(directory, record={})
+        if resume
+        else claim(directory, seed=plan.settings.run.seed, record={}, overwrite=False)
+    )
+    with claimed as info, LoopGuard():
+        trainer = Trainer(plan, info, resume=going_on, perturb=perturb, handle_signals=False)
         if on_step is not None:
             trainer.on_open.append(lambda resources: resources.store.on_step(lambda step, _plan: on_step(step)))
         if on_open is not None:

@@ -1,0 +1,78 @@
+"""The end of a stream that another process wrote: its last committed cut, with the ids in it.
+
+A resumed writer goes on behind that cut, and proves with it that it has come to the same rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.stream.source import Int64s
+from pipeline.wire.encoding import decode_frame
+from pipeline.wire.frames import CommitFrame, CutPosition, HeaderFrame, RowsFrame
+
+
+@dataclass(frozen=True, slots=True)
+class StreamTail:
+    """``ids`` and ``dead`` by table: the rows that the cut carried, and those it said are gone. ``whole``: all its frames were seen."""
+
+    header: HeaderFrame
+    commit: CommitFrame
+    ids: Mapping[str, Int64s]
+    dead: Mapping[str, Int64s]
+    whole: bool
+
+
+def find_tail(parts: Iterable[list[bytes]]) -> StreamTail | None:
+    """The last committed ordinary cut. ``parts`` are the frames of neighbouring pieces of the stream, each beginning with a header, the
+    newest piece first; as many are looked at as are needed. None where no cut was ever committed. Raises FrameError.
+    """
+    frames: list[bytes] = []
+    found: StreamTail | None = None
+    for part in parts:
+        frames = part + frames
+        found = _last_of(frames)
+        if found is not None and found.whole:
+            break
+    return found
+
+
+def _last_of(frames: Iterable[bytes]) -> StreamTail | None:
+    header: HeaderFrame | None = None
+    making: dict[CutPosition, list[RowsFrame]] = {}
+    numbers: dict[CutPosition, int] = {}
+    last: StreamTail | None = None
+    for data in frames:
+        frame = decode_frame(data)
+        if isinstance(frame, HeaderFrame):
+            header = frame
+        elif frame.snapshot:
+            continue
+        elif isinstance(frame, CommitFrame):
+            assert header is not None, "a run of frames begins with a header"
+            whole = numbers.get(frame.position, 0) == frame.num_frames
+            last = StreamTail(header, frame, *_ids(making.get(frame.position, [])), whole)
+            making, numbers = {}, {}
+        else:
+            numbers[frame.position] = numbers.get(frame.position, 0) + 1
+            if isinstance(frame, RowsFrame):
+                making.setdefault(frame.position, []).append(frame)
+    return last
+
+
+def _ids(frames: list[RowsFrame]) -> tuple[dict[str, Int64s], dict[str, Int64s]]:
+    parts = [part for frame in frames for part in frame.rows]
+    held = ((part.table, part.ids_n) for part in parts)
+    dead = ((part.table, part.tombstones_m) for part in parts)
+    return dict(_joined(held)), dict(_joined(dead))
+
+
+def _joined(pieces: Iterable[tuple[str, Int64s]]) -> Iterator[tuple[str, Int64s]]:
+    by_table: dict[str, list[Int64s]] = {}
+    for table, ids in pieces:
+        if len(ids):
+            by_table.setdefault(table, []).append(ids)
+    return ((table, np.concatenate(arrays)) for table, arrays in by_table.items())

@@ -1,0 +1,177 @@
+"""A resumed run is the run that was never interrupted: rows, dense weights, replica; whatever ended the process before."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.flow import StageError
+from pipeline.replica import Replica
+from pipeline.rows.version import steps_of
+from pipeline.session.resume import Resume
+from pipeline.stream import find_tail
+from pipeline.wire import FileTransport, HeaderFrame, decode_frame
+from stages.errors import StreamAhead, StreamDiverged
+from tests.e2e.jobs import RAGGED, Job, assert_same_bits, run_job
+
+PACE_S = 0.01
+EVERY = "checkpoint.every='7 steps'"
+
+
+class Killed(Exception):
+    """Stands for a process that ended between two steps, with no time to write anything."""
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Job:
+    return run_job(tmp_path_factory.mktemp("resume") / "whole", RAGGED)
+
+
+def die_at(step: int) -> Callable[[int], None]:
+    """Steps are slow, so that checkpoints and cuts are not far behind."""
+
+    def die(ended: int) -> None:
+        time.sleep(PACE_S)
+        if ended == step:
+            raise Killed
+
+    return die
+
+
+def published_step(directory: Path) -> int:
+    transport = FileTransport(str(directory / "stream"))
+    try:
+        tail = find_tail(transport.newest_first())
+        return 0 if tail is None else tail.commit.step
+    finally:
+        transport.close()
+
+
+def die_behind_a_checkpoint(directory: Path) -> int:
+    """A run that had published more than its last checkpoint when it died; returns the last published step."""
+    death = 26
+    while True:
+        with pytest.raises(StageError):
+            run_job(directory, RAGGED, EVERY, "stages.stream.every='1 steps'", on_step=die_at(death))
+        if published_step(directory) > Resume.newest(directory).step + 1:
+            return published_step(directory)
+        shutil.rmtree(directory)
+        death = death % 40 + 3
+
+
+def assert_replica_is(job: Job) -> None:
+    """A replica that reads the stream from its beginning holds the trainer's rows, bit for bit."""
+    tables = job.tables()
+    replica = Replica(str(job.dir / "stream"))
+    try:
+        replica.apply_available()
+        with replica.view() as view:
+            for name, exported in tables.items():
+                ids = np.sort(view.ids(name))
+                assert ids.tolist() == exported["ids"].tolist()
+                weights, versions = view.lookup_versions(name, ids)
+                assert weights.tobytes() == exported["weights"].tobytes()
+                assert steps_of(versions).tolist() == exported["version"][:, 1].tolist()
+            for name, values in job.dense().items():
+                assert view.dense()[name].tobytes() == values.tobytes()
+    finally:
+        replica.close()
+
+
+@pytest.mark.parametrize("steps", [1, 7, 20])
+def test_a_run_that_came_to_its_limit_goes_on_to_the_same_end(tmp_path: Path, whole: Job, steps: int) -> None:
+    run_job(tmp_path / "run", RAGGED, f"run.steps={steps}")
+    job = run_job(tmp_path / "run", RAGGED, resume=True)
+    assert job.summary["resumed_from"] == steps
+    assert job.summary["generation"] == 2
+    assert_same_bits(whole, job)
+    assert_replica_is(job)
+
+
+DISK = ("store.ssd.segment_bytes=8192", "store.ssd.extent_bytes=4096", "store.l1_rows=150")
+
+
+@pytest.mark.parametrize("disk", [(), DISK], ids=["memory", "disk"])
+@pytest.mark.parametrize("stream", ["1 steps", "3 steps", "11 steps", "2ms"])
+def test_a_run_that_died_again_and_again_is_the_run_that_never_did(
+    tmp_path: Path, whole: Job, stream: str, disk: tuple[str, ...]
+) -> None:
+    """Deaths before the first checkpoint, right behind one, far behind one; cuts behind the checkpoint and before it."""
+    rng, directory, last = random.Random(f"{stream}{disk}"), tmp_path / "run", 0
+    job, began = None, []
+    for attempt in range(30):
+        death = last + rng.choice([1, 2, 5, 9, 16])
+        try:
+            job = run_job(
+                directory,
+                RAGGED,
+                EVERY,
+                f"stages.stream.every='{stream}'",
+                *disk,
+                on_step=die_at(death),
+                resume=attempt > 0,
+            )
+            break
+        except StageError:
+            last = death
+            began.append(Resume.newest(directory).step)
+    assert job is not None
+    assert began == sorted(began), "each begins from the newest checkpoint"
+    assert len(set(began)) > 2
+    assert_same_bits(whole, job)
+    assert_replica_is(job)
+
+
+def test_a_replica_that_lives_through_it_never_goes_back(tmp_path: Path, whole: Job) -> None:
+    directory, shown = tmp_path / "run", [0]
+    last = die_behind_a_checkpoint(directory)
+    replica = Replica(str(directory / "stream"))
+    try:
+        replica.apply_available()
+        before = replica.step
+        assert before == last
+
+        def look(_step: int) -> None:
+            replica.apply_available()
+            shown.append(replica.step)
+
+        job = run_job(directory, RAGGED, EVERY, "stages.stream.every='1 steps'", on_step=look, resume=True)
+        assert shown[1] == before
+        assert shown[1:] == sorted(shown[1:])
+        assert_same_bits(whole, job)
+    finally:
+        replica.close()
+
+
+def test_a_resumed_run_that_comes_to_other_rows_stops_before_it_publishes_them(tmp_path: Path) -> None:
+    directory = tmp_path / "run"
+    die_behind_a_checkpoint(directory)
+    frames = published(directory)
+    changed = {**RAGGED, "dense_optimizer": {"use": "Adagrad", "lr": 0.051}}
+    with pytest.raises(StageError) as caught:
+        run_job(directory, changed, EVERY, "stages.stream.every='1 steps'", resume=True)
+    assert isinstance(caught.value.__cause__, StreamDiverged)
+    assert published(directory) == frames, "no row of the other run was published"
+
+
+def published(directory: Path) -> int:
+    transport = FileTransport(str(directory / "stream"))
+    try:
+        kinds = [decode_frame(data) for frames in transport.newest_first() for data in frames]
+        return sum(not isinstance(frame, HeaderFrame) for frame in kinds)
+    finally:
+        transport.close()
+
+
+def test_a_run_that_ends_before_what_was_published_says_so(tmp_path: Path) -> None:
+    directory = tmp_path / "run"
+    last = die_behind_a_checkpoint(directory)
+    with pytest.raises(StageError) as caught:
+        run_job(directory, RAGGED, "stages.stream.every='1 steps'", f"run.steps={last - 1}", resume=True)
+    assert isinstance(caught.value.__cause__, StreamAhead)
