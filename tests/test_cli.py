@@ -50,7 +50,7 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["run"], "name a config"),
         (["check", "run.seed=1"], "name a config"),
-        (["run", "quickstart", "--resume"], "--resume comes with crash-safe checkpoints"),
+        (["run", "quickstart", "--resume", "--overwrite"], "give one of them"),
         (["export", "x", "--out", "f.npz"], "--table T"),
         (["export", "x", "--out", "f.npz", "--table", "t", "--dense"], "--dense"),
         (["replica", "x", "--table", "t"], "--export"),

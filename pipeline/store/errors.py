@@ -30,7 +30,9 @@ class BrokenFence(StoreError):
     """A step failed half way: its rows are neither those before it nor those after it, so no snapshot can be taken."""
 
     def __init__(self, step: int) -> None:
-        super().__init__(f"step {step} failed while it wrote rows; no step's end can be read from this store any more")
+        super().__init__(
+            f"step {step} failed while it wrote rows, or told of them; no step's end can be read from this store any more"
+        )
         self.step = step
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from tests.e2e.command import here, pipeline
 
@@ -142,7 +144,31 @@ def test_check_show_and_stages_run_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_resume_is_refused_by_name(quick: Path) -> None:
-    outcome = here("run", "quickstart", "--resume", f"run.dir={quick}")
+def test_a_run_that_has_come_to_its_end_is_resumed_to_the_same_end(quick: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(quick, run)
+    recorded = json.loads((run / "run.json").read_text())["config"]
+    config = tmp_path / "again.yaml"
+    config.write_text(yaml.safe_dump(recorded, sort_keys=False))
+    outcome = here("run", config, "--resume", f"run.dir={run}")
+    assert outcome.code == 0, outcome.text
+    summary, before = (json.loads((path / "summary.json").read_text()) for path in (run, quick))
+    assert (summary["generation"], summary["resumed_from"], summary["steps"]) == (2, before["last_step"], 0)
+    assert summary["dense_digest"] == before["dense_digest"]
+    assert [entry["generation"] for entry in json.loads((run / "run.json").read_text())["history"]] == [1]
+
+
+def test_a_resume_that_would_compute_something_else_is_refused_by_key(quick: Path) -> None:
+    outcome = here(
+        "run", "quickstart", "--resume", f"run.dir={quick}", "dense_optimizer.lr=0.77", "store.l1_rows=99999"
+    )
     assert outcome.code == 2
-    assert "resume" in outcome.text
+    assert "dense_optimizer.lr was" in outcome.text
+    assert "0.77" in outcome.text
+    assert "l1_rows was" not in outcome.text, "where rows lie may change"
+
+
+def test_there_is_nothing_to_resume_where_no_run_was(tmp_path: Path) -> None:
+    outcome = here("run", "quickstart", "--resume", f"run.dir={tmp_path / 'nothing'}")
+    assert outcome.code == 2
+    assert "no run" in outcome.text

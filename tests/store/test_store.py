@@ -220,6 +220,22 @@ def test_an_update_that_fails_breaks_the_fence(store: Store) -> None:
         store.freeze("all", blocking=False)
 
 
+def test_where_a_listener_fails_nobody_sees_that_steps_end(store: Store) -> None:
+    """Listeners behind it, the stream's perhaps, have not heard of the step: a cut of it would lack its rows."""
+    heard: list[int] = []
+
+    def fail(_step: int, _plan: Any) -> None:
+        raise ValueError("a listener failed")
+
+    store.on_step(fail)
+    store.on_step(lambda step, _plan: heard.append(step))
+    with pytest.raises(ValueError, match="a listener failed"):
+        store.skip_step(1)
+    assert heard == []
+    with pytest.raises(BrokenFence, match="step 1"):
+        store.freeze("all", blocking=False)
+
+
 def test_rows_that_have_not_come_cannot_be_looked_up(store: Store) -> None:
     first = store.try_reserve(1, users(1), store.backend.deduplicate(users(1)))
     second = store.try_reserve(2, users(1, 2), store.backend.deduplicate(users(1, 2)))

@@ -1,0 +1,119 @@
+"""SIGKILL at moments nobody chose: each resume begins at the newest checkpoint, and the end is that of a run that lived."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from pipeline.replica import Replica
+from pipeline.session.resume import Resume
+from tests.e2e.command import finish, here, pipeline, start
+from tests.e2e.patience import until
+from tests.e2e.small import config_file, lines, text
+
+STEPS = 400
+
+
+def job(directory: Path, *, disk: bool) -> Path:
+    log = directory / "log.csv"
+    log.write_text(text(lines(16 * STEPS)))
+    config = config_file(directory, log)
+    tree = yaml.safe_load(config.read_text())
+    tree["checkpoint"] = {"every": "30 steps"}
+    tree["replica"] = {"embedded": False}
+    if disk:
+        tree["store"] = {"l1_rows": 80, "ssd": {"segment_bytes": 16384, "extent_bytes": 4096}}
+    config.write_text(yaml.safe_dump(tree, sort_keys=False))
+    return config
+
+
+def kill_and_resume(config: Path, run: Path, kills: int, rng: random.Random) -> list[int]:
+    """Returns the steps that the resumes began at. A replica follows all of it."""
+    began: list[int] = []
+    replica = Replica(str(run / "stream"))
+
+    def shows(step: int) -> bool:
+        before = replica.step
+        replica.apply_available()
+        assert replica.step >= before, "a replica went back"
+        return replica.step >= step
+
+    def run_and_kill(kill: int) -> int:
+        process = start("run", config, *(["--resume"] if kill else []))
+
+        def ended() -> bool:
+            return process.poll() is not None
+
+        if kill % 2:  # early: while it starts, loads, or computes again what was published
+            until(lambda: is_of_generation(run, kill + 1) or ended())
+        else:
+            target = replica.step + rng.randrange(1, 2 * STEPS // kills)
+            until(lambda: shows(target) or ended())
+        outcome = finish(process, signal.SIGKILL)
+        assert outcome.code in (0, -signal.SIGKILL), outcome.text
+        began.append(Resume.newest(run).step)
+        return outcome.code
+
+    try:
+        for kill in range(kills):
+            if run_and_kill(kill) == 0:
+                return began
+        outcome = finish(start("run", config, "--resume"))
+        assert outcome.code == 0, outcome.text
+        shows(0)
+        assert replica.step == json.loads((run / "summary.json").read_text())["last_step"]
+    finally:
+        replica.close()
+    return began
+
+
+def is_of_generation(run: Path, generation: int) -> bool:
+    described = run / "run.json"
+    return described.exists() and int(json.loads(described.read_text())["generation"]) >= generation
+
+
+def assert_same_run(killed: Path, whole: Path, out: Path) -> None:
+    for table in ("user", "item"):
+        exports: list[dict[str, np.ndarray[Any, Any]]] = []
+        for run, command in ((killed, "export"), (whole, "export"), (killed, "replica")):
+            target = out / f"{len(exports)}.npz"
+            flag = "--out" if command == "export" else "--export"
+            assert here(command, run, "--table", table, flag, target).code == 0
+            with np.load(target) as arrays:
+                exports.append({name: arrays[name] for name in ("ids", "weights", "version")})
+        for other in exports[1:]:
+            assert np.array_equal(exports[0]["ids"], other["ids"])
+            assert exports[0]["weights"].tobytes() == other["weights"].tobytes()
+            assert np.array_equal(exports[0]["version"][:, 1], other["version"][:, 1])
+    digests = [json.loads((run / "summary.json").read_text())["dense_digest"] for run in (killed, whole)]
+    assert digests[0] == digests[1]
+
+
+@pytest.mark.parametrize("disk", [False, True], ids=["memory", "disk"])
+def test_killed_again_and_again(tmp_path: Path, disk: bool) -> None:
+    _killed(tmp_path, kills=3, disk=disk)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("disk", [False, True], ids=["memory", "disk"])
+def test_killed_a_hundred_times(tmp_path: Path, disk: bool) -> None:
+    began = _killed(tmp_path, kills=100, disk=disk)
+    assert sum(step > 0 for step in began) >= len(began) // 2
+
+
+def _killed(tmp_path: Path, *, kills: int, disk: bool) -> list[int]:
+    (tmp_path / "killed").mkdir()
+    (tmp_path / "whole").mkdir()
+    assert pipeline("run", job(tmp_path / "whole", disk=False)).code == 0
+    config = job(tmp_path / "killed", disk=disk)
+    began = kill_and_resume(config, tmp_path / "killed" / "run", kills, random.Random())
+    assert began == sorted(began), "each begins at the newest checkpoint"
+    assert_same_run(tmp_path / "killed" / "run", tmp_path / "whole" / "run", tmp_path)
+    return began
