@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import carray  # type: ignore[attr-defined]
 
+from pipeline.rows.native import ask_for, pointer
 from pipeline.store.compiled import kernel
-from pipeline.store.native import ask_for, pointer
 
 WORD_BYTES: Final = 8
 AHEAD: Final = 6

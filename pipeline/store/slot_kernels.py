@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from pipeline.rows.native import ask_for
 from pipeline.store.compiled import kernel
-from pipeline.store.native import ask_for
 
 BUCKETS = 4096
 AHEAD = 32
