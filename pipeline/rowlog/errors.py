@@ -96,3 +96,17 @@ class ReadsClosed(RowLogError):
 
     def __init__(self) -> None:
         super().__init__("these random reads were closed: end the readers first, or open another RandomReads")
+
+
+class BadPlace(RowLogError, ValueError):
+    """A place that no row can have."""
+
+    def __init__(self, position: int, place: int) -> None:
+        super().__init__(f"place {place} at position {position}: places are 0 or more")
+
+
+class IndexMemory(RowLogError, MemoryError):
+    """The system gives an index no more memory."""
+
+    def __init__(self, num_bytes: int) -> None:
+        super().__init__(f"no memory for another {num_bytes} bytes of an index: free some, or raise the limit")

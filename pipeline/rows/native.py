@@ -1,4 +1,4 @@
-"""What kernels ask of the machine: a pointer from an address, and a cache line ahead of its use."""
+"""What kernels ask of the machine: memory by its address, and a cache line ahead of its use."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 _WRITE, _KEEP, _DATA = 1, 3, 1
+_WORD = ir.IntType(64)
 
 
 def _pointer(_context: Any, address: Any) -> Any:
@@ -31,7 +32,26 @@ def _ask_for(_context: Any, address: Any) -> Any:
     return types.void(address), make
 
 
+def _read_word(_context: Any, _address: Any) -> Any:
+    def make(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.load(builder.inttoptr(arguments[0], _WORD.as_pointer()))
+
+    return types.int64(types.int64), make
+
+
+def _write_word(_context: Any, _address: Any, _word: Any) -> Any:
+    def make(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        builder.store(arguments[1], builder.inttoptr(arguments[0], _WORD.as_pointer()))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), make
+
+
 pointer: Any = intrinsic(_pointer)
 """int64 address -> pointer, for ``numba.carray``."""
 ask_for: Any = intrinsic(_ask_for)
 """Have the cache line at an int64 address brought near. Any address is legal."""
+read_word: Any = intrinsic(_read_word)
+"""The int64 at an int64 address, a multiple of 8."""
+write_word: Any = intrinsic(_write_word)
+"""Write an int64 to an int64 address, a multiple of 8."""
