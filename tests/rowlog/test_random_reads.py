@@ -24,7 +24,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.rowlog import RandomReads, ReadFailed, ReadsClosed, RowLogError, random_reads
+from pipeline.rowlog import (
+    RandomReads,
+    ReadFailed,
+    ReadsClosed,
+    RowLogError,
+    random_reads,
+    read_group,
+    read_native,
+    read_plan,
+)
 from pipeline.rowlog import read_kernels as kernels
 from tests.conftest import ROOT
 
@@ -71,7 +80,10 @@ def open_for(path: Path, direct: bool) -> int:
         raise
 
 
-@pytest.fixture(scope="module", params=["cached", "direct", "direct, short runs", "cached, short runs"])
+KINDS = ["cached", "cached, short runs", "direct", "direct, short runs", "direct, no queue", "direct, three queues"]
+
+
+@pytest.fixture(scope="module", params=KINDS)
 def sample(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sample]:
     """Short runs: of two blocks at most, so that rows are longer than a thread's buffer."""
     folder, rng, direct = tmp_path_factory.mktemp("files"), np.random.default_rng(), "direct" in request.param
@@ -80,12 +92,16 @@ def sample(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         if "short" in request.param:
             patch.setattr(random_reads, "RUN_BYTES", 8192)
+        if "no queue" in request.param:
+            patch.setattr(read_group, "HAS_QUEUES", False)
+        if "three" in request.param:
+            patch.setattr(read_group, "PER_QUEUE", 2)
         fds = []
         for path, size in zip(paths, SIZES, strict=True):
             path.write_bytes(rng.bytes(size))
             fds.append(open_for(path, direct))
             stack.callback(os.close, fds[-1])
-        yield Sample(paths, fds, stack.enter_context(RandomReads(threads=5, direct=direct)))
+        yield Sample(paths, fds, stack.enter_context(RandomReads(depth=5, direct=direct)))
 
 
 @st.composite
@@ -110,6 +126,30 @@ def test_rows_are_those_of_plain_reads(sample: Sample, batch: tuple[Ints, Ints, 
 def test_rows_longer_than_a_buffer_are_read_too(sample: Sample, nbytes: int) -> None:
     offsets = np.random.default_rng().integers(0, SIZES[2] - nbytes + 1, 9)
     sample.check(np.full(11, 2), np.array([*offsets, 0, SIZES[2] - nbytes]), nbytes)
+
+
+def test_it_says_what_reads(sample: Sample, request: pytest.FixtureRequest) -> None:
+    kind = request.node.callspec.params["sample"]
+    said = {"direct, no queue": "5 threads: no queues known for this processor", "direct, three queues": "3 queue(s)"}
+    assert (
+        said.get(kind, "5 threads: cached reads" if "cached" in kind else "1 queue(s) of the system")
+        in sample.reads.how
+    )
+
+
+def test_where_the_system_gives_no_queue_threads_read_and_those_it_gave_are_given_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[int] = []
+
+    def refuse(number: int, *_arguments: int) -> int:
+        calls.append(number)
+        return errno.EAGAIN if len(calls) == 3 else 0
+
+    monkeypatch.setattr(read_group, "_system_call", refuse)
+    with RandomReads(depth=200, direct=True) as reads:
+        assert reads.how == "200 threads: the system gives no queue (Resource temporarily unavailable)"
+    assert calls == [read_native.IO_SETUP] * 3 + [read_native.IO_DESTROY] * 2
 
 
 def test_nothing_is_asked_nothing_is_read(sample: Sample) -> None:
@@ -143,7 +183,7 @@ def test_a_run_fits_a_buffer_and_could_not_take_one_more(
     files, offsets, nbytes = batch
     align = 4096 if direct else 1
     order, firsts = np.lexsort((offsets, files)), np.empty(len(files) + 1, np.int64)
-    num_runs = kernels.plan_runs(files.astype(np.int32), offsets, order, nbytes, align, gap, most, firsts)
+    num_runs = read_plan.plan_runs(files.astype(np.int32), offsets, order, nbytes, align, gap, most, firsts)
     bounds = firsts[: num_runs + 1].tolist()
     assert bounds[0] == 0
     assert bounds[-1] == len(files)
@@ -159,12 +199,12 @@ def test_a_run_fits_a_buffer_and_could_not_take_one_more(
 @pytest.mark.parametrize("bad", ["closed", "short", "beyond", "not a file"])
 def test_the_request_that_failed_is_named_whichever_thread_met_it(sample: Sample, bad: str) -> None:
     rng = np.random.default_rng()
-    a_pipe = os.pipe()
+    folder = os.open(sample.paths[0].parent, os.O_RDONLY)
     fd, offset, got, code = {
         "closed": (1_000_000, 40, 0, errno.EBADF),
         "short": (sample.fds[1], SIZES[1] - 99, 99, 0),
         "beyond": (sample.fds[1], SIZES[1] + 5000, 0, 0),
-        "not a file": (a_pipe[0], 0, 0, errno.ESPIPE),
+        "not a file": (folder, 0, 0, errno.EISDIR),
     }[bad]
     for _ in range(20):
         fds, offsets = np.full(200, sample.fds[2], np.int32), rng.integers(0, SIZES[2] - 272, 200)
@@ -177,8 +217,7 @@ def test_the_request_that_failed_is_named_whichever_thread_met_it(sample: Sample
         found = (error.n, error.fd, error.offset, error.wanted, error.got, error.errno)
         assert found == (n, fd, offset, 272, got, code)
         assert f"request {n}: {got} of 272 bytes at offset {offset} of file descriptor {fd}" in str(error)
-    for end in a_pipe:
-        os.close(end)
+    os.close(folder)
     sample.check(np.array([0, 2]), np.array([0, 9]), 272)
 
 
@@ -256,7 +295,7 @@ def own_threads() -> list[threading.Thread]:
 def test_closing_lets_readers_end_and_tells_those_that_come_later(sample: Sample) -> None:
     """Every read that returns brought all its rows; every other one raised ReadsClosed."""
     others = len(own_threads())
-    reads = RandomReads(threads=3, direct=sample.reads.direct)
+    reads = RandomReads(depth=3, direct=sample.reads.direct)
     mine, began = Sample(sample.paths, sample.fds, reads), threading.Semaphore(0)
 
     def call(seed: int) -> int:
@@ -281,7 +320,7 @@ def test_closing_lets_readers_end_and_tells_those_that_come_later(sample: Sample
 
 def test_a_reader_that_nobody_closed_leaves_no_threads() -> None:
     others = len(own_threads())
-    reads = RandomReads(threads=3)
+    reads = RandomReads(depth=3)
     assert len(own_threads()) == others + 3
     del reads
     gc.collect()
@@ -289,7 +328,7 @@ def test_a_reader_that_nobody_closed_leaves_no_threads() -> None:
 
 
 def test_a_process_ends_though_nobody_closed() -> None:
-    code = "from pipeline.rowlog import RandomReads\nreads = RandomReads(threads=4)"
+    code = "from pipeline.rowlog import RandomReads\nreads = RandomReads(depth=4)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, cwd=ROOT)
 
 
@@ -303,15 +342,15 @@ def test_when_a_thread_cannot_start_the_others_end(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(threading.Thread, "start", limited)
     with pytest.raises(RuntimeError, match="can't start"):
-        RandomReads(threads=4)
+        RandomReads(depth=4)
     assert len(own_threads()) == others
 
 
 def test_waiting_and_reading_release_the_interpreter() -> None:
-    for kernel in (kernels.run_job, kernels.serve, kernels.plan_runs, kernels.sort_keys):
+    for kernel in (kernels.run_job, kernels.serve, kernels.serve_queued, read_plan.plan_runs, read_plan.sort_keys):
         assert kernel.targetoptions["nogil"]
 
 
 def test_a_reader_needs_a_thread() -> None:
-    with pytest.raises(ValueError, match="0 threads; the least is 1"):
-        RandomReads(threads=0)
+    with pytest.raises(ValueError, match="a depth of 0; the least is 1"):
+        RandomReads(depth=0)
