@@ -3,7 +3,7 @@
 Rules.
 
 1. A fixed group of threads waits in native code between batches and reads in native code: neither takes the interpreter's lock.
-   ``depth`` is how many reads are under way at once: so many threads in ``pread``, or, direct, one thread and a queue of the system.
+   ``depth`` is how many reads are under way at once: so many threads in ``pread``, or, direct, a few with queues of the system.
 2. A batch is sorted by (fd, offset); neighbours no more than ``GAP_BYTES`` apart are read as one, up to ``RUN_BYTES``.
 3. Callers are served in turn, one read each, so a small batch never waits for all of a large one. ``MAX_CALLERS`` are served at once,
    and more wait in the order in which they came.

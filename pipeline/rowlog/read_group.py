@@ -1,8 +1,8 @@
 """The threads that read, and what they share with callers.
 
 Cached reads take as many threads as reads are to be under way, each in a ``pread``: the page cache answers in the caller's time, so
-there is nothing to wait for. Direct reads take one thread for up to ``PER_QUEUE``, which keeps that many under way in a queue of the
-system: a read costs it no switch of threads, which is most of the processor time of a blocking one. Where the system gives no queue,
+there is nothing to wait for. Direct reads take one thread for every ``PER_QUEUE``, which keeps that many under way in a queue of the
+system: few reads cost a switch of threads, which is most of the processor time of a blocking one. Where the system gives no queue,
 direct reads take threads too, and ``how`` says so.
 """
 
@@ -20,7 +20,8 @@ import numpy.typing as npt
 from pipeline.rowlog import read_kernels as kernels
 from pipeline.rowlog.read_native import HAS_QUEUES, IO_DESTROY, IO_SETUP
 
-PER_QUEUE = 64
+PER_QUEUE = 8
+"""With more, all reads wait when their one thread waits for a busy processor; with fewer, a call of the system serves fewer."""
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -34,7 +35,7 @@ class ReadGroup:
         self._buffers_db = np.frombuffer(mmap.mmap(-1, depth * buffer_bytes), np.uint8).reshape(depth, buffer_bytes)
         self._queues, why = _open_queues(-(-depth // PER_QUEUE)) if direct else ([], "cached reads")
         self.how = f"{len(self._queues)} queue(s) of the system" if self._queues else f"{depth} threads: {why}"
-        kernels.prepare(self.shared_s, num_slots)
+        kernels.prepare(self.shared_s, num_slots, PER_QUEUE if self._queues else 1)
 
     def start(self) -> None:
         """May leave some threads behind when it raises; ``end`` ends them."""

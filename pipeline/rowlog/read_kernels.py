@@ -7,7 +7,7 @@ Rules.
    its arrays are do not change while the slot is open, and it stays open until all of its runs are done.
 3. A thread takes one run at a time, from the open jobs in turn: a job's share does not depend on how many runs it has.
 4. ``shared_s[IDLE]`` is how many threads wait and are promised to nobody. Whoever adds a job takes from it as many as it wakes, under
-   the lock; a thread looks for work under the lock before it waits. So no wake-up is lost, and none is sent for nothing.
+   the lock, one for every ``shared_s[SHARE]`` runs; a thread looks for work under the lock before it waits. So no wake-up is lost.
 5. A run that failed ends its job: no more of its runs are taken. Of several failures the first in order of (fd, offset) is kept.
 
 Legend: j slots; f fields of a job; s shared numbers; d reads under way at once by one thread. Addresses are int64.
@@ -44,7 +44,7 @@ OPEN, NEXT, TOTAL, RUNNING, FAILED_AT, FAILED_ERRNO, FAILED_GOT = 0, 1, 2, 3, 4,
 FDS, OFFSETS, ORDER, FIRSTS, OUT, STRIDE, NUM_BYTES, ALIGN = 8, 9, 10, 11, 12, 13, 14, 15
 NUM_FIELDS: Final = 16
 # shared numbers; the lock, then the semaphore for work, then one semaphore a slot, are at LOCKS
-STOP, IDLE, TURN, READS, BYTES, ROWS = 0, 1, 2, 3, 4, 5
+STOP, IDLE, TURN, SHARE, READS, BYTES, ROWS = 0, 1, 2, 3, 4, 5, 6
 LOCKS, PLACE = 8, PLACE_BYTES // 8
 NEVER: Final = np.iinfo(np.int64).max
 # the lists of a queue
@@ -58,8 +58,9 @@ def shared_numbers(num_slots: int) -> int:
 
 
 @njit(nogil=True, cache=True)
-def prepare(shared_s, num_slots):  # type: ignore[no-untyped-def]
-    """Make the lock and the semaphores. Once, before any thread."""
+def prepare(shared_s, num_slots, share):  # type: ignore[no-untyped-def]
+    """Make the lock and the semaphores, for threads that have ``share`` reads under way each. Once, before any thread."""
+    shared_s[SHARE] = share
     place = shared_s.ctypes.data + 8 * LOCKS
     lock_init(place, 0)
     for semaphore in range(1, num_slots + 2):
@@ -88,7 +89,7 @@ def run_job(jobs_jf, shared_s, slot):  # type: ignore[no-untyped-def]
     the_lock = shared_s.ctypes.data + 8 * LOCKS
     lock(the_lock)
     jobs_jf[slot, OPEN] = 1
-    _wake(shared_s, the_lock, jobs_jf[slot, TOTAL])
+    _wake(shared_s, the_lock, (jobs_jf[slot, TOTAL] + shared_s[SHARE] - 1) // shared_s[SHARE])
     _wait(the_lock + (2 + slot) * PLACE_BYTES)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import gc
 import os
@@ -11,7 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -78,6 +79,17 @@ def open_for(path: Path, direct: bool) -> int:
         if direct and error.errno == errno.EINVAL:
             pytest.skip(f"the file system of {path.parent} has no O_DIRECT")
         raise
+
+
+@contextmanager
+def open_files(paths: list[Path]) -> Iterator[list[int]]:
+    """Not direct."""
+    fds = [os.open(path, os.O_RDONLY) for path in paths]
+    try:
+        yield fds
+    finally:
+        for fd in fds:
+            os.close(fd)
 
 
 KINDS = ["cached", "cached, short runs", "direct", "direct, short runs", "direct, no queue", "direct, three queues"]
@@ -318,6 +330,26 @@ def test_closing_lets_readers_end_and_tells_those_that_come_later(sample: Sample
     reads.close()
 
 
+def test_close_waits_for_a_reader_that_has_just_begun(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its threads would end before its job came, and nobody would ever read it."""
+    reads, run_job, begun = RandomReads(depth=3), kernels.run_job, threading.Event()
+    threads = reads._group.threads
+
+    def late(*arguments: Any) -> None:
+        begun.set()
+        while not reads._closed or (reads._free.qsize() and any(thread.is_alive() for thread in threads)):
+            os.sched_yield()
+        assert all(thread.is_alive() for thread in threads), "the threads ended under a reader"
+        run_job(*arguments)
+
+    monkeypatch.setattr(kernels, "run_job", late)
+    with open_files(sample.paths) as fds, ThreadPoolExecutor(1) as callers:
+        reader = callers.submit(Sample(sample.paths, fds, reads).check, np.zeros(1, np.int64), np.zeros(1, np.int64), 9)
+        begun.wait()
+        reads.close()
+        reader.result()
+
+
 def test_a_reader_that_nobody_closed_leaves_no_threads() -> None:
     others = len(own_threads())
     reads = RandomReads(depth=3)
@@ -354,3 +386,16 @@ def test_waiting_and_reading_release_the_interpreter() -> None:
 def test_a_reader_needs_a_thread() -> None:
     with pytest.raises(ValueError, match="a depth of 0; the least is 1"):
         RandomReads(depth=0)
+
+
+@pytest.mark.parametrize(("share", "runs", "woken"), [(1, 3, 3), (1, 50, 6), (8, 3, 1), (8, 9, 2), (8, 500, 6)])
+def test_a_small_batch_wakes_few_threads(share: int, runs: int, woken: int) -> None:
+    """Six threads wait; none of them is real, so the job's own end is told beforehand."""
+    jobs, shared = np.zeros((1, kernels.NUM_FIELDS), np.int64), np.zeros(kernels.shared_numbers(1), np.int64)
+    kernels.prepare(shared, 1, share)
+    shared[kernels.IDLE] = 6
+    jobs[0, kernels.TOTAL] = runs
+    place = shared.ctypes.data + 8 * kernels.LOCKS + 2 * read_native.PLACE_BYTES
+    assert ctypes.CDLL(None).sem_post(ctypes.c_void_p(place)) == 0
+    kernels.run_job(jobs, shared, 0)
+    assert shared[kernels.IDLE] == 6 - woken
