@@ -170,12 +170,22 @@ def test_nothing_is_asked_nothing_is_read(sample: Sample) -> None:
     assert sample.reads.counters == before
 
 
-def test_descriptors_and_offsets_too_large_for_a_sort_key_are_sorted_all_the_same(sample: Sample) -> None:
+@pytest.mark.parametrize(("last_fd", "last_offset"), [(99, 2**40), (2**21, 2**20), (9, 2**61), (-1, 9)])
+def test_requests_are_sorted_also_where_they_do_not_fit_a_sort_key(
+    sample: Sample, last_fd: int, last_offset: int
+) -> None:
     """A key has 20 bits for the descriptor and 43 for the offset."""
-    files, offsets = np.array([2, 1, 2, 0]), np.array([5, 1 << 44, 0, 3])
-    with pytest.raises(ReadFailed) as caught:
-        sample.read(files, offsets, 16)
-    assert (caught.value.n, caught.value.got, caught.value.errno) == (1, 0, 0)
+    rng = np.random.default_rng()
+    fds = np.append(rng.integers(0, max(last_fd, 3), 200), last_fd).astype(np.int32)
+    offsets = np.append(rng.integers(0, last_offset, 200), last_offset)
+    order = sample.reads._plan(fds, offsets, 16).order_n
+    assert list(zip(fds[order], offsets[order], strict=True)) == sorted(zip(fds, offsets, strict=True))
+
+
+def test_a_read_up_to_the_end_of_a_file_is_one_read(sample: Sample) -> None:
+    before = sample.reads.counters
+    sample.check(np.array([1]), np.array([SIZES[1] - 9]), 9)
+    assert sample.reads.counters.reads - before.reads == 1
 
 
 def test_neighbours_are_read_as_one(sample: Sample) -> None:
