@@ -31,26 +31,33 @@ def usable_engine(path: Path) -> str | None:
         return None
     said = []
     for engine in ENGINES:
-        done = _run(path, engine, ["--runtime=100ms"])
+        done = _run(path, engine, 0.1, 1)
         if done.returncode == 0:
             return engine
         said.append(f"{engine}: {done.stderr.strip()[-200:]}")
     raise RuntimeError(f"fio can read {path} with none of its engines: {'; '.join(said)}")
 
 
-def fio_window(path: Path, engine: str, seconds: float) -> Window:
-    """Random reads of blocks, direct, for some seconds."""
-    done = _run(path, engine, [f"--runtime={seconds * 1e3:.0f}ms"])
+def fio_window(path: Path, engine: str, jobs: int, seconds: float) -> Window:
+    """Random reads of blocks, direct, for some seconds, by some threads that share the depth."""
+    done = _run(path, engine, seconds, jobs)
     if done.returncode != 0:
         raise RuntimeError(f"fio failed on {path}: {done.stderr.strip()[-400:]}")
     (job,) = json.loads(done.stdout[done.stdout.index("{") :])["jobs"]
     read: dict[str, Any] = job["read"]
-    cpu_share = (job["usr_cpu"] + job["sys_cpu"]) / 100
+    cpu_share = jobs * (job["usr_cpu"] + job["sys_cpu"]) / 100  # fio gives those of one thread
     return Window(read["iops"], read["iops"], read["bw_bytes"], cpu_share / read["iops"] * 1e6)
 
 
-def _run(path: Path, engine: str, more: list[str]) -> subprocess.CompletedProcess[str]:
+def _run(path: Path, engine: str, seconds: float, jobs: int) -> subprocess.CompletedProcess[str]:
     command = ["fio", "--name=reads", f"--filename={path}", "--readonly", "--rw=randread", f"--bs={BLOCK_BYTES}"]
-    command += [f"--iodepth={FIO_DEPTH}", f"--ioengine={engine}", "--direct=1", "--norandommap", "--randrepeat=0"]
-    command += ["--time_based", "--output-format=json", *more]
+    command += [
+        f"--iodepth={FIO_DEPTH // jobs}",
+        f"--ioengine={engine}",
+        "--direct=1",
+        "--norandommap",
+        "--randrepeat=0",
+    ]
+    command += [f"--numjobs={jobs}", "--thread", "--group_reporting"]
+    command += ["--time_based", f"--runtime={seconds * 1e3:.0f}ms", "--output-format=json"]
     return subprocess.run(command, capture_output=True, text=True, check=False)
