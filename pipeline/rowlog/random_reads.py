@@ -2,19 +2,18 @@
 
 Rules.
 
-1. A fixed group of threads waits in native code between batches and reads in native code with libc's ``pread``: neither waking nor
-   reading takes the interpreter's lock. How many there are is how many reads a disk sees at once.
+1. A fixed group of threads waits in native code between batches and reads in native code: neither takes the interpreter's lock.
+   ``depth`` is how many reads are under way at once: so many threads in ``pread``, or, direct, a few with queues of the system.
 2. A batch is sorted by (fd, offset); neighbours no more than ``GAP_BYTES`` apart are read as one, up to ``RUN_BYTES``.
 3. Callers are served in turn, one read each, so a small batch never waits for all of a large one. ``MAX_CALLERS`` are served at once,
    and more wait in the order in which they came.
 4. All of a batch is read or an error is raised.
-5. Memory: one buffer of ``RUN_BYTES`` for each thread, and 24 bytes for each request of a batch while it is read.
+5. Memory: one buffer of ``RUN_BYTES`` for each read under way, and 24 bytes for each request of a batch while it is read.
 6. No use after a fork: a child has none of the threads.
 """
 
 from __future__ import annotations
 
-import mmap
 import threading
 import weakref
 from collections.abc import Sequence
@@ -27,7 +26,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.rowlog import read_kernels as kernels
+from pipeline.rowlog import read_plan
 from pipeline.rowlog.errors import ReadFailed, ReadsClosed
+from pipeline.rowlog.read_group import ReadGroup
 from pipeline.rows.arrays import read_only
 
 BLOCK_BYTES = 4096
@@ -41,7 +42,7 @@ Int64s = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class ReadCounters:
-    """What was done so far: calls of ``pread``, the bytes they brought (gaps and widening included), requests answered."""
+    """What was done so far: reads asked of the system, the bytes they brought (gaps and widening included), requests answered."""
 
     reads: int
     bytes_read: int
@@ -63,38 +64,21 @@ class RandomReads:
     With ``direct`` every file descriptor was opened with O_DIRECT, and reads are widened to whole blocks.
     """
 
-    def __init__(self, threads: int = 32, direct: bool = False) -> None:
-        if threads < 1:
-            raise ValueError(f"{threads} threads; the least is 1")
-        self.threads = threads
+    def __init__(self, depth: int = 32, direct: bool = False) -> None:
+        if depth < 1:
+            raise ValueError(f"a depth of {depth}; the least is 1")
+        self.depth = depth
         self.direct = direct
-        self._jobs_jf = np.zeros((MAX_CALLERS, kernels.NUM_FIELDS), np.int64)
-        self._shared_s = np.zeros(kernels.shared_numbers(MAX_CALLERS), np.int64)
+        self._group = ReadGroup(depth, direct, MAX_CALLERS, RUN_BYTES)
         self._free: SimpleQueue[int] = SimpleQueue()
         for slot in range(MAX_CALLERS):
             self._free.put(slot)
         self._closed = False
         self._closing = threading.Lock()
-        group: list[threading.Thread] = []
         # Whoever forgets to close leaves no threads behind: the finalizer runs when this is collected, or at exit.
-        self._finish = weakref.finalize(self, _end, self._shared_s, group)
-        self._start(group)
-
-    def _start(self, group: list[threading.Thread]) -> None:
-        buffers_tb = np.frombuffer(mmap.mmap(-1, self.threads * RUN_BYTES), np.uint8).reshape(self.threads, RUN_BYTES)
-        kernels.prepare(self._shared_s, MAX_CALLERS)
-        kernels.stop(self._shared_s)
-        kernels.serve(self._jobs_jf, self._shared_s, buffers_tb[0])  # returns at once, compiled
-        self._shared_s[kernels.STOP] = 0
+        self._finish = weakref.finalize(self, self._group.end)
         try:
-            for number, buffer_b in enumerate(buffers_tb):
-                # A daemon only so that the interpreter does not wait for it before it runs the finalizer.
-                arguments = (self._jobs_jf, self._shared_s, buffer_b)
-                thread = threading.Thread(
-                    target=kernels.serve, args=arguments, name=f"random-reads-{number}", daemon=True
-                )
-                thread.start()
-                group.append(thread)
+            self._group.start()
         except BaseException:
             self._finish()
             raise
@@ -119,12 +103,12 @@ class RandomReads:
 
     def _plan(self, fds_n: npt.NDArray[np.int32], offsets_n: Int64s, nbytes: int) -> _Plan:
         keys_n, firsts_r = np.empty(len(fds_n), np.int64), np.empty(len(fds_n) + 1, np.int64)
-        found = int(kernels.sort_keys(fds_n, offsets_n, nbytes, keys_n))
+        found = int(read_plan.sort_keys(fds_n, offsets_n, nbytes, keys_n))
         if found >= 0:
             raise ValueError(f"request {found}: no file has {nbytes} bytes at offset {offsets_n[found]}")
-        order_n = np.argsort(keys_n) if found == kernels.ALL_FIT else np.lexsort((offsets_n, fds_n))
+        order_n = np.argsort(keys_n) if found == read_plan.ALL_FIT else np.lexsort((offsets_n, fds_n))
         align = BLOCK_BYTES if self.direct else 1
-        num_runs = kernels.plan_runs(fds_n, offsets_n, order_n, nbytes, align, GAP_BYTES, RUN_BYTES, firsts_r)
+        num_runs = read_plan.plan_runs(fds_n, offsets_n, order_n, nbytes, align, GAP_BYTES, RUN_BYTES, firsts_r)
         return _Plan(order_n, firsts_r, int(num_runs))
 
     def _run(
@@ -137,17 +121,23 @@ class RandomReads:
         try:
             if self._closed:
                 raise ReadsClosed
-            self._jobs_jf[slot] = (*state, *places, out_nb.strides[0], nbytes, BLOCK_BYTES if self.direct else 1)
-            kernels.run_job(self._jobs_jf, self._shared_s, slot)
-            failed: list[int] = self._jobs_jf[slot, kernels.FAILED_AT : kernels.FAILED_GOT + 1].tolist()
+            jobs_jf = self._group.jobs_jf
+            jobs_jf[slot] = (*state, *places, out_nb.strides[0], nbytes, BLOCK_BYTES if self.direct else 1)
+            kernels.run_job(jobs_jf, self._group.shared_s, slot)
+            failed: list[int] = jobs_jf[slot, kernels.FAILED_AT : kernels.FAILED_GOT + 1].tolist()
         finally:
             self._free.put(slot)
         return failed
 
     @property
+    def how(self) -> str:
+        """What reads: threads, or queues of the system; and why, where it could have been the other."""
+        return self._group.how
+
+    @property
     def counters(self) -> ReadCounters:
         """As of about now; exact when no read is under way."""
-        return ReadCounters(*self._shared_s[[kernels.READS, kernels.BYTES, kernels.ROWS]].tolist())
+        return ReadCounters(*self._group.shared_s[[kernels.READS, kernels.BYTES, kernels.ROWS]].tolist())
 
     def close(self) -> None:
         """Wait for the reads under way, then end the threads. Reads that come later raise ReadsClosed. May be called twice."""
@@ -165,12 +155,6 @@ class RandomReads:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _end(shared_s: Int64s, group: list[threading.Thread]) -> None:
-    kernels.stop(shared_s)
-    for thread in group:
-        thread.join()
 
 
 def _address(array: npt.NDArray[Any]) -> int:

@@ -1,17 +1,16 @@
-"""Random reads, compiled: requests sorted into runs, and the threads that read them.
+"""The threads that read runs, compiled.
 
 Rules.
 
-1. A run is some neighbouring requests of one file that one ``pread`` serves. A batch of runs is a job; it has a slot while it runs.
+1. A batch of runs is a job; it has a slot while it runs.
 2. Everything in ``jobs_jf`` and ``shared_s`` is read and written under the one lock, except that the fields of a job which say where
    its arrays are do not change while the slot is open, and it stays open until all of its runs are done.
 3. A thread takes one run at a time, from the open jobs in turn: a job's share does not depend on how many runs it has.
 4. ``shared_s[IDLE]`` is how many threads wait and are promised to nobody. Whoever adds a job takes from it as many as it wakes, under
-   the lock; a thread looks for work under the lock before it waits. So no wake-up is lost, and none is sent for nothing.
+   the lock, one for every ``shared_s[SHARE]`` runs; a thread looks for work under the lock before it waits. So no wake-up is lost.
 5. A run that failed ends its job: no more of its runs are taken. Of several failures the first in order of (fd, offset) is kept.
 
-Legend: n requests; r runs; j slots; f fields of a job; s shared numbers. Addresses are int64. ``align`` is 1, or the block to whose
-bounds reads are widened.
+Legend: j slots; f fields of a job; s shared numbers; d reads under way at once by one thread. Addresses are int64.
 """
 
 from __future__ import annotations
@@ -22,6 +21,9 @@ import numpy as np
 from numba import njit
 
 from pipeline.rowlog.read_native import (
+    EINTR,
+    IO_GETEVENTS,
+    IO_SUBMIT,
     PLACE_BYTES,
     copy_bytes,
     errno_address,
@@ -33,6 +35,7 @@ from pipeline.rowlog.read_native import (
     semaphore_init,
     semaphore_post,
     semaphore_wait,
+    syscall,
     unlock,
 )
 
@@ -41,12 +44,12 @@ OPEN, NEXT, TOTAL, RUNNING, FAILED_AT, FAILED_ERRNO, FAILED_GOT = 0, 1, 2, 3, 4,
 FDS, OFFSETS, ORDER, FIRSTS, OUT, STRIDE, NUM_BYTES, ALIGN = 8, 9, 10, 11, 12, 13, 14, 15
 NUM_FIELDS: Final = 16
 # shared numbers; the lock, then the semaphore for work, then one semaphore a slot, are at LOCKS
-STOP, IDLE, TURN, READS, BYTES, ROWS = 0, 1, 2, 3, 4, 5
+STOP, IDLE, TURN, SHARE, READS, BYTES, ROWS = 0, 1, 2, 3, 4, 5, 6
 LOCKS, PLACE = 8, PLACE_BYTES // 8
 NEVER: Final = np.iinfo(np.int64).max
-LAST_OFFSET: Final = 1 << 62
-ALL_FIT, OTHERS = -1, -2
-EINTR: Final = 4
+# the lists of a queue
+FREE, POINTERS, SLOT, RUN = 0, 1, 2, 3
+NUM_LISTS, BLOCK = 4, 64
 
 
 def shared_numbers(num_slots: int) -> int:
@@ -55,42 +58,9 @@ def shared_numbers(num_slots: int) -> int:
 
 
 @njit(nogil=True, cache=True)
-def sort_keys(fds_n, offsets_n, nbytes, keys_n):  # type: ignore[no-untyped-def]
-    """Write keys that sort as (fd, offset) does. Returns ALL_FIT, OTHERS where keys do not, or the first request that no file has."""
-    fits = True
-    for n in range(fds_n.shape[0]):
-        fd, offset = np.int64(fds_n[n]), offsets_n[n]
-        if offset < 0 or offset > LAST_OFFSET - nbytes:
-            return n
-        if fd < 0 or fd >= 1 << 20 or offset >= 1 << 43:
-            fits = False
-        keys_n[n] = fd << 43 | offset
-    return ALL_FIT if fits else OTHERS
-
-
-@njit(nogil=True, cache=True)
-def plan_runs(fds_n, offsets_n, order_n, nbytes, align, gap, most, firsts_r):  # type: ignore[no-untyped-def]
-    """Cut the ordered requests into runs: ``firsts_r`` int64 [n + 1] gets where in ``order_n`` each begins, and the end.
-
-    A run spans at most ``most`` bytes, unless it is a single request. Returns how many there are.
-    """
-    runs, fd, begin, end = 0, np.int64(-1), np.int64(0), np.int64(0)
-    for at in range(order_n.shape[0]):
-        n = order_n[at]
-        low = offsets_n[n] // align * align
-        high = (offsets_n[n] + nbytes + align - 1) // align * align
-        if at == 0 or fds_n[n] != fd or low > end + gap or high - begin > most:
-            firsts_r[runs] = at
-            runs += 1
-            fd, begin = np.int64(fds_n[n]), low
-        end = high
-    firsts_r[runs] = order_n.shape[0]
-    return runs
-
-
-@njit(nogil=True, cache=True)
-def prepare(shared_s, num_slots):  # type: ignore[no-untyped-def]
-    """Make the lock and the semaphores. Once, before any thread."""
+def prepare(shared_s, num_slots, share):  # type: ignore[no-untyped-def]
+    """Make the lock and the semaphores, for threads that have ``share`` reads under way each. Once, before any thread."""
+    shared_s[SHARE] = share
     place = shared_s.ctypes.data + 8 * LOCKS
     lock_init(place, 0)
     for semaphore in range(1, num_slots + 2):
@@ -119,7 +89,7 @@ def run_job(jobs_jf, shared_s, slot):  # type: ignore[no-untyped-def]
     the_lock = shared_s.ctypes.data + 8 * LOCKS
     lock(the_lock)
     jobs_jf[slot, OPEN] = 1
-    _wake(shared_s, the_lock, jobs_jf[slot, TOTAL])
+    _wake(shared_s, the_lock, (jobs_jf[slot, TOTAL] + shared_s[SHARE] - 1) // shared_s[SHARE])
     _wait(the_lock + (2 + slot) * PLACE_BYTES)
 
 
@@ -145,37 +115,31 @@ def _next_job(jobs_jf, shared_s):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def serve(jobs_jf, shared_s, buffer_b):  # type: ignore[no-untyped-def]
-    """What a thread does for life: take runs and read them, through its own ``buffer_b``; wait when there are none."""
-    the_lock = shared_s.ctypes.data + 8 * LOCKS
-    lock(the_lock)
-    while True:
-        slot = _next_job(jobs_jf, shared_s)
-        if slot >= 0:
-            run = jobs_jf[slot, NEXT]
-            jobs_jf[slot, NEXT] += 1
-            jobs_jf[slot, RUNNING] += 1
-            unlock(the_lock)
-            done = _read_run(jobs_jf[slot], run, buffer_b.ctypes.data, buffer_b.shape[0])
-            lock(the_lock)
-            _enter(jobs_jf[slot], shared_s, done)
-            if jobs_jf[slot, RUNNING] == 0 and jobs_jf[slot, NEXT] >= jobs_jf[slot, TOTAL]:
-                jobs_jf[slot, OPEN] = 0
-                semaphore_post(the_lock + (2 + slot) * PLACE_BYTES)
-        elif shared_s[STOP]:
-            unlock(the_lock)
-            return
-        else:
-            shared_s[IDLE] += 1
-            unlock(the_lock)
-            _wait(the_lock + PLACE_BYTES)
-            lock(the_lock)
+def _take(job_f):  # type: ignore[no-untyped-def]
+    """The job's next run."""
+    job_f[NEXT] += 1
+    job_f[RUNNING] += 1
+    return job_f[NEXT] - 1
 
 
 @njit(nogil=True, cache=True)
-def _enter(job_f, shared_s, done):  # type: ignore[no-untyped-def]
-    """Enter what came of a run."""
-    reads, num_bytes, rows, failed_at, errno, got = done
+def _wait_for_work(shared_s, the_lock):  # type: ignore[no-untyped-def]
+    """Frees the lock, which the caller holds. False when the thread is to end."""
+    if shared_s[STOP]:
+        unlock(the_lock)
+        return False
+    shared_s[IDLE] += 1
+    unlock(the_lock)
+    _wait(the_lock + PLACE_BYTES)
+    return True
+
+
+@njit(nogil=True, cache=True)
+def _finish(jobs_jf, shared_s, slot, run, buffer_b, come, calls):  # type: ignore[no-untyped-def]
+    """Read what of a run did not come, and enter it; close the job and tell its caller when it was the last one."""
+    the_lock, job_f = shared_s.ctypes.data + 8 * LOCKS, jobs_jf[slot]
+    reads, num_bytes, rows, failed_at, errno, got = _read_run(job_f, run, buffer_b, come, calls)
+    lock(the_lock)
     shared_s[READS] += reads
     shared_s[BYTES] += num_bytes
     shared_s[ROWS] += rows
@@ -183,54 +147,141 @@ def _enter(job_f, shared_s, done):  # type: ignore[no-untyped-def]
     if failed_at < job_f[FAILED_AT]:
         job_f[FAILED_AT], job_f[FAILED_ERRNO], job_f[FAILED_GOT] = failed_at, errno, got
         job_f[NEXT] = job_f[TOTAL]
+    if job_f[RUNNING] == 0 and job_f[NEXT] >= job_f[TOTAL]:
+        job_f[OPEN] = 0
+        semaphore_post(the_lock + (2 + slot) * PLACE_BYTES)
+    unlock(the_lock)
 
 
 @njit(nogil=True, cache=True)
-def _read_run(job_f, run, buffer, buffer_bytes):  # type: ignore[no-untyped-def]
+def serve(jobs_jf, shared_s, buffer_b):  # type: ignore[no-untyped-def]
+    """What a thread does for life: take a run and read it, through its own ``buffer_b``; wait when there is none."""
+    the_lock = shared_s.ctypes.data + 8 * LOCKS
+    while True:
+        lock(the_lock)
+        slot = _next_job(jobs_jf, shared_s)
+        if slot >= 0:
+            run = _take(jobs_jf[slot])
+            unlock(the_lock)
+            _finish(jobs_jf, shared_s, slot, run, buffer_b, 0, 0)
+        elif not _wait_for_work(shared_s, the_lock):
+            return
+
+
+@njit(nogil=True, cache=True)
+def serve_queued(jobs_jf, shared_s, buffers_db, blocks_d8, events_d4, lists_ld, context):  # type: ignore[no-untyped-def]
+    """The same with as many reads under way as there are buffers, by the system's queue ``context``: for direct reads.
+
+    Waits for a quarter of them at a time, so that one call of the system serves many. ``lists_ld``: FREE ones (all, at first),
+    POINTERS to the system's control ``blocks_d8`` of those to submit, and of each its SLOT and RUN.
+    """
+    depth = buffers_db.shape[0]
+    the_lock, num_free = shared_s.ctypes.data + 8 * LOCKS, depth
+    while True:
+        lock(the_lock)
+        count = 0
+        while count < num_free:
+            slot = _next_job(jobs_jf, shared_s)
+            if slot < 0:
+                break
+            count += 1
+            d = lists_ld[FREE, num_free - count]
+            lists_ld[SLOT, d], lists_ld[RUN, d] = slot, _take(jobs_jf[slot])
+        if count == 0 and num_free == depth:
+            if not _wait_for_work(shared_s, the_lock):
+                return
+            continue
+        unlock(the_lock)
+        for at in range(count):
+            num_free -= 1
+            d = lists_ld[FREE, num_free]
+            lists_ld[POINTERS, at] = blocks_d8[d].ctypes.data
+            _describe(jobs_jf[lists_ld[SLOT, d]], lists_ld[RUN, d], buffers_db[d], blocks_d8[d], d)
+        sent = 0
+        while sent < count:
+            taken = syscall(IO_SUBMIT, context, count - sent, lists_ld[POINTERS, sent:].ctypes.data, 0, 0)
+            if taken <= 0:  # the first one is refused: pread will say why
+                d = (lists_ld[POINTERS, sent] - blocks_d8.ctypes.data) // BLOCK
+                _finish(jobs_jf, shared_s, lists_ld[SLOT, d], lists_ld[RUN, d], buffers_db[d], 0, 0)
+                lists_ld[FREE, num_free] = d
+                num_free += 1
+            sent += max(taken, 1)
+        under_way = depth - num_free
+        count = syscall(IO_GETEVENTS, context, min(under_way, (depth + 3) // 4), depth, events_d4.ctypes.data, 0)
+        for at in range(count):
+            d = events_d4[at, 0]
+            come = max(events_d4[at, 2], 0)
+            _finish(jobs_jf, shared_s, lists_ld[SLOT, d], lists_ld[RUN, d], buffers_db[d], come, 1)
+            lists_ld[FREE, num_free] = d
+            num_free += 1
+
+
+@njit(nogil=True, cache=True)
+def _bounds(job_f, run):  # type: ignore[no-untyped-def]
+    """(where in the order a run begins and ends, file descriptor, first byte, byte behind the last)."""
+    first, after = load_int64(job_f[FIRSTS] + 8 * run), load_int64(job_f[FIRSTS] + 8 * (run + 1))
+    n, last = load_int64(job_f[ORDER] + 8 * first), load_int64(job_f[ORDER] + 8 * (after - 1))
+    begin, end = load_int64(job_f[OFFSETS] + 8 * n), load_int64(job_f[OFFSETS] + 8 * last) + job_f[NUM_BYTES]
+    return first, after, load_int32(job_f[FDS] + 4 * n), begin, end
+
+
+@njit(nogil=True, cache=True)
+def _widened(begin, end, align):  # type: ignore[no-untyped-def]
+    return begin // align * align, (end + align - 1) // align * align
+
+
+@njit(nogil=True, cache=True)
+def _describe(job_f, run, buffer_b, block_8, d):  # type: ignore[no-untyped-def]
+    """Write the system's control block (``struct iocb``) for reading a run, or as much of it as the buffer holds."""
+    _, _, fd, begin, end = _bounds(job_f, run)
+    low, high = _widened(begin, end, job_f[ALIGN])
+    block_8[:] = 0
+    block_8[0], block_8[2], block_8[3] = d, np.int64(fd) << 32, buffer_b.ctypes.data
+    block_8[4], block_8[5] = min(high - low, buffer_b.shape[0]), low
+
+
+@njit(nogil=True, cache=True)
+def _read_run(job_f, run, buffer_b, come, calls):  # type: ignore[no-untyped-def]
     """Read one run and lay its rows where they belong, a buffer's length at a time (one is enough for more than one request).
 
-    Returns (reads, bytes, rows, failed_at, errno, got): where in the order the first request is whose bytes did not all come, with
-    how many did; NEVER where there is none.
+    ``come`` bytes are in the buffer, by ``calls`` reads. Returns (reads, bytes, rows, failed_at, errno, got): where in the order the
+    first request is whose bytes did not all come, with how many did; NEVER where there is none.
     """
-    order, offsets, nbytes, align = job_f[ORDER], job_f[OFFSETS], job_f[NUM_BYTES], job_f[ALIGN]
-    first, after = load_int64(job_f[FIRSTS] + 8 * run), load_int64(job_f[FIRSTS] + 8 * (run + 1))
-    n = load_int64(order + 8 * first)
-    fd, begin = load_int32(job_f[FDS] + 4 * n), load_int64(offsets + 8 * n)
-    end = load_int64(offsets + 8 * load_int64(order + 8 * (after - 1))) + nbytes
+    first, after, fd, begin, end = _bounds(job_f, run)
+    nbytes, align, buffer, buffer_bytes = job_f[NUM_BYTES], job_f[ALIGN], buffer_b.ctypes.data, buffer_b.shape[0]
     if align == 1 and after == first + 1:
-        got, reads, errno = _read(fd, job_f[OUT] + job_f[STRIDE] * n, nbytes, begin, align)
+        n = load_int64(job_f[ORDER] + 8 * first)
+        got, reads, errno = _read(fd, job_f[OUT] + job_f[STRIDE] * n, nbytes, begin, align, 0, 0)
         return reads, got, np.int64(got == nbytes), NEVER if got == nbytes else first, errno, got
-    low, high, reads, num_bytes = begin // align * align, (end + align - 1) // align * align, 0, 0
+    low, high = _widened(begin, end, align)
+    reads, num_bytes = calls, 0
     while True:
         length = min(buffer_bytes, high - low)
-        got, more, errno = _read(fd, buffer, length, low, align)
-        reads, num_bytes = reads + more, num_bytes + got
+        got, reads, errno = _read(fd, buffer, length, low, align, come, reads)
+        num_bytes += got
         for at in range(first, after):
-            n = load_int64(order + 8 * at)
-            offset = load_int64(offsets + 8 * n)
-            copied, come = max(offset, low), min(offset + nbytes, low + got)
-            if come > copied:
-                copy_bytes(job_f[OUT] + job_f[STRIDE] * n + copied - offset, buffer + copied - low, come - copied)
+            n = load_int64(job_f[ORDER] + 8 * at)
+            offset = load_int64(job_f[OFFSETS] + 8 * n)
+            start, stop = max(offset, low), min(offset + nbytes, low + got)
+            if stop > start:
+                copy_bytes(job_f[OUT] + job_f[STRIDE] * n + start - offset, buffer + start - low, stop - start)
             if offset + nbytes > low + got and got < length:
-                return reads, num_bytes, at - first, at, errno, max(come - offset, 0)
-        low += length
+                return reads, num_bytes, at - first, at, errno, max(stop - offset, 0)
+        low, come = low + length, 0
         if low >= high or got < length:
             return reads, num_bytes, after - first, NEVER, 0, 0
 
 
 @njit(nogil=True, cache=True)
-def _read(fd, to, num_bytes, offset, align):  # type: ignore[no-untyped-def]
-    """``pread`` until all came, the file ended or it failed. Returns (bytes that came, calls, errno or 0)."""
-    done, calls = 0, 0
-    while done < num_bytes:
+def _read(fd, to, num_bytes, offset, align, done, calls):  # type: ignore[no-untyped-def]
+    """``pread`` until all came (some has), the file ended or it failed. Returns (bytes that came, calls, errno or 0)."""
+    while done < num_bytes and done % align == 0:  # direct, the file's last bytes come in no whole block
         got = pread(fd, to + done, num_bytes - done, offset + done)
         calls += 1
-        if got < 0:
-            errno = np.int64(load_int32(errno_address()))
-            if errno != EINTR:
-                return done, calls, errno
-        else:
+        if got == 0:
+            break
+        if got > 0:
             done += got
-            if got == 0 or done % align != 0:  # read past blocks, the file's last bytes come in no whole one
-                break
+        elif load_int32(errno_address()) != EINTR:
+            return done, calls, np.int64(load_int32(errno_address()))
     return done, calls, np.int64(0)

@@ -6,6 +6,7 @@ Addresses are int64 throughout, for libc too: a pointer has the same size and pl
 
 from __future__ import annotations
 
+import platform
 from typing import Any, Final
 
 from llvmlite import ir
@@ -14,10 +15,18 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 PLACE_BYTES: Final = 64
+EINTR: Final = 4
+# The calls of Linux that libc has no function for: a queue of reads under way (man 2 io_submit).
+IO_SETUP, IO_DESTROY, IO_SUBMIT, IO_GETEVENTS = (
+    (0, 1, 2, 4) if platform.machine() == "aarch64" else (206, 207, 209, 208)
+)
+HAS_QUEUES: Final = platform.machine() in ("x86_64", "aarch64")
 _INT32, _INT64 = types.int32, types.int64
 
 pread: Any = types.ExternalFunction("pread", _INT64(_INT32, _INT64, _INT64, _INT64))
 """``(fd, address, num_bytes, offset)``: the bytes read, 0 at the end of the file, -1 for an error."""
+syscall: Any = types.ExternalFunction("syscall", _INT64(*[_INT64] * 6))
+"""``(number, five arguments)``: -1 for an error."""
 errno_address: Any = types.ExternalFunction("__errno_location", _INT64())
 lock_init: Any = types.ExternalFunction("pthread_mutex_init", _INT32(_INT64, _INT64))
 lock: Any = types.ExternalFunction("pthread_mutex_lock", _INT32(_INT64))

@@ -20,7 +20,7 @@ class SsdOptions(RowLogOptions):
         default=False,
         description="read past the system's page cache: memory stays with training, every read is the disk's",
     )
-    depth: int = Field(default=32, ge=1, le=1024, description="reads that the disk is asked for at once")
+    depth: int = Field(default=64, ge=1, le=1024, description="reads that the disk is asked for at once")
 
     @field_validator("path")
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import gc
 import os
@@ -11,7 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -24,7 +25,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.rowlog import RandomReads, ReadFailed, ReadsClosed, RowLogError, random_reads
+from pipeline.rowlog import (
+    RandomReads,
+    ReadFailed,
+    ReadsClosed,
+    RowLogError,
+    random_reads,
+    read_group,
+    read_native,
+    read_plan,
+)
 from pipeline.rowlog import read_kernels as kernels
 from tests.conftest import ROOT
 
@@ -71,7 +81,21 @@ def open_for(path: Path, direct: bool) -> int:
         raise
 
 
-@pytest.fixture(scope="module", params=["cached", "direct", "direct, short runs", "cached, short runs"])
+@contextmanager
+def open_files(paths: list[Path]) -> Iterator[list[int]]:
+    """Not direct."""
+    fds = [os.open(path, os.O_RDONLY) for path in paths]
+    try:
+        yield fds
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+KINDS = ["cached", "cached, short runs", "direct", "direct, short runs", "direct, no queue", "direct, three queues"]
+
+
+@pytest.fixture(scope="module", params=KINDS)
 def sample(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sample]:
     """Short runs: of two blocks at most, so that rows are longer than a thread's buffer."""
     folder, rng, direct = tmp_path_factory.mktemp("files"), np.random.default_rng(), "direct" in request.param
@@ -80,12 +104,16 @@ def sample(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         if "short" in request.param:
             patch.setattr(random_reads, "RUN_BYTES", 8192)
+        if "no queue" in request.param:
+            patch.setattr(read_group, "HAS_QUEUES", False)
+        if "three" in request.param:
+            patch.setattr(read_group, "PER_QUEUE", 2)
         fds = []
         for path, size in zip(paths, SIZES, strict=True):
             path.write_bytes(rng.bytes(size))
             fds.append(open_for(path, direct))
             stack.callback(os.close, fds[-1])
-        yield Sample(paths, fds, stack.enter_context(RandomReads(threads=5, direct=direct)))
+        yield Sample(paths, fds, stack.enter_context(RandomReads(depth=5, direct=direct)))
 
 
 @st.composite
@@ -112,18 +140,52 @@ def test_rows_longer_than_a_buffer_are_read_too(sample: Sample, nbytes: int) -> 
     sample.check(np.full(11, 2), np.array([*offsets, 0, SIZES[2] - nbytes]), nbytes)
 
 
+def test_it_says_what_reads(sample: Sample, request: pytest.FixtureRequest) -> None:
+    kind = request.node.callspec.params["sample"]
+    said = {"direct, no queue": "5 threads: no queues known for this processor", "direct, three queues": "3 queue(s)"}
+    assert (
+        said.get(kind, "5 threads: cached reads" if "cached" in kind else "1 queue(s) of the system")
+        in sample.reads.how
+    )
+
+
+def test_where_the_system_gives_no_queue_threads_read_and_those_it_gave_are_given_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[int] = []
+
+    def refuse(number: int, *_arguments: int) -> int:
+        calls.append(number)
+        return errno.EAGAIN if len(calls) == 3 else 0
+
+    monkeypatch.setattr(read_group, "_system_call", refuse)
+    with RandomReads(depth=200, direct=True) as reads:
+        assert reads.how == "200 threads: the system gives no queue (Resource temporarily unavailable)"
+    assert calls == [read_native.IO_SETUP] * 3 + [read_native.IO_DESTROY] * 2
+
+
 def test_nothing_is_asked_nothing_is_read(sample: Sample) -> None:
     before = sample.reads.counters
     assert sample.read(np.zeros(0, np.int64), np.zeros(0, np.int64), 8).shape == (0, 8)
     assert sample.reads.counters == before
 
 
-def test_descriptors_and_offsets_too_large_for_a_sort_key_are_sorted_all_the_same(sample: Sample) -> None:
+@pytest.mark.parametrize(("last_fd", "last_offset"), [(99, 2**40), (2**21, 2**20), (9, 2**61), (-1, 9)])
+def test_requests_are_sorted_also_where_they_do_not_fit_a_sort_key(
+    sample: Sample, last_fd: int, last_offset: int
+) -> None:
     """A key has 20 bits for the descriptor and 43 for the offset."""
-    files, offsets = np.array([2, 1, 2, 0]), np.array([5, 1 << 44, 0, 3])
-    with pytest.raises(ReadFailed) as caught:
-        sample.read(files, offsets, 16)
-    assert (caught.value.n, caught.value.got, caught.value.errno) == (1, 0, 0)
+    rng = np.random.default_rng()
+    fds = np.append(rng.integers(0, max(last_fd, 3), 200), last_fd).astype(np.int32)
+    offsets = np.append(rng.integers(0, last_offset, 200), last_offset)
+    order = sample.reads._plan(fds, offsets, 16).order_n
+    assert list(zip(fds[order], offsets[order], strict=True)) == sorted(zip(fds, offsets, strict=True))
+
+
+def test_a_read_up_to_the_end_of_a_file_is_one_read(sample: Sample) -> None:
+    before = sample.reads.counters
+    sample.check(np.array([1]), np.array([SIZES[1] - 9]), 9)
+    assert sample.reads.counters.reads - before.reads == 1
 
 
 def test_neighbours_are_read_as_one(sample: Sample) -> None:
@@ -143,7 +205,7 @@ def test_a_run_fits_a_buffer_and_could_not_take_one_more(
     files, offsets, nbytes = batch
     align = 4096 if direct else 1
     order, firsts = np.lexsort((offsets, files)), np.empty(len(files) + 1, np.int64)
-    num_runs = kernels.plan_runs(files.astype(np.int32), offsets, order, nbytes, align, gap, most, firsts)
+    num_runs = read_plan.plan_runs(files.astype(np.int32), offsets, order, nbytes, align, gap, most, firsts)
     bounds = firsts[: num_runs + 1].tolist()
     assert bounds[0] == 0
     assert bounds[-1] == len(files)
@@ -159,12 +221,12 @@ def test_a_run_fits_a_buffer_and_could_not_take_one_more(
 @pytest.mark.parametrize("bad", ["closed", "short", "beyond", "not a file"])
 def test_the_request_that_failed_is_named_whichever_thread_met_it(sample: Sample, bad: str) -> None:
     rng = np.random.default_rng()
-    a_pipe = os.pipe()
+    folder = os.open(sample.paths[0].parent, os.O_RDONLY)
     fd, offset, got, code = {
         "closed": (1_000_000, 40, 0, errno.EBADF),
         "short": (sample.fds[1], SIZES[1] - 99, 99, 0),
         "beyond": (sample.fds[1], SIZES[1] + 5000, 0, 0),
-        "not a file": (a_pipe[0], 0, 0, errno.ESPIPE),
+        "not a file": (folder, 0, 0, errno.EISDIR),
     }[bad]
     for _ in range(20):
         fds, offsets = np.full(200, sample.fds[2], np.int32), rng.integers(0, SIZES[2] - 272, 200)
@@ -177,8 +239,7 @@ def test_the_request_that_failed_is_named_whichever_thread_met_it(sample: Sample
         found = (error.n, error.fd, error.offset, error.wanted, error.got, error.errno)
         assert found == (n, fd, offset, 272, got, code)
         assert f"request {n}: {got} of 272 bytes at offset {offset} of file descriptor {fd}" in str(error)
-    for end in a_pipe:
-        os.close(end)
+    os.close(folder)
     sample.check(np.array([0, 2]), np.array([0, 9]), 272)
 
 
@@ -256,7 +317,7 @@ def own_threads() -> list[threading.Thread]:
 def test_closing_lets_readers_end_and_tells_those_that_come_later(sample: Sample) -> None:
     """Every read that returns brought all its rows; every other one raised ReadsClosed."""
     others = len(own_threads())
-    reads = RandomReads(threads=3, direct=sample.reads.direct)
+    reads = RandomReads(depth=3, direct=sample.reads.direct)
     mine, began = Sample(sample.paths, sample.fds, reads), threading.Semaphore(0)
 
     def call(seed: int) -> int:
@@ -279,9 +340,29 @@ def test_closing_lets_readers_end_and_tells_those_that_come_later(sample: Sample
     reads.close()
 
 
+def test_close_waits_for_a_reader_that_has_just_begun(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its threads would end before its job came, and nobody would ever read it."""
+    reads, run_job, begun = RandomReads(depth=3), kernels.run_job, threading.Event()
+    threads = reads._group.threads
+
+    def late(*arguments: Any) -> None:
+        begun.set()
+        while not reads._closed or (reads._free.qsize() and any(thread.is_alive() for thread in threads)):
+            os.sched_yield()
+        assert all(thread.is_alive() for thread in threads), "the threads ended under a reader"
+        run_job(*arguments)
+
+    monkeypatch.setattr(kernels, "run_job", late)
+    with open_files(sample.paths) as fds, ThreadPoolExecutor(1) as callers:
+        reader = callers.submit(Sample(sample.paths, fds, reads).check, np.zeros(1, np.int64), np.zeros(1, np.int64), 9)
+        begun.wait()
+        reads.close()
+        reader.result()
+
+
 def test_a_reader_that_nobody_closed_leaves_no_threads() -> None:
     others = len(own_threads())
-    reads = RandomReads(threads=3)
+    reads = RandomReads(depth=3)
     assert len(own_threads()) == others + 3
     del reads
     gc.collect()
@@ -289,7 +370,7 @@ def test_a_reader_that_nobody_closed_leaves_no_threads() -> None:
 
 
 def test_a_process_ends_though_nobody_closed() -> None:
-    code = "from pipeline.rowlog import RandomReads\nreads = RandomReads(threads=4)"
+    code = "from pipeline.rowlog import RandomReads\nreads = RandomReads(depth=4)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, cwd=ROOT)
 
 
@@ -303,15 +384,28 @@ def test_when_a_thread_cannot_start_the_others_end(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(threading.Thread, "start", limited)
     with pytest.raises(RuntimeError, match="can't start"):
-        RandomReads(threads=4)
+        RandomReads(depth=4)
     assert len(own_threads()) == others
 
 
 def test_waiting_and_reading_release_the_interpreter() -> None:
-    for kernel in (kernels.run_job, kernels.serve, kernels.plan_runs, kernels.sort_keys):
+    for kernel in (kernels.run_job, kernels.serve, kernels.serve_queued, read_plan.plan_runs, read_plan.sort_keys):
         assert kernel.targetoptions["nogil"]
 
 
 def test_a_reader_needs_a_thread() -> None:
-    with pytest.raises(ValueError, match="0 threads; the least is 1"):
-        RandomReads(threads=0)
+    with pytest.raises(ValueError, match="a depth of 0; the least is 1"):
+        RandomReads(depth=0)
+
+
+@pytest.mark.parametrize(("share", "runs", "woken"), [(1, 3, 3), (1, 50, 6), (8, 3, 1), (8, 9, 2), (8, 500, 6)])
+def test_a_small_batch_wakes_few_threads(share: int, runs: int, woken: int) -> None:
+    """Six threads wait; none of them is real, so the job's own end is told beforehand."""
+    jobs, shared = np.zeros((1, kernels.NUM_FIELDS), np.int64), np.zeros(kernels.shared_numbers(1), np.int64)
+    kernels.prepare(shared, 1, share)
+    shared[kernels.IDLE] = 6
+    jobs[0, kernels.TOTAL] = runs
+    place = shared.ctypes.data + 8 * kernels.LOCKS + 2 * read_native.PLACE_BYTES
+    assert ctypes.CDLL(None).sem_post(ctypes.c_void_p(place)) == 0
+    kernels.run_job(jobs, shared, 0)
+    assert shared[kernels.IDLE] == 6 - woken

@@ -17,7 +17,7 @@ from pipeline.rowlog.random_reads import RandomReads
 class RealReads:
     """``direct``: past the page cache, where the file system allows it."""
 
-    def __init__(self, depth: int = 32, direct: bool = False) -> None:
+    def __init__(self, depth: int = 64, direct: bool = False) -> None:
         self._flags = os.O_RDONLY | os.O_CLOEXEC | (os.O_DIRECT if direct else 0)
         self._reads = RandomReads(depth, direct)
         self._lock = threading.Lock()
@@ -30,6 +30,8 @@ class RealReads:
     def open(self, path: str) -> int:
         with naming(path):
             number = os.open(path, self._flags)
+        if not self._flags & os.O_DIRECT:
+            os.posix_fadvise(number, 0, 0, os.POSIX_FADV_RANDOM)  # reading ahead would bring rows nobody asked for
         with self._lock:
             self._paths[number] = path
         return number
