@@ -6,7 +6,8 @@ Rules.
 2. ``put`` gives each row a place and makes it visible at once. A row's old record is garbage from then on.
 3. A reader takes places and counts itself in at the segments he will read, both under the lock; so what he reads is there
    until he is done, whatever was put meanwhile.
-4. An id that is forgotten leaves a record of its own, so that an index made from footers forgets it too.
+4. An id that is forgotten leaves a record of its own, so that an index made from footers forgets it too; ``garbage`` says for
+   how long it is needed.
 
 Legend: n ids of one call.
 """
@@ -21,6 +22,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.rowlog.log import garbage
 from pipeline.rowlog.log.errors import LogCorrupt
 from pipeline.rowlog.log.records import DEAD, ROW_BITS, MemoryExtents, Records, Rows
 from pipeline.rowlog.log.row_reads import RowReads
@@ -72,6 +74,8 @@ class LogTable:
         self.index = PlaceIndex()
         self.segments: dict[int, Segment] = {}
         self.max_version = 0
+        self.num_rows = 0
+        """Records in all segments."""
         self._sinks, self._reads, self._begin = sinks, reads, begin
         self._capacity = min(self.records.capacity(segment_bytes), ROW_MASK)
         self._extent_rows = self.records.capacity(min(extent_bytes, segment_bytes))
@@ -104,7 +108,7 @@ class LogTable:
             self._leave(self.index.remove(ids_n))
             nothing = np.zeros((len(ids_n), self.records.row_bytes), dtype=np.uint8)
             places_n = self._append(ids_n, nothing, np.full(len(ids_n), self.max_version | DEAD))
-            self._count(places_n, -1)
+            self._forget(places_n, self._next_number)
 
     def get(self, ids_n: Int64s, rows: Rows) -> npt.NDArray[np.bool_]:
         """Fill ``rows``, zeros where absent; returns which ids are held. Duplicates allowed."""
@@ -162,27 +166,42 @@ class LogTable:
             segment.users -= 1
             self._retire_if_done(segment)
 
+    def is_held_up(self) -> bool:
+        """Whether ``rotate`` would let compaction go on."""
+        with self.lock:
+            return garbage.is_held_up(self.segments.values())
+
     def needed_at(self, segment: Segment, ids_n: Int64s, rows_n: Int64s, versions_n: Int64s) -> npt.NDArray[np.bool_]:
         """Which records of a segment are the newest of their ids; those that forget an id, while older ones may name it."""
         with self.lock:
             places_n = self.index.find(ids_n)
-            is_oldest = segment.number == min(self.segments)
-            forgets_n = (versions_n < 0) & (places_n < 0) & (not is_oldest)
+            is_forgetting = garbage.is_forgetting(segment, self.segments.values())
+            forgets_n = (versions_n < 0) & (places_n < 0) & is_forgetting
             needed_n: npt.NDArray[np.bool_] = (places_n == (rows_n | segment.number << ROW_BITS)) | forgets_n
             return needed_n
 
-    def move(self, ids_n: Int64s, rows_nb: RowBytes, versions_n: Int64s, from_n: Int64s) -> None:
-        """Put rows again for compaction, as far as they are still the newest; forgotten ids stay forgotten."""
+    def move(self, segment: Segment, ids_n: Int64s, rows_nb: RowBytes, versions_n: Int64s, from_n: Int64s) -> int:
+        """Put rows of a segment again for compaction, as far as they are still the newest; forgotten ids stay forgotten.
+
+        Returns how many.
+        """
         with self.lock:
-            dead_n = versions_n < 0
-            keep_n = dead_n | (self.index.find(ids_n) == from_n)
+            dead_n, places_n = versions_n < 0, self.index.find(ids_n)
+            keep_n = np.where(dead_n, places_n < 0, places_n == from_n)
             ids_n, from_n, versions_n = ids_n[keep_n], from_n[keep_n], versions_n[keep_n]
             places_n = self._append(ids_n, rows_nb[keep_n], versions_n, moved=True)
             live_n = ~dead_n[keep_n]
             moved_n = self.index.move(ids_n[live_n], places_n[live_n], from_n[live_n])
             assert bool(moved_n.all()), "the index changed under the lock"
-            self._count(places_n[~live_n], -1)
+            self._forget(places_n[~live_n], segment.forgets_below)
             self._leave(from_n[live_n])
+            return len(ids_n)
+
+    def emptied(self, segment: Segment) -> bool:
+        """All that is needed of a segment was moved: it can go, whatever is dead in it. False if that is not so."""
+        with self.lock:
+            segment.dead = 0
+            return not segment.live
 
     # Within the lock.
 
@@ -195,6 +214,7 @@ class LogTable:
             self._unwritten[filling.segment.number] = filling
             some, ready = filling.append(ids_n[start:], rows_nb[start:], versions_n[start:])
             filling.segment.live += len(some)
+            self.num_rows += len(some)
             places.append(some)
             start += len(some)
             if ready is not None:
@@ -220,19 +240,36 @@ class LogTable:
 
     def _leave(self, places_n: Int64s) -> None:
         """Records at ``places_n`` (-1: none) are garbage."""
-        self._count(places_n[places_n >= 0], -1)
-
-    def _count(self, places_n: Int64s, sign: int) -> None:
-        numbers, counts = np.unique(places_n >> ROW_BITS, return_counts=True)
-        for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
-            segment = self.segments[number]
-            segment.live += sign * count
+        for segment, count in self._count(places_n[places_n >= 0]):
+            segment.live -= count
             self._retire_if_done(segment)
 
+    def _forget(self, places_n: Int64s, below: int) -> None:
+        """Records at ``places_n``, just appended, forget their ids; older records of these are in segments below that number."""
+        for segment, count in self._count(places_n):
+            segment.live -= count
+            segment.dead += count
+            segment.forgets_below = max(segment.forgets_below, below)
+            self._retire_if_done(segment)
+
+    def _count(self, places_n: Int64s) -> list[tuple[Segment, int]]:
+        numbers, counts = np.unique(places_n >> ROW_BITS, return_counts=True)
+        return [(self.segments[number], count) for number, count in zip(numbers.tolist(), counts.tolist(), strict=True)]
+
     def _retire_if_done(self, segment: Segment) -> None:
-        done = segment.sealed and not segment.live and not segment.pins and not segment.users
-        if done and self.segments.pop(segment.number, None) is not None:
-            self._sinks.retire(segment)
+        candidates = [segment]
+        while candidates:
+            one = candidates.pop()
+            if self._is_done(one) and self.segments.pop(one.number, None) is not None:
+                self.num_rows -= one.num_rows
+                self._sinks.retire(one)
+                # With its stale records, dead ones elsewhere may have lost their purpose.
+                candidates += [other for other in self.segments.values() if other.dead and self._is_done(other)]
+
+    def _is_done(self, segment: Segment) -> bool:
+        if not segment.sealed or segment.live or segment.pins or segment.users:
+            return False
+        return not garbage.is_forgetting(segment, self.segments.values())
 
     def _take_from_memory(self, ids_n: Int64s, places_n: Int64s, rows: Rows) -> Wanted | None:
         """Copy what is in memory; say what is in files, and count the reader in there."""
