@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.rowlog.log import RowLog
 from pipeline.rows import TableSpec
@@ -22,7 +23,7 @@ PER_WRITER = 60
 WRITERS = 2
 
 
-def check_rows(spec: TableSpec, log: RowLog, ids_n: Int64s) -> tuple[Int64s, Int64s]:
+def check_rows(spec: TableSpec, log: RowLog, ids_n: Int64s) -> tuple[Int64s, npt.NDArray[np.bool_]]:
     """Read; every row is whole and of its id. Returns (versions, which are held)."""
     rows, found_n = log.get(spec.name, ids_n)
     for version in set(rows.versions_n[found_n].tolist()):
@@ -41,7 +42,7 @@ class Stress:
 
     def run(self) -> None:
         """Returns when all is written, with the log still open. Whatever fails is raised, and nobody hangs."""
-        roles: list[Callable[[int], None]] = [self._write] * WRITERS + [self._read, self._read, self._tidy]
+        roles: list[Callable[[int], None]] = [*[self._write] * WRITERS, self._read, self._read, self._tidy]
         before = sys.getswitchinterval()
         sys.setswitchinterval(0.0002)
         try:
@@ -115,5 +116,3 @@ def stress(log: RowLog, rounds: int, seed: int) -> None:
         logs.check_space(log)
         with logs.standing_still(log):
             assert all(segment.users == 0 for held in log.tables.values() for segment in held.all_segments())
-
-

@@ -113,7 +113,9 @@ def test_a_real_read_that_comes_short_is_told_with_path_and_offset(tmp_path: Pat
         log.flush()
         path = log.table("narrow").all_segments()[1].path
         os.truncate(path, 4096 + 600)
-        with pytest.raises(OSError, match=rf"of {Records.of(NARROW).stride} bytes at offset \d+ .*narrow-\d+\.seg") as caught:
+        with pytest.raises(
+            OSError, match=rf"of {Records.of(NARROW).stride} bytes at offset \d+ .*narrow-\d+\.seg"
+        ) as caught:
             model.check_all(log)
         assert caught.value.filename == path
         model.check(log, NARROW, range(7))

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
@@ -108,3 +109,37 @@ class AgainstDictOnDisk(AgainstDict):
 def test_it_behaves_like_a_dict(machine: type[AgainstDict], examples: int) -> None:
     few = settings(max_examples=examples, stateful_step_count=30, suppress_health_check=list(HealthCheck))
     run_state_machine_as_test(machine, settings=few)
+
+
+def test_rows_are_found_before_the_disk_has_them() -> None:
+    files, model = RecordingFiles(), Model()
+    options = RowLogOptions(segment_bytes=4096, extent_bytes=4096, write_behind_bytes=1 << 20)
+    with logs.closing(logs.log_in_memory(files, options)) as log:
+        with files.lock:  # the writing thread waits at its first call
+            for spec in SPECS:
+                model.put(log, spec, range(60))
+                model.put(log, spec, range(0, 60, 3))
+            model.check_all(log)
+        log.flush()
+        model.check_all(log)
+
+
+def test_random_calls_end_with_the_same_rows_and_footers() -> None:
+    """The same as the state machine, in one go: for sabotages."""
+    files, model, rng = RecordingFiles(), Model(), np.random.default_rng(3)
+    with logs.closing(logs.log_in_memory(files)) as log:
+        for step in range(80):
+            spec = SPECS[step % 2]
+            some = rng.choice(60, int(rng.integers(1, 25)), replace=False).tolist()
+            if rng.random() < 0.3:
+                model.delete(log, spec, some)
+            else:
+                model.put(log, spec, some)
+            model.check(log, spec, range(60))
+            if step % 9 == 8:
+                with logs.standing_still(log):
+                    for spec in SPECS:
+                        assert logs.read_footers(log, files, spec) == model.versions[spec.name]
+        log.compact()
+        logs.check_space(log)
+        model.check_all(log)
