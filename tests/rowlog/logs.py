@@ -131,7 +131,8 @@ def check_space(log: RowLog) -> None:
 
 
 def segment_paths(log: RowLog, files: Files) -> list[str]:
-    return [os.path.join(directory, name) for directory in log.directories for name in files.list(directory)]
+    names = [(directory, name) for directory in log.directories for name in files.list(directory)]
+    return [os.path.join(directory, name) for directory, name in names if name.endswith(".seg")]
 
 
 def check_disk(log: RowLog, files: Files) -> None:

@@ -88,11 +88,11 @@ class AgainstDict(RuleBasedStateMachine):
                 self.log.flush()
                 self.model.check_all(self.log)
                 self.log.compact()
-                self.log.flush()
+                with logs.standing_still(self.log):
+                    logs.check_disk(self.log, self.files)
                 for held in self.log.tables.values():
                     logs.check_counts(held)
                 self.model.check_all(self.log)
-                logs.check_disk(self.log, self.files)
 
 
 class AgainstDictOnDisk(AgainstDict):
@@ -102,7 +102,8 @@ class AgainstDictOnDisk(AgainstDict):
 
     def teardown(self) -> None:
         super().teardown()
-        shutil.rmtree(self.directory, ignore_errors=True)
+        if hasattr(self, "directory"):
+            shutil.rmtree(self.directory)
 
 
 @pytest.mark.parametrize(("machine", "examples"), [(AgainstDict, 60), (AgainstDictOnDisk, 15)])

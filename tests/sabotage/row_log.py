@@ -10,6 +10,7 @@ from unittest.mock import patch
 import numpy as np
 
 from pipeline.rowlog.log import compactor, garbage, row_log
+from pipeline.rowlog.log.accounts import Accounts
 from pipeline.rowlog.log.compactor import Compactor
 from pipeline.rowlog.log.log_table import LogTable
 from pipeline.rowlog.log.records import Records
@@ -23,10 +24,10 @@ from pipeline.rowlog.places import PlaceIndex
 def remove_a_file_while_it_is_read() -> Iterator[None]:
     """Nobody waits for those who are counted in."""
 
-    def is_done(self: LogTable, segment: Any) -> bool:
+    def is_done(self: Accounts, segment: Any) -> bool:
         return segment.sealed and not segment.live and not garbage.is_forgetting(segment, self.segments.values())
 
-    with patch.object(LogTable, "_is_done", is_done):
+    with patch.object(Accounts, "_is_done", is_done):
         yield
 
 

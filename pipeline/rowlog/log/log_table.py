@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.rowlog.log import garbage
+from pipeline.rowlog.log.accounts import Accounts
 from pipeline.rowlog.log.errors import LogCorrupt
 from pipeline.rowlog.log.records import DEAD, ROW_BITS, MemoryExtents, Records, Rows
 from pipeline.rowlog.log.row_reads import RowReads
@@ -72,11 +73,10 @@ class LogTable:
         self.spec, self.records = spec, Records.of(spec)
         self.lock = threading.Lock()
         self.index = PlaceIndex()
-        self.segments: dict[int, Segment] = {}
         self.max_version = 0
-        self.num_rows = 0
-        """Records in all segments."""
         self._sinks, self._reads, self._begin = sinks, reads, begin
+        self._accounts = Accounts(sinks.retire)
+        self.segments = self._accounts.segments
         self._capacity = min(self.records.capacity(segment_bytes), ROW_MASK)
         self._extent_rows = self.records.capacity(min(extent_bytes, segment_bytes))
         self._next_number = 1
@@ -90,6 +90,11 @@ class LogTable:
         """Garbage that is never worth moving: two segments are being filled, one may be in the making."""
         return 2 * self._capacity
 
+    @property
+    def num_rows(self) -> int:
+        """Records in all segments."""
+        return self._accounts.num_rows
+
     def all_segments(self) -> list[Segment]:
         with self.lock:
             return list(self.segments.values())
@@ -99,16 +104,16 @@ class LogTable:
     def put(self, ids_n: Int64s, rows_nb: RowBytes, versions_n: Int64s) -> None:
         with self.lock:
             self.max_version = max(self.max_version, int(versions_n.max(initial=0)))
-            self._leave(self.index.put(ids_n, self._append(ids_n, rows_nb, versions_n)))
+            self._accounts.leave(self.index.put(ids_n, self._append(ids_n, rows_nb, versions_n)))
 
     def delete(self, ids_n: Int64s) -> None:
         with self.lock:
             ids_n = np.unique(ids_n)
             ids_n = ids_n[self.index.find(ids_n) >= 0]
-            self._leave(self.index.remove(ids_n))
+            self._accounts.leave(self.index.remove(ids_n))
             nothing = np.zeros((len(ids_n), self.records.row_bytes), dtype=np.uint8)
             places_n = self._append(ids_n, nothing, np.full(len(ids_n), self.max_version | DEAD))
-            self._forget(places_n, self._next_number)
+            self._accounts.forget(places_n, self._next_number)
 
     def get(self, ids_n: Int64s, rows: Rows) -> npt.NDArray[np.bool_]:
         """Fill ``rows``, zeros where absent; returns which ids are held. Duplicates allowed."""
@@ -149,7 +154,7 @@ class LogTable:
         """The footer is in the file."""
         with self.lock:
             filling.segment.sealed, filling.segment.size = True, size
-            self._retire_if_done(filling.segment)
+            self._accounts.retire_if_done(filling.segment)
 
     # What compaction does.
 
@@ -164,7 +169,7 @@ class LogTable:
     def count_out(self, segment: Segment) -> None:
         with self.lock:
             segment.users -= 1
-            self._retire_if_done(segment)
+            self._accounts.retire_if_done(segment)
 
     def is_held_up(self) -> bool:
         """Whether ``rotate`` would let compaction go on."""
@@ -193,8 +198,8 @@ class LogTable:
             live_n = ~dead_n[keep_n]
             moved_n = self.index.move(ids_n[live_n], places_n[live_n], from_n[live_n])
             assert bool(moved_n.all()), "the index changed under the lock"
-            self._forget(places_n[~live_n], segment.forgets_below)
-            self._leave(from_n[live_n])
+            self._accounts.forget(places_n[~live_n], segment.forgets_below)
+            self._accounts.leave(from_n[live_n])
             return len(ids_n)
 
     def emptied(self, segment: Segment) -> bool:
@@ -213,8 +218,7 @@ class LogTable:
             filling = self._filling.get(moved) or self._open(moved)
             self._unwritten[filling.segment.number] = filling
             some, ready = filling.append(ids_n[start:], rows_nb[start:], versions_n[start:])
-            filling.segment.live += len(some)
-            self.num_rows += len(some)
+            self._accounts.appended(filling.segment, len(some))
             places.append(some)
             start += len(some)
             if ready is not None:
@@ -237,39 +241,6 @@ class LogTable:
         if last is not None:
             self._sinks.extent(filling, last)
         self._sinks.seal(filling)
-
-    def _leave(self, places_n: Int64s) -> None:
-        """Records at ``places_n`` (-1: none) are garbage."""
-        for segment, count in self._count(places_n[places_n >= 0]):
-            segment.live -= count
-            self._retire_if_done(segment)
-
-    def _forget(self, places_n: Int64s, below: int) -> None:
-        """Records at ``places_n``, just appended, forget their ids; older records of these are in segments below that number."""
-        for segment, count in self._count(places_n):
-            segment.live -= count
-            segment.dead += count
-            segment.forgets_below = max(segment.forgets_below, below)
-            self._retire_if_done(segment)
-
-    def _count(self, places_n: Int64s) -> list[tuple[Segment, int]]:
-        numbers, counts = np.unique(places_n >> ROW_BITS, return_counts=True)
-        return [(self.segments[number], count) for number, count in zip(numbers.tolist(), counts.tolist(), strict=True)]
-
-    def _retire_if_done(self, segment: Segment) -> None:
-        candidates = [segment]
-        while candidates:
-            one = candidates.pop()
-            if self._is_done(one) and self.segments.pop(one.number, None) is not None:
-                self.num_rows -= one.num_rows
-                self._sinks.retire(one)
-                # With its stale records, dead ones elsewhere may have lost their purpose.
-                candidates += [other for other in self.segments.values() if other.dead and self._is_done(other)]
-
-    def _is_done(self, segment: Segment) -> bool:
-        if not segment.sealed or segment.live or segment.pins or segment.users:
-            return False
-        return not garbage.is_forgetting(segment, self.segments.values())
 
     def _take_from_memory(self, ids_n: Int64s, places_n: Int64s, rows: Rows) -> Wanted | None:
         """Copy what is in memory; say what is in files, and count the reader in there."""
