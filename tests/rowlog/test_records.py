@@ -54,7 +54,7 @@ def test_rows_come_back_from_bytes_and_from_memory(
     assert wrong == -1
     assert np.array_equal(found.rows_nb, rows[order, : records.row_bytes])
     assert found.versions_n.tolist() == versions[order].tolist()
-    extents = MemoryExtents(ids_of([SEGMENT]), ids_of([count]), ids_of([data.ctypes.data]), ids_of([data.nbytes]))
+    extents = MemoryExtents(ids_of([SEGMENT]), ids_of([count]), ids_of([data.ctypes.data]))
     again = empty_rows(records, count)
     assert records.unpack_memory(extents, extents.find(places), places, ids[order], again) == -1
     assert np.array_equal(again.rows_nb, found.rows_nb)
@@ -113,7 +113,7 @@ def test_a_record_of_another_id_place_or_table_is_told(row_id: int, other: int, 
 
 
 def test_places_are_found_in_the_runs_that_hold_them() -> None:
-    runs = MemoryExtents(ids_of([10, 40, 2**40]), ids_of([5, 60, 1]), ids_of([0, 0, 0]), ids_of([0, 0, 0]))
+    runs = MemoryExtents(ids_of([10, 40, 2**40]), ids_of([5, 60, 1]), ids_of([0, 0, 0]))
     places = ids_of([-1, 0, 9, 10, 14, 15, 39, 40, 99, 100, 2**40, 2**40 + 1])
     assert runs.find(places).tolist() == [-1, -1, -1, 0, 0, -1, -1, 1, 1, -1, 2, -1]
 

@@ -259,11 +259,11 @@ class LogTable:
 
     def _memory_extents(self) -> MemoryExtents:
         extents = [
-            (filling.segment.place(extent.first), extent.count, extent.data.ctypes.data, extent.data.nbytes)
+            (filling.segment.place(extent.first), extent.count, extent.data.ctypes.data)
             for _, filling in sorted(self._unwritten.items())
             for extent in filling.waiting
         ]
-        return MemoryExtents(*np.array(extents, dtype=np.int64).reshape(-1, 4).T.copy())
+        return MemoryExtents(*np.array(extents, dtype=np.int64).reshape(-1, 3).T.copy())
 
     # Without the lock.
 

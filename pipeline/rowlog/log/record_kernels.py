@@ -8,11 +8,14 @@ from __future__ import annotations
 import numpy as np
 from numba import carray, njit  # type: ignore[attr-defined]
 
-from pipeline.rows.native import pointer
+from pipeline.rows.native import ask_for, pointer
 from pipeline.rows.xxh64 import xxh64, xxh64_pair
 
 WORD = np.uint64(8)
 NONE = np.uint64(0)
+CACHE_LINE = 64
+AHEAD, AHEAD_BYTES = 4, 1024
+"""So many records ahead, and so much of each, is brought near from memory."""
 
 
 @njit(nogil=True, cache=True)
@@ -86,16 +89,27 @@ def find_in_memory(firsts_x, counts_x, places_n, found_n):  # type: ignore[no-un
 
 
 @njit(nogil=True, cache=True)
-def unpack_memory(key, firsts_x, bases_x, sizes_x, found_n, places_n, ids_n, per_block, block, stride, row_bytes, rows_nb, versions_n):  # type: ignore[no-untyped-def]  # fmt: skip
-    """``unpack`` for those that are in memory: at ``bases_x`` lie ``sizes_x`` bytes."""
-    for n in range(places_n.shape[0]):
+def _address(firsts_x, bases_x, x, place, per_block, block, stride):  # type: ignore[no-untyped-def]
+    row = place - firsts_x[x]
+    return bases_x[x] + row // per_block * block + row % per_block * stride
+
+
+@njit(nogil=True, cache=True)
+def unpack_memory(key, firsts_x, bases_x, found_n, places_n, ids_n, per_block, block, stride, row_bytes, rows_nb, versions_n):  # type: ignore[no-untyped-def]  # fmt: skip
+    """``unpack`` for those that are in memory: extents begin at ``bases_x``."""
+    count = places_n.shape[0]
+    for n in range(count):
+        ahead = min(n + AHEAD, count - 1)
+        if found_n[ahead] >= 0:
+            start = _address(firsts_x, bases_x, found_n[ahead], places_n[ahead], per_block, block, stride)
+            for line in range(0, min(stride, AHEAD_BYTES), CACHE_LINE):
+                ask_for(start + line)
         x = found_n[n]
         if x < 0:
             continue
-        data = carray(pointer(bases_x[x]), (sizes_x[x],), np.uint8)
-        row = places_n[n] - firsts_x[x]
-        at = row // per_block * block + row % per_block * stride
-        sound, version = _take(key, data, at, places_n[n], ids_n[n], stride, row_bytes, rows_nb[n])
+        at = _address(firsts_x, bases_x, x, places_n[n], per_block, block, stride)
+        data = carray(pointer(at), (stride,), np.uint8)
+        sound, version = _take(key, data, 0, places_n[n], ids_n[n], stride, row_bytes, rows_nb[n])
         if not sound:
             return n
         versions_n[n] = version
