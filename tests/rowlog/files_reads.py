@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Mapping
 
@@ -32,7 +33,9 @@ class FilesReads:
 
     def read(self, files_n: Int32s, offsets_n: Int64s, out_nb: RowBytes) -> None:
         for row, (number, offset) in enumerate(zip(files_n.tolist(), offsets_n.tolist(), strict=True)):
-            path = self.paths[number]
+            path = self.paths.get(number)
+            if path is None:
+                raise OSError(errno.EBADF, "a read of a file that is not open", f"file {number}")
             data = self._files.read(path, offset, out_nb.shape[1])
             if len(data) != out_nb.shape[1]:
                 raise OSError(0, f"{len(data)} bytes at {offset}", path)

@@ -2,7 +2,7 @@
 
 Rules.
 
-1. It takes sealed segments that no checkpoint names, the emptiest first, while a table holds more records than
+1. It takes sealed segments that no checkpoint names, in the order of ``garbage``, while a table holds more records than
    ``TRIGGER`` of what is allowed above those that somebody can reach.
 2. It moves no more than its share of what is put, so that it does not take the disk from training; but whoever puts
    while a table is at its bound waits until there is space again.
@@ -19,6 +19,8 @@ from typing import Any, Final
 import numpy as np
 
 from pipeline.files import Files
+from pipeline.rowlog.errors import RowLogError
+from pipeline.rowlog.log import garbage
 from pipeline.rowlog.log.errors import LogCorrupt
 from pipeline.rowlog.log.log_table import LogTable
 from pipeline.rowlog.log.options import RowLogOptions
@@ -65,19 +67,31 @@ class Compactor:
         if not any(self._find(table, 1.0) for table in self._tables.values()):
             return
         began = time.monotonic()
-        while not self._closing and self.compact(1.0):
-            pass
-        self.waited_s += time.monotonic() - began
+        try:
+            self._compact(1.0)
+        except (OSError, RowLogError) as error:
+            self._writer.fail(error)
+            self._writer.check()
+        finally:
+            self.waited_s += time.monotonic() - began
 
-    def compact(self, share: float = 0.0) -> bool:
-        """Compact, on this thread, until no table uses more than ``share`` of the garbage that is allowed. Whether anything was done."""
-        done = False
+    def compact(self) -> None:
+        """Compact, on this thread, until there is no garbage but what is never worth moving. Raises LogCorrupt, LogFailed."""
+        self._writer.drain()
+        self._compact(0.0)
+
+    def _compact(self, share: float) -> None:
+        """Until no table uses more than ``share`` of the garbage that is allowed, or nothing can be done about it."""
         for table in self._tables.values():
-            while (segment := self._find(table, share)) is not None:
-                self._move_rows(table, segment)
+            while not self._closing:
+                segment = self._find(table, share)
+                if segment is not None:
+                    self._move_rows(table, segment)
+                elif self._has_much(table, share) and table.is_held_up():
+                    table.rotate()
+                else:
+                    break
                 self._writer.drain()
-                done = True
-        return done
 
     def close(self) -> None:
         """Stop behind the piece that is being moved. May be called twice."""
@@ -104,17 +118,14 @@ class Compactor:
             self._poked = False
             return not self._closing
 
-    def _find(self, table: LogTable, share: float) -> Segment | None:
-        """The emptiest segment of a table with more garbage than ``share`` of what is allowed; None if it has less, or none can go."""
+    def _has_much(self, table: LogTable, share: float) -> bool:
         with table.lock:
-            segments = list(table.segments.values())
-            total = sum(segment.num_rows for segment in segments)
-            live = sum(segment.live for segment in segments)
-            allowed = (self._options.max_space - 1) * live * share + table.slack_rows
-            if total - live <= allowed:
-                return None
-            free = [one for one in segments if one.sealed and not one.pins and one.live < one.num_rows]
-            return min(free, key=lambda one: one.live / one.num_rows, default=None)
+            live = table.index.count
+            return table.num_rows - live > (self._options.max_space - 1) * live * share + table.slack_rows
+
+    def _find(self, table: LogTable, share: float) -> Segment | None:
+        """What to take of a table with more garbage than ``share`` of what is allowed; None if it has less, or none can go."""
+        return garbage.pick(table.all_segments()) if self._has_much(table, share) else None
 
     def _move_rows(self, table: LogTable, segment: Segment) -> None:
         with self._one_at_a_time:
@@ -127,8 +138,12 @@ class Compactor:
                 for first in range(0, segment.num_rows, per_piece):
                     rows_n = np.arange(first, min(first + per_piece, segment.num_rows), dtype=np.int64)
                     rows_n = rows_n[table.needed_at(segment, ids_n[rows_n], rows_n, versions_n[rows_n])]
-                    if len(rows_n) and not self._closing:
+                    if self._closing:
+                        return
+                    if len(rows_n):
                         self._move_piece(table, segment, first, per_piece, rows_n, ids_n[rows_n])
+                if not table.emptied(segment):
+                    raise LogCorrupt(segment.path, segment.size, "the footer does not name all records of the segment")
             finally:
                 table.count_out(segment)
 
@@ -139,6 +154,8 @@ class Compactor:
         start = HEADER_BYTES + records.data_bytes(first)
         size = records.data_bytes(min(per_piece, segment.num_rows - first))
         data = np.frombuffer(self._files.read(segment.path, start, size), dtype=np.uint8)
+        if len(data) != size:
+            raise LogCorrupt(segment.path, start + len(data), "the file ends among its records")
         places_n = rows_n | segment.number << ROW_BITS
         rows = Rows(np.empty((len(rows_n), records.row_bytes), np.uint8), np.empty(len(rows_n), np.int64))
         into_n = np.arange(len(rows_n), dtype=np.int64)
@@ -147,15 +164,17 @@ class Compactor:
             at = int(records.offsets(rows_n[wrong : wrong + 1])[0])
             raise LogCorrupt(segment.path, at, f"the record of id {int(ids_n[wrong])} was changed")
         self._writer.wait_for_room()
-        table.move(ids_n, rows.rows_nb, rows.versions_n, places_n)
-        self.moved_rows += len(rows_n)
+        moved = table.move(segment, ids_n, rows.rows_nb, rows.versions_n, places_n)
+        self.moved_rows += moved
         with self._changed:
-            self._budget_bytes -= len(rows_n) * records.stride
+            self._budget_bytes -= moved * records.stride
 
     def _footer(self, segment: Segment) -> Any:
         path, size = segment.path, segment.size
         trailer = self._files.read(path, size - TRAILER_BYTES, TRAILER_BYTES)
         count, digest, offset = decode_trailer(path, trailer, size)
+        if count != segment.num_rows:
+            raise LogCorrupt(path, size, f"a footer of {count} records instead of {segment.num_rows}")
         footer = decode_footer(
             path, self._files.read(path, offset, size - TRAILER_BYTES - offset), count, digest, offset
         )

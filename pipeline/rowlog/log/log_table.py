@@ -6,7 +6,8 @@ Rules.
 2. ``put`` gives each row a place and makes it visible at once. A row's old record is garbage from then on.
 3. A reader takes places and counts itself in at the segments he will read, both under the lock; so what he reads is there
    until he is done, whatever was put meanwhile.
-4. An id that is forgotten leaves a record of its own, so that an index made from footers forgets it too.
+4. An id that is forgotten leaves a record of its own, so that an index made from footers forgets it too; ``garbage`` says for
+   how long it is needed.
 
 Legend: n ids of one call.
 """
@@ -21,6 +22,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.rowlog.log import garbage
+from pipeline.rowlog.log.accounts import Accounts
 from pipeline.rowlog.log.errors import LogCorrupt
 from pipeline.rowlog.log.records import DEAD, ROW_BITS, MemoryExtents, Records, Rows
 from pipeline.rowlog.log.row_reads import RowReads
@@ -70,9 +73,10 @@ class LogTable:
         self.spec, self.records = spec, Records.of(spec)
         self.lock = threading.Lock()
         self.index = PlaceIndex()
-        self.segments: dict[int, Segment] = {}
         self.max_version = 0
         self._sinks, self._reads, self._begin = sinks, reads, begin
+        self._accounts = Accounts(sinks.retire)
+        self.segments = self._accounts.segments
         self._capacity = min(self.records.capacity(segment_bytes), ROW_MASK)
         self._extent_rows = self.records.capacity(min(extent_bytes, segment_bytes))
         self._next_number = 1
@@ -86,6 +90,11 @@ class LogTable:
         """Garbage that is never worth moving: two segments are being filled, one may be in the making."""
         return 2 * self._capacity
 
+    @property
+    def num_rows(self) -> int:
+        """Records in all segments."""
+        return self._accounts.num_rows
+
     def all_segments(self) -> list[Segment]:
         with self.lock:
             return list(self.segments.values())
@@ -95,16 +104,16 @@ class LogTable:
     def put(self, ids_n: Int64s, rows_nb: RowBytes, versions_n: Int64s) -> None:
         with self.lock:
             self.max_version = max(self.max_version, int(versions_n.max(initial=0)))
-            self._leave(self.index.put(ids_n, self._append(ids_n, rows_nb, versions_n)))
+            self._accounts.leave(self.index.put(ids_n, self._append(ids_n, rows_nb, versions_n)))
 
     def delete(self, ids_n: Int64s) -> None:
         with self.lock:
             ids_n = np.unique(ids_n)
             ids_n = ids_n[self.index.find(ids_n) >= 0]
-            self._leave(self.index.remove(ids_n))
+            self._accounts.leave(self.index.remove(ids_n))
             nothing = np.zeros((len(ids_n), self.records.row_bytes), dtype=np.uint8)
             places_n = self._append(ids_n, nothing, np.full(len(ids_n), self.max_version | DEAD))
-            self._count(places_n, -1)
+            self._accounts.forget(places_n, self._next_number)
 
     def get(self, ids_n: Int64s, rows: Rows) -> npt.NDArray[np.bool_]:
         """Fill ``rows``, zeros where absent; returns which ids are held. Duplicates allowed."""
@@ -145,7 +154,7 @@ class LogTable:
         """The footer is in the file."""
         with self.lock:
             filling.segment.sealed, filling.segment.size = True, size
-            self._retire_if_done(filling.segment)
+            self._accounts.retire_if_done(filling.segment)
 
     # What compaction does.
 
@@ -160,29 +169,44 @@ class LogTable:
     def count_out(self, segment: Segment) -> None:
         with self.lock:
             segment.users -= 1
-            self._retire_if_done(segment)
+            self._accounts.retire_if_done(segment)
+
+    def is_held_up(self) -> bool:
+        """Whether ``rotate`` would let compaction go on."""
+        with self.lock:
+            return garbage.is_held_up(self.segments.values())
 
     def needed_at(self, segment: Segment, ids_n: Int64s, rows_n: Int64s, versions_n: Int64s) -> npt.NDArray[np.bool_]:
         """Which records of a segment are the newest of their ids; those that forget an id, while older ones may name it."""
         with self.lock:
             places_n = self.index.find(ids_n)
-            is_oldest = segment.number == min(self.segments)
-            forgets_n = (versions_n < 0) & (places_n < 0) & (not is_oldest)
+            is_forgetting = garbage.is_forgetting(segment, self.segments.values())
+            forgets_n = (versions_n < 0) & (places_n < 0) & is_forgetting
             needed_n: npt.NDArray[np.bool_] = (places_n == (rows_n | segment.number << ROW_BITS)) | forgets_n
             return needed_n
 
-    def move(self, ids_n: Int64s, rows_nb: RowBytes, versions_n: Int64s, from_n: Int64s) -> None:
-        """Put rows again for compaction, as far as they are still the newest; forgotten ids stay forgotten."""
+    def move(self, segment: Segment, ids_n: Int64s, rows_nb: RowBytes, versions_n: Int64s, from_n: Int64s) -> int:
+        """Put rows of a segment again for compaction, as far as they are still the newest; forgotten ids stay forgotten.
+
+        Returns how many.
+        """
         with self.lock:
-            dead_n = versions_n < 0
-            keep_n = dead_n | (self.index.find(ids_n) == from_n)
+            dead_n, places_n = versions_n < 0, self.index.find(ids_n)
+            keep_n = np.where(dead_n, places_n < 0, places_n == from_n)
             ids_n, from_n, versions_n = ids_n[keep_n], from_n[keep_n], versions_n[keep_n]
             places_n = self._append(ids_n, rows_nb[keep_n], versions_n, moved=True)
             live_n = ~dead_n[keep_n]
             moved_n = self.index.move(ids_n[live_n], places_n[live_n], from_n[live_n])
             assert bool(moved_n.all()), "the index changed under the lock"
-            self._count(places_n[~live_n], -1)
-            self._leave(from_n[live_n])
+            self._accounts.forget(places_n[~live_n], segment.forgets_below)
+            self._accounts.leave(from_n[live_n])
+            return len(ids_n)
+
+    def emptied(self, segment: Segment) -> bool:
+        """All that is needed of a segment was moved: it can go, whatever is dead in it. False if that is not so."""
+        with self.lock:
+            segment.dead = 0
+            return not segment.live
 
     # Within the lock.
 
@@ -194,7 +218,7 @@ class LogTable:
             filling = self._filling.get(moved) or self._open(moved)
             self._unwritten[filling.segment.number] = filling
             some, ready = filling.append(ids_n[start:], rows_nb[start:], versions_n[start:])
-            filling.segment.live += len(some)
+            self._accounts.appended(filling.segment, len(some))
             places.append(some)
             start += len(some)
             if ready is not None:
@@ -218,22 +242,6 @@ class LogTable:
             self._sinks.extent(filling, last)
         self._sinks.seal(filling)
 
-    def _leave(self, places_n: Int64s) -> None:
-        """Records at ``places_n`` (-1: none) are garbage."""
-        self._count(places_n[places_n >= 0], -1)
-
-    def _count(self, places_n: Int64s, sign: int) -> None:
-        numbers, counts = np.unique(places_n >> ROW_BITS, return_counts=True)
-        for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
-            segment = self.segments[number]
-            segment.live += sign * count
-            self._retire_if_done(segment)
-
-    def _retire_if_done(self, segment: Segment) -> None:
-        done = segment.sealed and not segment.live and not segment.pins and not segment.users
-        if done and self.segments.pop(segment.number, None) is not None:
-            self._sinks.retire(segment)
-
     def _take_from_memory(self, ids_n: Int64s, places_n: Int64s, rows: Rows) -> Wanted | None:
         """Copy what is in memory; say what is in files, and count the reader in there."""
         left_n = np.flatnonzero(places_n >= 0)
@@ -251,11 +259,11 @@ class LogTable:
 
     def _memory_extents(self) -> MemoryExtents:
         extents = [
-            (filling.segment.place(extent.first), extent.count, extent.data.ctypes.data, extent.data.nbytes)
+            (filling.segment.place(extent.first), extent.count, extent.data.ctypes.data)
             for _, filling in sorted(self._unwritten.items())
             for extent in filling.waiting
         ]
-        return MemoryExtents(*np.array(extents, dtype=np.int64).reshape(-1, 4).T.copy())
+        return MemoryExtents(*np.array(extents, dtype=np.int64).reshape(-1, 3).T.copy())
 
     # Without the lock.
 

@@ -122,7 +122,6 @@ class Records:
                 self.key,
                 extents.firsts_x,
                 extents.bases_x,
-                extents.sizes_x,
                 found_n,
                 places_n,
                 ids_n,
@@ -143,8 +142,6 @@ class MemoryExtents:
     counts_x: Int64s
     bases_x: Int64s
     """Addresses."""
-    sizes_x: Int64s
-    """Bytes."""
 
     def find(self, places_n: Int64s) -> Int64s:
         """The number of the run that holds each place, -1 where none does."""

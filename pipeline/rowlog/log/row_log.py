@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.files import DirectoryLock, Files
+from pipeline.files import DirectoryLock, Files, WritableFile
 from pipeline.rowlog.errors import UnknownTable
 from pipeline.rowlog.log.compactor import Compactor
 from pipeline.rowlog.log.errors import LogClosed
@@ -51,6 +51,7 @@ class RowLog:
         self.tables: dict[str, LogTable] = {}
         self._files, self._make_reads, self._lock = files, reads, lock
         self._held = ExitStack()
+        self._being_written: set[WritableFile] = set()
         self._is_open = False
 
     def open(self, specs: Sequence[TableSpec]) -> None:
@@ -106,10 +107,12 @@ class RowLog:
         return rows, held.get(ids_n, rows)
 
     def delete(self, table: str, ids_n: Int64s) -> None:
-        """Forget rows; absent ids are passed over."""
+        """Forget rows; absent ids are passed over. Waits as ``put`` does. Raises LogFailed."""
         held = self.table(table)
         self._writer.wait_for_room()
+        self._compactor.wait_for_space()
         held.delete(ids_n)
+        self._compactor.told_of(len(ids_n) * held.records.stride)
 
     def flush(self) -> None:
         """End all segments; they are durable when this returns. Raises LogFailed."""
@@ -127,10 +130,12 @@ class RowLog:
         """Stop, without ending segments: what was not flushed is gone. May be called twice."""
         if self._is_open:
             self._is_open = False
-            self._compactor.close()
-            self._writer.close()
-            self._reads.close()
-            self._held.close()
+            with self._held:
+                self._compactor.close()
+                self._writer.close()
+                self._reads.close()
+                for file in self._being_written:
+                    file.close()
 
     def table(self, name: str) -> LogTable:
         self._check_open()
@@ -165,6 +170,7 @@ class RowLog:
         held = self.tables[table]
         if filling.file is None:
             filling.file = self._files.create(filling.segment.path)
+            self._being_written.add(filling.file)
             filling.file.write(encode_header(describe(held.spec, filling.segment.number, held.records)))
             filling.segment.reading = self._reads.open(filling.segment.path)
         filling.file.write(extent.data[: held.records.data_bytes(extent.count)].data)
@@ -177,6 +183,7 @@ class RowLog:
         file.sync()
         self._files.sync_dir(os.path.dirname(filling.segment.path))
         file.close()
+        self._being_written.discard(file)
         held.sealed(filling, file.size)
         self._compactor.told_of(0)
 

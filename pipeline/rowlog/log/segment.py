@@ -23,12 +23,16 @@ RowBytes = npt.NDArray[np.uint8]
 
 @dataclass(slots=True, eq=False)
 class Segment:
-    """``live``: how many of its records are the newest of their ids. ``pins``: checkpoints that name it."""
+    """``live``: how many of its records are the newest of their ids; ``dead``: how many forget theirs. ``pins``: checkpoints
+    that name it."""
 
     number: int
     path: str
     num_rows: int = 0
     live: int = 0
+    dead: int = 0
+    forgets_below: int = 0
+    """What its dead records forget has older records in segments below this number only."""
     pins: int = 0
     users: int = 0
     sealed: bool = False
@@ -36,6 +40,11 @@ class Segment:
     """Its number at ``RowReads``; -1 before the file is there."""
     size: int = 0
     """Bytes of the sealed file."""
+
+    @property
+    def stale(self) -> int:
+        """Records that are older than another one of their id."""
+        return self.num_rows - self.live - self.dead
 
     def place(self, row: int) -> int:
         return self.number << ROW_BITS | row

@@ -2,8 +2,8 @@
 
 Rules.
 
-1. Tasks run one by one, in the order in which they came. A task that fails ends the thread: everything that waits, and
-   whoever comes later, is told why.
+1. Tasks run one by one, in the order in which they came. A task that fails, or ``fail``, ends the thread: everything that
+   waits, and whoever comes later, is told why.
 2. Bytes that wait are bounded: ``wait_for_room`` holds back those who bring more. It is called without any lock.
 """
 
@@ -26,7 +26,6 @@ class WriteBehind:
         self._changed = threading.Condition()
         self._tasks: deque[tuple[Task, int]] = deque()
         self._waiting_bytes = 0
-        self._busy = False
         self._closing = False
         self._failed: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name=f"rowlog-write-{name}")
@@ -38,8 +37,10 @@ class WriteBehind:
     def add(self, task: Task, nbytes: int = 0) -> None:
         """Queue a task that writes so many bytes. Never waits."""
         with self._changed:
-            if self._closing:
+            if self._closing and threading.current_thread() is not self._thread:
                 raise LogClosed(self.name)
+            if self._failed is not None:
+                return  # whoever waits for it is told
             self._tasks.append((task, nbytes))
             self._waiting_bytes += nbytes
             self._changed.notify_all()
@@ -62,6 +63,7 @@ class WriteBehind:
         """Tell everyone who waits, and whoever comes later, that something else has failed for good."""
         with self._changed:
             self._failed = self._failed or error
+            self._tasks.clear()
             self._changed.notify_all()
 
     def check(self) -> None:
@@ -79,17 +81,14 @@ class WriteBehind:
     def _work(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._tasks or self._closing)
+                self._changed.wait_for(lambda: self._tasks or self._closing or self._failed is not None)
                 if not self._tasks:
                     return
                 task, nbytes = self._tasks.popleft()
             try:
                 task()
             except BaseException as error:
-                with self._changed:
-                    self._failed = error
-                    self._tasks.clear()
-                    self._changed.notify_all()
+                self.fail(error)
                 return
             with self._changed:
                 self._waiting_bytes -= nbytes

@@ -1,0 +1,158 @@
+"""Small sabotages of the row log: each removes one protection, and the checks of ``test_row_log`` have to catch every one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+
+from pipeline.rowlog.log import compactor, garbage, row_log
+from pipeline.rowlog.log.accounts import Accounts
+from pipeline.rowlog.log.compactor import Compactor
+from pipeline.rowlog.log.log_table import LogTable
+from pipeline.rowlog.log.records import Records
+from pipeline.rowlog.log.segment import OpenSegment
+from pipeline.rowlog.log.segment_format import encode_footer
+from pipeline.rowlog.log.write_behind import WriteBehind
+from pipeline.rowlog.places import PlaceIndex
+
+
+@contextmanager
+def remove_a_file_while_it_is_read() -> Iterator[None]:
+    """Nobody waits for those who are counted in."""
+
+    def is_done(self: Accounts, segment: Any) -> bool:
+        return segment.sealed and not segment.live and not garbage.is_forgetting(segment, self.segments.values())
+
+    with patch.object(Accounts, "_is_done", is_done):
+        yield
+
+
+@contextmanager
+def forget_to_count_a_reader_in() -> Iterator[None]:
+    take = LogTable._take_from_memory
+
+    def uncounted(self: LogTable, *arguments: Any) -> Any:
+        wanted = take(self, *arguments)
+        for segment in wanted.segments if wanted is not None else ():
+            segment.users -= 1
+        return wanted
+
+    with (
+        patch.object(LogTable, "_take_from_memory", uncounted),
+        patch.object(LogTable, "_done_reading", lambda *_: None),
+    ):
+        yield
+
+
+@contextmanager
+def move_a_row_that_changed_meanwhile() -> Iterator[None]:
+    """Compaction does not look whether the row is still where it found it."""
+    move, inside = LogTable.move, []
+
+    def careless(self: LogTable, segment: Any, ids_n: Any, rows_nb: Any, versions_n: Any, from_n: Any) -> int:
+        inside.append(from_n)
+        try:
+            return move(self, segment, ids_n, rows_nb, versions_n, from_n)
+        finally:
+            inside.clear()
+
+    find = PlaceIndex.find
+
+    def believe(self: PlaceIndex, ids_n: Any) -> Any:
+        found_n = find(self, ids_n)
+        return np.where(found_n >= 0, inside[0], -1) if inside and len(inside[0]) == len(ids_n) else found_n
+
+    def put(self: PlaceIndex, ids_n: Any, places_n: Any, _from_n: Any) -> Any:
+        self.put(ids_n, places_n)
+        return np.ones(len(ids_n), dtype=np.bool_)
+
+    with (
+        patch.object(LogTable, "move", careless),
+        patch.object(PlaceIndex, "find", believe),
+        patch.object(PlaceIndex, "move", put),
+    ):
+        yield
+
+
+@contextmanager
+def unpack_without_a_look_at_the_place() -> Iterator[None]:
+    """Bytes are taken for the record that was asked for."""
+
+    def careless(self: Records, data: Any, offsets_n: Any, _places: Any, _ids: Any, into_n: Any, rows: Any) -> int:
+        for offset, into in zip(offsets_n.tolist(), into_n.tolist(), strict=True):
+            record = data[offset : offset + self.stride]
+            rows.rows_nb[into] = record[: self.row_bytes]
+            rows.versions_n[into] = record[-16:-8].copy().view(np.int64)[0]
+        return -1
+
+    with patch.object(Records, "unpack", careless):
+        yield
+
+
+@contextmanager
+def drop_an_extent_from_memory_before_it_is_written() -> Iterator[None]:
+    append = OpenSegment.append
+
+    def hasty(self: OpenSegment, *arguments: Any) -> Any:
+        places_n, ready = append(self, *arguments)
+        if ready is not None:
+            self.waiting.remove(ready)
+        return places_n, ready
+
+    def written(self: LogTable, filling: Any, _extent: Any) -> None:
+        with self.lock:
+            if not filling.waiting:
+                self._unwritten.pop(filling.segment.number, None)
+
+    with patch.object(OpenSegment, "append", hasty), patch.object(LogTable, "written", written):
+        yield
+
+
+@contextmanager
+def leave_out_what_forgets_an_id() -> Iterator[None]:
+    with patch.object(garbage, "is_forgetting", lambda *_: False):
+        yield
+
+
+@contextmanager
+def let_puts_go_on_without_space() -> Iterator[None]:
+    with patch.object(Compactor, "wait_for_space", lambda _self: None), patch.object(compactor, "TRIGGER", 1e9):
+        yield
+
+
+@contextmanager
+def flush_without_waiting() -> Iterator[None]:
+    with patch.object(WriteBehind, "drain", WriteBehind.check):
+        yield
+
+
+@contextmanager
+def leave_out_the_last_footer() -> Iterator[None]:
+    """Of the newest record of each segment, the footer does not tell."""
+    encode = encode_footer
+
+    def short(ids_n: Any, versions_n: Any, offset: int) -> bytes:
+        return encode(np.append(ids_n[:-1], ids_n[:1]), np.append(versions_n[:-1], versions_n[:1]), offset)
+
+    with patch.object(row_log, "encode_footer", short):
+        yield
+
+
+SABOTAGES: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
+    sabotage.__name__: sabotage
+    for sabotage in (
+        remove_a_file_while_it_is_read,
+        forget_to_count_a_reader_in,
+        move_a_row_that_changed_meanwhile,
+        unpack_without_a_look_at_the_place,
+        drop_an_extent_from_memory_before_it_is_written,
+        leave_out_what_forgets_an_id,
+        let_puts_go_on_without_space,
+        flush_without_waiting,
+        leave_out_the_last_footer,
+    )
+}

@@ -1,0 +1,40 @@
+"""Each sabotage of the row log is caught, and without one the same checks pass."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.rowlog.errors import RowLogError
+from pipeline.rowlog.log import compactor
+from tests.rowlog import test_compactor as of_compactor
+from tests.rowlog import test_row_log as of_log
+from tests.sabotage.row_log import SABOTAGES
+
+
+def check_everything() -> None:
+    of_log.test_rows_are_found_before_the_disk_has_them()
+    of_log.test_random_calls_end_with_the_same_rows_and_footers()
+    of_compactor.test_puts_that_overwrite_the_same_rows_keep_the_bytes_bounded_all_along()
+    for check in (
+        of_compactor.test_a_segment_stays_while_it_is_read,
+        of_compactor.test_rows_that_change_while_they_are_moved_stay_as_they_were_put,
+    ):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(compactor, "TRIGGER", 1e9)
+            check(of_compactor.QUIET, patch)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compactor, "TRIGGER", 1e9)
+        of_compactor.test_a_segment_that_was_replaced_by_another_is_told(of_compactor.QUIET)
+
+
+def test_the_checks_pass_on_the_product() -> None:
+    check_everything()
+
+
+@pytest.mark.parametrize("name", SABOTAGES)
+def test_a_sabotage_is_caught(name: str) -> None:
+    with SABOTAGES[name](), pytest.raises((AssertionError, RowLogError, OSError, pytest.fail.Exception)) as caught:
+        check_everything()
+    broken = (AttributeError, TypeError, NameError)
+    assert not isinstance(caught.value.__cause__, broken), f"the sabotage itself does not work: {caught.value}"
+    print(f"{name}: {caught.type.__name__}: {str(caught.value)[:100]}")
