@@ -6,7 +6,8 @@ Rules.
    inside one ``try_put``.
 2. Only a CLEAN row leaves. A DIRTY one becomes CLEAN when the tier below has what ``take_dirty`` copied of it, unless it
    was put again since: ``last_use_s``, the number of the last put, tells.
-3. The lock is held for a bounded number of rows, and for a scan; never while anything is asked of another tier.
+3. The lock is held for a bounded number of rows, never while anything is asked of another tier; and for a scan of all
+   slots, when a put finds no victim left. ``next_dirty`` scans earlier, without the lock.
 
 A row's use is its put, so ``lru`` lets the row leave that left L1 longest ago. Reading is no use: who reads a row takes
 it into L1, or is a snapshot that reads all. One pool for all tables, each row as wide as the widest: memory goes
@@ -99,14 +100,17 @@ class CachePool:
         return _NONE
 
     def next_dirty(self, limit: int) -> Int32s:
-        """Dirty rows among those that are next to leave, at most ``limit``."""
+        """Dirty rows among those that are next to leave, at most ``limit``. Scans for them without the lock."""
+        machine = self.machine
+        window = self.window - machine.num_free
+        if window <= 0 or not self.num_dirty:
+            return _NONE
+        queue_q = None
+        if len(machine.victims) < min(window, self.num_rows):
+            queue_q = machine.victims.scan(SCAN_WINDOWS * window, machine.now)
         with self.lock:
-            machine = self.machine
-            window = self.window - machine.num_free
-            if window <= 0 or not self.num_dirty:
-                return _NONE
-            if len(machine.victims) < min(window, self.num_rows):
-                machine.victims.refill(SCAN_WINDOWS * window, machine.now)
+            if queue_q is not None:
+                machine.victims.install(queue_q)
             return machine.victims.dirty(window, limit)
 
     def take_dirty(self, slots_d: Int32s) -> list[DirtyRows]:
