@@ -168,7 +168,7 @@ class CacheTier:
         self.below.flush()
 
     def stats(self) -> Mapping[str, Any]:
-        """Figures for the report. A row that is put below twice is written back twice."""
+        """Figures for the report. A miss is a row that is below or nowhere; one that is put below twice is written back twice."""
         pool = self._pool
         return {
             "max_bytes": self.max_bytes,
