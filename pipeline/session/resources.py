@@ -22,7 +22,7 @@ from pipeline.session.plan import Plan
 from pipeline.session.resume import Resume
 from pipeline.session.row_source import StoreRowSource
 from pipeline.session.totals import Totals
-from pipeline.store import DramTier, SsdTier, Store, Tier
+from pipeline.store import CacheTier, DramTier, SsdTier, Store, Tier
 from pipeline.store import warm_up as warm_up_store
 
 
@@ -89,7 +89,10 @@ class Resources:
             return DramTier(options.dram_bytes)
         ssd = options.ssd
         log = RowLog(ssd.directories(self.run.dir), RealFiles(), lambda: RealReads(ssd.depth, ssd.direct), ssd)
-        return SsdTier(log)
+        disk = SsdTier(log)
+        if options.dram_bytes is None:
+            return disk
+        return CacheTier(disk, options.dram_bytes, options.policy, options.clean_ahead)
 
     def _open_store(self, backend: Any) -> Store:
         plan = self.plan

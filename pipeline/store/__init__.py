@@ -1,9 +1,14 @@
 """Rows in tiers: L1 slots, the DRAM and SSD tiers, the fence, snapshots, and the Store that composes them."""
 
+from pipeline.store.cache_size import rows_within
+from pipeline.store.cache_tier import CacheTier
 from pipeline.store.counters import StoreCounters
 from pipeline.store.dram import DramTier
 from pipeline.store.errors import (
     BrokenFence,
+    CacheTooLarge,
+    CacheTooSmall,
+    CleaningFailed,
     L1TooSmall,
     NotFrozen,
     OutOfStep,
@@ -27,6 +32,10 @@ from pipeline.store.warm import warm_up
 
 __all__ = [
     "BrokenFence",
+    "CacheTier",
+    "CacheTooLarge",
+    "CacheTooSmall",
+    "CleaningFailed",
     "DramTier",
     "Fence",
     "L1TooSmall",
@@ -51,5 +60,6 @@ __all__ = [
     "TierRows",
     "TransitionError",
     "UnknownTable",
+    "rows_within",
     "warm_up",
 ]

@@ -18,7 +18,7 @@ from pipeline.rows.index import IdIndex
 from pipeline.rows.spec import TableSpec
 from pipeline.store.errors import TierFull, UnknownTable
 from pipeline.store.row_blocks import WORD_BYTES, aligned_rows, fetch, store
-from pipeline.store.tier import Int64s, RowBytes, TierRows
+from pipeline.store.tier import Bools, Int64s, RowBytes, TierRows
 
 CHUNK_SHIFT: Final = 16
 INDEX_BYTES: Final = 24
@@ -97,6 +97,12 @@ class DramTier:
         with held.lock:
             places_n = held.index.remove(np.unique(ids_n))
             self._count(held, -int(np.count_nonzero(places_n >= 0)))
+
+    def holds(self, table: str, ids_n: Int64s) -> Bools:
+        forbid_event_loop("DramTier.holds")
+        held = self._table(table)
+        with held.lock:
+            return held.index.find(ids_n) >= 0
 
     def ids(self, table: str) -> Int64s:
         forbid_event_loop("DramTier.ids")

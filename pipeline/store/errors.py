@@ -66,6 +66,37 @@ class TierFull(StoreError):
         self.table, self.new_rows, self.held_bytes, self.max_bytes = table, new_rows, held_bytes, max_bytes
 
 
+class CacheTooSmall(StoreError):
+    """A cache tier's byte bound leaves no room for one batch of rows."""
+
+    def __init__(self, max_bytes: int, rows: int, need_bytes: int) -> None:
+        super().__init__(
+            f"store.dram_bytes is {max_bytes}, and {rows} rows, the smallest batch that is written to the tier below, take "
+            f"{need_bytes} bytes: set store.dram_bytes to at least {need_bytes}, or leave it out to keep nothing in memory"
+        )
+        self.max_bytes, self.need_bytes = max_bytes, need_bytes
+
+
+class CacheTooLarge(StoreError, MemoryError):
+    """A cache tier's byte bound is more than the memory that is free."""
+
+    def __init__(self, rows: int, rows_that_fit: int) -> None:
+        super().__init__(
+            f"store.dram_bytes asks for {rows} rows in memory, and the memory that is free takes at most "
+            f"{rows_that_fit}: lower store.dram_bytes"
+        )
+        self.rows, self.rows_that_fit = rows, rows_that_fit
+
+
+class CleaningFailed(StoreError):
+    """A cache tier could not put rows into the tier below. They are still in memory, and are tried again."""
+
+    def __init__(self, below: str, error: Exception) -> None:
+        super().__init__(
+            f"rows in memory could not be written to tier {below!r}: {error}; none is lost while the process lives"
+        )
+
+
 class UnknownTable(StoreError):
     """No table of that name."""
 

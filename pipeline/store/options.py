@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from pipeline.store.policy import find_policy
 from pipeline.store.ssd_options import SsdOptions
@@ -12,8 +12,8 @@ from pipeline.store.ssd_options import SsdOptions
 
 def _refuse(_value: Any) -> None:
     raise ValueError(
-        "this version has one tier below L1: memory (store.dram_bytes bounds it), or a disk (store.ssd); "
-        "a list of tiers comes later: leave it out"
+        "the tiers below L1 have keys of their own: memory (store.dram_bytes bounds it), a disk (store.ssd), or with both "
+        "memory over the disk; a list of tiers comes later: leave it out"
     )
 
 
@@ -22,7 +22,7 @@ NotYet = Annotated[None, BeforeValidator(_refuse)]
 
 
 class StoreOptions(BaseModel):
-    """L1, the tier below it and the room for snapshots."""
+    """L1, the tiers below it and the room for snapshots."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -43,7 +43,10 @@ class StoreOptions(BaseModel):
         description="share of L1, next to leave, that is kept written back; 0: only as it leaves",
     )
     dram_bytes: int | None = Field(
-        default=None, ge=1, description="most bytes the DRAM tier may hold, index included; not set: no bound"
+        default=None,
+        ge=1,
+        description="most bytes the DRAM tier may hold, index included; with store.ssd it is a write-back cache over the "
+        "disk; not set: no bound, and with store.ssd no DRAM tier",
     )
     shadow_bytes: int = Field(
         default=256 << 20,
@@ -56,17 +59,11 @@ class StoreOptions(BaseModel):
         description="disk for such rows when shadow_bytes are full, with 64 bytes of memory each; 0: none",
     )
     ssd: SsdOptions | None = Field(
-        default=None, description="keep the rows that leave L1 on disk; {} for the defaults; not set: in memory"
+        default=None,
+        description="keep the rows that leave L1 on disk, behind memory of store.dram_bytes if that is set; {} for the "
+        "defaults; not set: in memory",
     )
     tiers: NotYet = Field(default=None, exclude=True, description="not in this version")
-
-    @model_validator(mode="after")
-    def one_tier_below(self) -> StoreOptions:
-        if self.ssd is not None and self.dram_bytes is not None:
-            raise ValueError(
-                "store.ssd and store.dram_bytes are both set: this version has one tier below L1; leave one of them out"
-            )
-        return self
 
     @field_validator("policy")
     @classmethod

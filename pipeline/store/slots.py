@@ -144,6 +144,13 @@ class SlotMachine:
         """DIRTY -> CLEAN: rows without pins were written back."""
         self._change("clean", slots_m, 1 << DIRTY, CLEAN, 0, 0, 0)
 
+    def give_back(self, slots_m: Int32s) -> None:
+        """CLEAN -> FREE: rows without pins were deleted, and no batch takes their slots."""
+        self._change("give back", slots_m, 1 << CLEAN, FREE, 0, 0, 0)
+        first, count = self.num_free, int(slots_m.shape[0])
+        self._free[first : first + count] = slots_m
+        self.num_free += count
+
     def unpin(self, slots_u: Int32s) -> int:
         """Take one pin from each slot; returns how many have none left."""
         unpinned = self._change("unpin", slots_u, _HELD, _KEEP, 1, _ANY, -1)

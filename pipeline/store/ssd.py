@@ -11,7 +11,7 @@ from cuda.backend import forbid_event_loop
 from pipeline.rowlog.log import RowLog
 from pipeline.rows.spec import TableSpec
 from pipeline.store.errors import UnknownTable
-from pipeline.store.tier import Int64s, RowBytes, TierRows
+from pipeline.store.tier import Bools, Int64s, RowBytes, TierRows
 
 
 class SsdTier:
@@ -43,6 +43,12 @@ class SsdTier:
     def delete(self, table: str, ids_n: Int64s) -> None:
         self._enter("delete", table)
         self.log.delete(table, np.ascontiguousarray(ids_n, dtype=np.int64))
+
+    def holds(self, table: str, ids_n: Int64s) -> Bools:
+        self._enter("holds", table)
+        held = self.log.table(table)
+        with held.lock:
+            return held.index.find(np.ascontiguousarray(ids_n, dtype=np.int64)) >= 0
 
     def ids(self, table: str) -> Int64s:
         self._enter("ids", table)

@@ -17,6 +17,7 @@ from pipeline.rows.spec import TableSpec
 
 RowBytes = npt.NDArray[np.uint8]
 Int64s = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class TierRows:
 
     rows_nb: RowBytes
     versions_n: Int64s
-    found_n: npt.NDArray[np.bool_]
+    found_n: Bools
 
 
 class Tier(Protocol):
@@ -42,6 +43,9 @@ class Tier(Protocol):
 
     def delete(self, table: str, ids_n: Int64s) -> None:
         """Forget rows; absent ids are ignored."""
+
+    def holds(self, table: str, ids_n: Int64s) -> Bools:
+        """Which of these rows are held, without reading them; duplicates allowed."""
 
     def ids(self, table: str) -> Int64s:
         """All ids held, in any order: a copy."""

@@ -61,12 +61,23 @@ class VictimQueue:
         self._before_scan()
         slots = self._slots
         marked = 0 if token is None else int(np.count_nonzero(slots.marks_s == token))
-        want = max(need + marked, slots.num_slots // SCAN_SHARE)
+        self.install(self.scan(need + marked, now))
+
+    def scan(self, want: int, now: int) -> Int32s:
+        """At least ``want`` candidates for ``install``. Changes nothing, so slots may change meanwhile: what is taken from the
+        queue is looked at again.
+        """
+        slots = self._slots
+        want = max(want, slots.num_slots // SCAN_SHARE)
         scores_s = np.ascontiguousarray(self._policy.scores(self._use, now), dtype=np.int64)
         queue_q = select_lowest(scores_s, slots.states_s, slots.pins_s, slots.FIRST_HELD, want)
-        queue_q = queue_q[np.argsort(scores_s[queue_q], kind="stable")]
+        order: Int32s = queue_q[np.argsort(scores_s[queue_q], kind="stable")]
+        return order
+
+    def install(self, queue_q: Int32s) -> None:
+        """These are the next victims."""
         self._queue_q = queue_q
-        self._last_use_q, self._next_use_q = slots.last_use_s[queue_q], slots.next_use_s[queue_q]
+        self._last_use_q, self._next_use_q = self._slots.last_use_s[queue_q], self._slots.next_use_s[queue_q]
         self.head = self._cleaned = 0
 
     def dirty(self, window: int, limit: int) -> Int32s:

@@ -98,6 +98,13 @@ class TierContract:
         assert_rows(tier.get("items", ids_of([1, 2, 3])), expected, ids_of([1, 2, 1]), [True] * 3)
         assert tier.count("items") == 3
 
+    def test_it_tells_which_rows_it_holds(self, tier: Tier, random: np.random.Generator) -> None:
+        tier.put("users", ids_of([4, -(2**63), 9]), fresh_rows(random, SPECS[0], 3), ids_of([1, 2, 3]))
+        tier.delete("users", ids_of([9]))
+        assert tier.holds("users", ids_of([4, 9, -(2**63), 4, 5])).tolist() == [True, False, True, True, False]
+        assert tier.holds("items", ids_of([4])).tolist() == [False]
+        assert tier.holds("users", ids_of([])).shape == (0,)
+
     def test_tables_do_not_share_ids(self, tier: Tier, random: np.random.Generator) -> None:
         tier.put("users", ids_of([4]), fresh_rows(random, SPECS[0], 1), ids_of([1]))
         assert not tier.get("items", ids_of([4])).found_n.any()
@@ -239,6 +246,7 @@ class TierContract:
                     assert got.rows_nb[position].tobytes() == row
                     assert got.versions_n[position] == version
                     assert got.found_n[position] == (row_id in model)
+                assert np.array_equal(self.tier.holds(spec.name, ids_of(asked)), got.found_n)
 
             @invariant()
             def holds_the_same_ids(self) -> None:

@@ -14,6 +14,7 @@ from unittest.mock import patch
 import pytest
 
 from pipeline.store import DramTier
+from pipeline.store.cache_size import LEAST_ROWS, bytes_for
 from tests.conftest import real_data
 from tests.e2e.jobs import RAGGED, Job, assert_same_bits, run_job
 
@@ -61,6 +62,29 @@ def test_rows_on_disk_give_the_same_bits(
     assert job.summary["l1"]["evictions"] > 0
     assert job.summary["store"]["tier"] == "ssd"
     assert (job.summary["store"]["ssd"]["compacted_rows"] > 0) == (segment_bytes == 4096)
+    assert_same_bits(ragged, job)
+
+
+@pytest.mark.parametrize("dram_rows", [None, LEAST_ROWS, 200, 100_000])
+@pytest.mark.parametrize(("lookahead", "policy", "clean_ahead"), [(1, "lru", 0.0), (4, "lfu", 0.5)])
+def test_memory_over_the_disk_gives_the_same_bits(
+    tmp_path: Path, ragged: Job, dram_rows: int | None, lookahead: int, policy: str, clean_ahead: float
+) -> None:
+    """No memory, as little as can be, some, and more than all rows need."""
+    specs = ragged.trainer.plan.specs
+    memory = [] if dram_rows is None else [f"store.dram_bytes={bytes_for(specs, dram_rows)}"]
+    l1_rows = f"store.l1_rows={least_l1(ragged) + (lookahead - 1) * 4}"
+    others = [f"store.policy={policy}", f"store.clean_ahead={clean_ahead}", f"stages.prefetch.lookahead={lookahead}"]
+    disk = ["store.ssd.segment_bytes=65536", "store.ssd.extent_bytes=4096"]
+    job = run_job(tmp_path / "run", RAGGED, l1_rows, *disk, *memory, *others)
+    store = job.summary["store"]
+    assert store["tier"] == ("ssd" if dram_rows is None else "dram over ssd")
+    if dram_rows is not None:
+        dram, ssd = store["dram"], store["ssd"]
+        assert dram["hits"] > 0
+        assert dram["rows"] <= dram["max_rows"] == dram_rows
+        assert (dram["written_back"] > 0) == (ssd["rows"] > 0) == (dram_rows < 1000)
+        assert sum(store["tier_rows"].values()) <= dram["dirty_rows"] + ssd["rows"]
     assert_same_bits(ragged, job)
 
 

@@ -34,9 +34,9 @@ REFUSED = {
         ["features.extra={table: user}"],
         ["features.extra", "yields user, item"],
     ),
-    "an SSD tier and a bound of memory": (
+    "memory over the disk with no room for a batch": (
         ["store.ssd.path=/tmp/x", "store.dram_bytes=1000"],
-        ["store.ssd and store.dram_bytes"],
+        ["store.dram_bytes is 1000", "set store.dram_bytes to at least"],
     ),
     "a directory named twice": (["store.ssd.path=[/tmp/x, /tmp/x]"], ["store.ssd.path", "named twice"]),
     "a list of tiers": (["store.tiers=[dram, ssd]"], ["store.tiers", "leave it out"]),

@@ -21,7 +21,8 @@ import numpy.typing as npt
 from cuda.host import HostBackend
 from cuda.plan import BatchIds, Int64s, UniqueIds
 from pipeline.rows.version import pack_version
-from pipeline.store import DramTier, Reservation, Snapshot, SnapshotAbandoned, Store
+from pipeline.store import CacheTier, DramTier, Reservation, Snapshot, SnapshotAbandoned, Store, Tier
+from pipeline.store.cache_size import bytes_for
 from tests.store.jobs import (
     EXTREME_IDS,
     SPECS,
@@ -53,6 +54,8 @@ class StressPlan:
     shadow_bytes: int = 1 << 20
     spill_bytes: int = 0
     spill_path: str | None = None
+    dram_rows: int | None = None
+    """Rows of a cache tier over the tier; None: no cache."""
 
 
 class Pauses:
@@ -88,8 +91,11 @@ class Stress:
         self.plan = plan
         self.pauses = Pauses(plan.seed, plan.pause_s)
         touched = ("read_rows", "write_rows", "update", "admit", "locate", "gather_pool")
+        tier: Tier = pausing(DramTier, ("get", "put", "ids"), self.pauses)
+        if plan.dram_rows is not None:
+            tier = CacheTier(tier, bytes_for(SPECS, plan.dram_rows), plan.policy, plan.clean_ahead)
         self.store: Store = make_store(
-            tier=pausing(DramTier, ("get", "put", "ids"), self.pauses),
+            tier=tier,
             backend=pausing(HostBackend, touched, self.pauses, 1),
             spill_path=plan.spill_path,
             l1_rows=plan.l1_rows,

@@ -123,6 +123,16 @@ class AnyPolicy(RuleBasedStateMachine):
             with pytest.raises(TransitionError):
                 self.machine.cleaned(np.array([slot], dtype=np.int32))
 
+    @rule(slot=st.integers(0, NUM_SLOTS - 1))
+    def give_back(self, slot: int) -> None:
+        held = self.held.get(slot)
+        if held is not None and held.state == CLEAN and not held.pins:
+            self.machine.give_back(np.array([slot], dtype=np.int32))
+            del self.held[slot]
+        else:
+            with pytest.raises(TransitionError):
+                self.machine.give_back(np.array([slot], dtype=np.int32))
+
     @rule(ids=st.sets(st.integers(0, 11)), ahead=st.integers(1, 9))
     def expect(self, ids: set[int], ahead: int) -> None:
         self.machine.expect(self.slots_of(sorted(ids)), self.step + ahead)

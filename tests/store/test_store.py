@@ -353,6 +353,10 @@ class DictTier:
         for row_id in ids_n.tolist():
             self.tables[table].pop(row_id, None)
 
+    def holds(self, table: str, ids_n: Any) -> Any:
+        with self.lock:
+            return np.array([row in self.tables[table] for row in ids_n.tolist()], dtype=np.bool_)
+
     def ids(self, table: str) -> Any:
         with self.lock:
             return np.array(list(self.tables[table]), dtype=np.int64)

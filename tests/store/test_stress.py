@@ -20,6 +20,8 @@ PLANS = {
     "nothing ever leaves": StressPlan(2, l1_rows=250),
     "one batch at a time, oldest out first": StressPlan(3, l1_rows=36, lookahead=1, policy="lru", clean_ahead=0),
     "least used out first, everything cleaned ahead": StressPlan(4, policy="lfu", clean_ahead=1.0, lookahead=16),
+    "a little memory over the tier": StressPlan(8, l1_rows=36, dram_rows=64, steps=120),
+    "memory over the tier, nothing cleaned ahead": StressPlan(9, l1_rows=36, dram_rows=70, policy="lfu", clean_ahead=0),
     "many readers without pauses": StressPlan(5, readers=4, pause_s=0, steps=150),
 }
 
@@ -67,6 +69,7 @@ def test_the_long_form(seed: int, tmp_path: Path) -> None:
         clean_ahead=float(draw.choice([0, 0.2, 1.0])),
         readers=int(draw.choice([1, 2, 4])),
         pause_s=float(draw.choice([0, 0.0002, 0.001])),
+        dram_rows=(None, None, 64, 100)[int(draw.integers(4))],
     )
     shadow_bytes, spill_bytes = draw.choice([0, 400, 3000, 1 << 20]), draw.choice([0, 3000, 1 << 20])
     stress(replace(plan, spill_path=str(tmp_path), shadow_bytes=int(shadow_bytes), spill_bytes=int(spill_bytes)))
