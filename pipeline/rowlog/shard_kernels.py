@@ -264,13 +264,13 @@ def key_at(shard, rank):  # type: ignore[no-untyped-def]
 @kernel
 def split_off(shard, upper, entries):  # type: ignore[no-untyped-def]
     """Move what lies above the new HIGH of ``shard`` to ``upper``, whose LOW, HIGH and ADDRESS are set."""
-    first, end, moved = seek(shard, get(upper, LOW)), end_of(shard), 0
-    for at in range(first, end, ENTRY_BYTES):
+    first, stop, moved = seek(shard, get(upper, LOW)), end_of(shard), 0
+    for at in range(first, stop, ENTRY_BYTES):
         moved += not is_free(at)
     # All of them fit behind the last home, should that be the home of all.
     _fit(upper, min(_homes_for(moved), entries - 2 - moved))
     free = get(upper, ADDRESS)
-    for at in range(first, end, ENTRY_BYTES):
+    for at in range(first, stop, ENTRY_BYTES):
         if not is_free(at):
             to = max(home(upper, read_word(at)), free)
             _carry(at, to)
@@ -278,8 +278,9 @@ def split_off(shard, upper, entries):  # type: ignore[no-untyped-def]
     put(upper, COUNT, moved)
     put(upper, END, (free - get(upper, ADDRESS)) // ENTRY_BYTES)
     put(shard, COUNT, get(shard, COUNT) - moved)
-    # The shard will grow next, so a little more memory stays than it needs.
-    put(shard, END, min(get(shard, END), np.int64((first - get(shard, ADDRESS)) // ENTRY_BYTES * KEPT)))
+    # The shard will grow next, so a little more memory stays than it needs; but not to the end, which would split it.
+    end = (first - get(shard, ADDRESS)) // ENTRY_BYTES
+    put(shard, END, min(get(shard, END), max(end, min(np.int64(end * KEPT), entries - 2))))
     _set_limit(shard)
 
 
