@@ -3,19 +3,19 @@
 Rules.
 
 1. A key is the id after ``mix``, a bijection, read as int64: keys are spread evenly, and the id comes back by ``id_of``.
-2. An entry is two words: a key and the complement of its place. The complement is never 0, so zeroed memory, which
-   takes nothing until it is written, is free entries; every id and every place is an ordinary one.
+2. An entry is two words: a key and the complement of its place, which is never 0. So an entry is free while its second
+   word is 0: zeroed memory, which takes nothing until it is written, is free entries. Every id is an ordinary one.
 3. A shard holds the keys from LOW to HIGH. A key's home is where it would lie if its shard's keys were spread evenly; it
    lies there or behind, with no free entry between. All entries lie in the order of their keys. So a search ends at the
    first entry that is free or not below the key, and for an absent id it costs what it costs for a present one.
 4. Only the first END entries were ever written. END is below ``entries``, those that the shard has memory for, so every
-   search ends inside. A shard of more than half as many ids does not grow: it is split.
+   search ends inside.
 5. Growing scales homes up: every entry moves to the right or stays, and no second memory is needed. A shard that is
    full, or whose entries have come to the end of its memory, is split by the caller, who has the memory.
 6. Crafted ids can share a home. So after LINEAR steps a search goes on by doubling and halving, and a shard is split at
    one of its keys, not at a bit: no set of ids makes searches, shards or memory run away.
 
-Legend: k shards; ``shards_kf`` int64 [k, FIELDS], a cache line each; ``at`` is the address of an entry.
+Legend: ``shard`` is the address of a shard's record, int64 [FIELDS], LOW to END; ``at`` that of an entry.
 """
 
 from __future__ import annotations
