@@ -3,19 +3,19 @@
 Rules.
 
 1. A key is the id after ``mix``, a bijection, read as int64: keys are spread evenly, and the id comes back by ``id_of``.
-2. An entry is two words: a key and the complement of its place. The complement is never 0, so zeroed memory, which
-   takes nothing until it is written, is free entries; every id and every place is an ordinary one.
+2. An entry is two words: a key and the complement of its place, which is never 0. So an entry is free while its second
+   word is 0: zeroed memory, which takes nothing until it is written, is free entries. Every id is an ordinary one.
 3. A shard holds the keys from LOW to HIGH. A key's home is where it would lie if its shard's keys were spread evenly; it
    lies there or behind, with no free entry between. All entries lie in the order of their keys. So a search ends at the
    first entry that is free or not below the key, and for an absent id it costs what it costs for a present one.
 4. Only the first END entries were ever written. END is below ``entries``, those that the shard has memory for, so every
-   search ends inside. A shard of more than half as many ids does not grow: it is split.
+   search ends inside.
 5. Growing scales homes up: every entry moves to the right or stays, and no second memory is needed. A shard that is
    full, or whose entries have come to the end of its memory, is split by the caller, who has the memory.
 6. Crafted ids can share a home. So after LINEAR steps a search goes on by doubling and halving, and a shard is split at
    one of its keys, not at a bit: no set of ids makes searches, shards or memory run away.
 
-Legend: k shards; ``shards_kf`` int64 [k, FIELDS], a cache line each; ``at`` is the address of an entry.
+Legend: ``shard`` is the address of a shard's record, int64 [FIELDS], LOW to END; ``at`` that of an entry.
 """
 
 from __future__ import annotations
@@ -264,13 +264,13 @@ def key_at(shard, rank):  # type: ignore[no-untyped-def]
 @kernel
 def split_off(shard, upper, entries):  # type: ignore[no-untyped-def]
     """Move what lies above the new HIGH of ``shard`` to ``upper``, whose LOW, HIGH and ADDRESS are set."""
-    first, end, moved = seek(shard, get(upper, LOW)), end_of(shard), 0
-    for at in range(first, end, ENTRY_BYTES):
+    first, stop, moved = seek(shard, get(upper, LOW)), end_of(shard), 0
+    for at in range(first, stop, ENTRY_BYTES):
         moved += not is_free(at)
     # All of them fit behind the last home, should that be the home of all.
     _fit(upper, min(_homes_for(moved), entries - 2 - moved))
     free = get(upper, ADDRESS)
-    for at in range(first, end, ENTRY_BYTES):
+    for at in range(first, stop, ENTRY_BYTES):
         if not is_free(at):
             to = max(home(upper, read_word(at)), free)
             _carry(at, to)
@@ -278,8 +278,9 @@ def split_off(shard, upper, entries):  # type: ignore[no-untyped-def]
     put(upper, COUNT, moved)
     put(upper, END, (free - get(upper, ADDRESS)) // ENTRY_BYTES)
     put(shard, COUNT, get(shard, COUNT) - moved)
-    # The shard will grow next, so a little more memory stays than it needs.
-    put(shard, END, min(get(shard, END), np.int64((first - get(shard, ADDRESS)) // ENTRY_BYTES * KEPT)))
+    # The shard will grow next, so a little more memory stays than it needs; but not to the end, which would split it.
+    end = (first - get(shard, ADDRESS)) // ENTRY_BYTES
+    put(shard, END, min(get(shard, END), max(end, min(np.int64(end * KEPT), entries - 2))))
     _set_limit(shard)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from pipeline.rowlog import places as places_module
-from pipeline.rowlog.errors import BadPlace
+from pipeline.rowlog.errors import BadPlace, IndexMemory
 from pipeline.rowlog.places import PlaceIndex
 from pipeline.rowlog.shard_kernels import END, id_of, key_of
 
@@ -93,7 +94,7 @@ class PlacesMachine(RuleBasedStateMachine):
 
 
 TestPlacesAgainstADict = PlacesMachine.TestCase
-TestPlacesAgainstADict.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
+TestPlacesAgainstADict.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
 
 
 def test_keys_are_ids_told_another_way() -> None:
@@ -164,3 +165,34 @@ def test_what_no_row_can_have_is_refused() -> None:
     with pytest.raises(TypeError, match="float64"):
         index.find([1.0])
     assert index.count == 0
+
+
+def test_without_memory_the_index_says_so_and_keeps_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    index = PlaceIndex(shard_entries=SHARD_ENTRIES)
+    index.put([7], [70])
+
+    def refuse(*_arguments: object, **_options: object) -> None:
+        raise OSError("no memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mmap, "mmap", refuse)
+        with pytest.raises(IndexMemory, match="no memory for another"):
+            index.put(range(100, 100_000), range(100, 100_000))
+    assert 1 < index.count < 100_000
+    assert index.find([7]).tolist() == [70]
+    index.put(range(100, 100_000), range(100, 100_000))
+    assert (index.find(range(100, 100_000)) == np.arange(100, 100_000)).all()
+
+
+def test_a_crowded_shard_that_was_emptied_takes_ids_again() -> None:
+    """All ids crowd at the end of a shard's memory; then few are left, and the crowd comes again."""
+    index = PlaceIndex(shard_entries=SHARD_ENTRIES)
+    for _ in range(20):
+        for start in (2**63 - 150, -(2**63), 0):
+            ids = crafted(start, 150)
+            assert (index.put(ids, range(150)) == -1).all()
+            assert index.find(ids).tolist() == list(range(150))
+            assert (index.remove(ids[1:] if start else ids) >= 0).all()
+        index.remove(index.ids())
+    assert index.count == 0
+    assert index._directory.shards_kf.shape[0] < 200
