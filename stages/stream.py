@@ -96,47 +96,44 @@ class Stream(Stage):
         self._run: RunInfo = context.resources["run"]
         self._tables: tuple[str, ...] = context.resources["table_names"]
         self._report: dict[str, Any] = context.resources["stream_report"]
-        store: Store = context.resources["store"]
+        self._store: Store = context.resources["store"]
+        self._source = context.resources["row_source"].with_codec(self.options.codec)
         self._lane, self._snapshot_lane = context.lane("stream"), context.lane("stream_snapshot")
         self._compact_lane = context.lane("stream_compact")
         self._every = CutPolicy.parse(self.options.every)
         self._snapshots = None if self.options.snapshot_every is None else CutPolicy.parse(self.options.snapshot_every)
-        path = self.options.path or self._run.dir / "stream"
-        self._transport = FileTransport(
-            str(path),
-            options=FileTransportOptions(segment_bytes=self.options.segment_bytes),
-        )
-        identity = StreamIdentity(self._run.run_id, WRITER, self._run.generation)
-        source = context.resources["row_source"].with_codec(self.options.codec)
-        self._store, self._source = store, source
-        self._resume: StreamResume | None = await self._lane.run(self._find_resume, path)
-        resume = self._resume
-        self._streamer = RowStreamer(
-            source,
-            self._transport,
-            identity,
-            self.options.streamer_options(),
-            previous=START if resume is None else resume.position,
-            previous_step=0 if resume is None else resume.step,
-        )
-        await self._lane.run(self._streamer.open)
         self._loop, self._ending = asyncio.get_running_loop(), asyncio.Event()
-        self._proved, self._frozen = asyncio.Event(), asyncio.Event()
-        if resume is None or not resume.can_prove:
+        self._proved, self._frozen, self._snapshots_over = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        await self._lane.run(self._open_stream, self.options.path or self._run.dir / "stream")
+        if self._resume is None or not self._resume.can_prove:
             self._proved.set()
         else:
             context.spawn(self._prove_on, "proof of the resumed stream")
-        if resume is not None:
-            await self._lane.run(self._begin_again, resume)
-        store.on_step(self._at_fence)
-        self._signal = StepSignal(store)
-        self._snapshot_signal, self._snapshots_over = StepSignal(store), asyncio.Event()
+        self._store.on_step(self._at_fence)
+        self._signal, self._snapshot_signal = StepSignal(self._store), StepSignal(self._store)
         context.spawn(self._cut_on, "cuts")
         if self._snapshots is not None:
             context.spawn(self._snapshot_on, "snapshot cuts")
 
+    def _open_stream(self, path: Path) -> None:
+        """On the lane. Raises StreamTaken, and what the transport raises."""
+        options = FileTransportOptions(segment_bytes=self.options.segment_bytes)
+        self._transport = FileTransport(str(path), options=options)
+        resume = self._resume = self._find_resume(path)
+        self._streamer = RowStreamer(
+            self._source,
+            self._transport,
+            StreamIdentity(self._run.run_id, WRITER, self._run.generation),
+            self.options.streamer_options(),
+            previous=START if resume is None else resume.position,
+            previous_step=0 if resume is None else resume.step,
+        )
+        self._streamer.open()
+        if resume is not None:
+            self._begin_again(resume)
+
     def _find_resume(self, path: Path) -> StreamResume | None:
-        """On the lane. Raises StreamTaken for a stream that is not this run's to go on with."""
+        """Raises StreamTaken for a stream that is not this run's to go on with."""
         taken, resumed = holds_stream(str(path)), self._run.resumed
         if resumed is None:
             if taken:
@@ -148,7 +145,7 @@ class Stream(Stage):
         return StreamResume(tail, resumed)
 
     def _begin_again(self, resume: StreamResume) -> None:
-        """On the lane, before the first step."""
+        """Before the first step."""
         at = self._store.fence.step
         if at > resume.step:
             self._streamer.add(at, time.time_ns(), resume.unpublished())
