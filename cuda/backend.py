@@ -39,6 +39,8 @@ class Backend(Protocol):
     num_slots: int
     row_bytes: int
     """Length of a slot's row: the longest row of all tables."""
+    threads: int
+    """Threads of the host that one call may use, for those beside the backend that share its work."""
 
     def open(self, specs: Sequence[TableSpec], num_slots: int) -> None:
         """Allocate the pool. Raises MemoryError that says how many rows would fit."""

@@ -37,7 +37,7 @@ class HostBackend:
             raise ValueError(f"threads is {threads}; a backend needs at least 1")
         self.num_slots = 0
         self.row_bytes = 0
-        self._threads = threads
+        self.threads = threads
         self._recycler = Recycler()
         self._deduplicator = Deduplicator(threads, self._recycler)
         self._is_open = False
@@ -62,7 +62,7 @@ class HostBackend:
 
     def deduplicate(self, batch: BatchIds) -> UniqueIds:
         forbid_event_loop("HostBackend.deduplicate")
-        use_threads(self._threads)
+        use_threads(self.threads)
         return self._deduplicator.find(batch)
 
     def locate(self, tables_u: Int32s, ids_u: Int64s) -> Int32s:
@@ -74,7 +74,7 @@ class HostBackend:
             slotmap.locate_few(self._entries_c2, tables_u, ids_u, slots_u)
         else:
             (slots_u,) = self._recycler.arrays((np.int32, ids_u.shape[0]))
-            slotmap.locate(self._entries_c2, tables_u, ids_u, slots_u, self._threads)
+            slotmap.locate(self._entries_c2, tables_u, ids_u, slots_u, self.threads)
         return slots_u
 
     def admit(self, slots_m: Int32s, tables_m: Int32s, ids_m: Int64s) -> None:
@@ -101,7 +101,7 @@ class HostBackend:
         if slots_m.shape[0] <= self.few:
             rows.read_few_rows(self._pool, slots_m, rows_mb, versions_m)
         else:
-            rows.read_rows(self._pool, slots_m, rows_mb, versions_m, self._threads)
+            rows.read_rows(self._pool, slots_m, rows_mb, versions_m, self.threads)
         return rows_mb, versions_m
 
     def read_versions(self, slots_m: Int32s) -> Int64s:
@@ -118,18 +118,18 @@ class HostBackend:
         if slots_m.shape[0] <= self.few:
             rows.write_few_rows(self._pool, slots_m, rows_mb, versions_m)
         else:
-            rows.write_rows(self._pool, slots_m, rows_mb, versions_m, self._threads)
+            rows.write_rows(self._pool, slots_m, rows_mb, versions_m, self.threads)
 
     def gather_pool(self, plan: SlotPlan, outs_f: Sequence[Matrix]) -> None:
         self._enter("gather_pool")
-        gather.gather(self._pool, describe(plan, outs_f), self._threads)
+        gather.gather(self._pool, describe(plan, outs_f), self.threads)
 
     def sum_gradients(self, plan: SlotPlan, grads_f: Sequence[Matrix | None]) -> Float32s:
         """Zeros behind a row's dim, and where no feature of a row took part."""
         self._enter("sum_gradients")
         terms = self._terms(plan, describe(plan, grads_f))
         sums_ud = np.empty((plan.unique.count, int(self._tables.dims_t.max())), np.float32)
-        gradients.sum_rows(terms, sums_ud, self._threads)
+        gradients.sum_rows(terms, sums_ud, self.threads)
         return sums_ud
 
     def weight_gradients(self, plan: SlotPlan, grads_f: Sequence[Matrix | None]) -> Float32s:
@@ -137,7 +137,7 @@ class HostBackend:
         self._enter("weight_gradients")
         batch = describe(plan, grads_f)
         result_n = np.empty(plan.batch.ids_n.shape[0], np.float32)
-        gradients.weight_gradients(self._pool, batch, self._terms(plan, batch), result_n, self._threads)
+        gradients.weight_gradients(self._pool, batch, self._terms(plan, batch), result_n, self.threads)
         return result_n
 
     def update(
@@ -147,8 +147,8 @@ class HostBackend:
         rules = self._tables.rules(rules_t)
         terms = self._terms(plan, describe(plan, grads_f))
         width = -(-int(self._tables.dims_t.max()) // 16) * 16
-        scratch = aligned_bytes(4 * width * self._threads).view(np.float32).reshape(self._threads, width)
-        update.update(self._pool, terms, rules, plain(plan.slots_u, np.int32), version, scratch, self._threads)
+        scratch = aligned_bytes(4 * width * self.threads).view(np.float32).reshape(self.threads, width)
+        update.update(self._pool, terms, rules, plain(plan.slots_u, np.int32), version, scratch, self.threads)
 
     def encode_rows(self, slots_m: Int32s, codec: str, dim: int) -> RowBytes:
         from pipeline.rows.codec import find_codec
@@ -156,13 +156,13 @@ class HostBackend:
         self._enter("encode_rows")
         slots_m = self._checked(slots_m)
         rows_mb, versions_m = np.empty((slots_m.shape[0], 4 * dim), np.uint8), np.empty(slots_m.shape[0], np.int64)
-        rows.read_rows(self._pool, slots_m, rows_mb, versions_m, self._threads)
+        rows.read_rows(self._pool, slots_m, rows_mb, versions_m, self.threads)
         return find_codec(codec).encode(rows_mb.view(np.float32))
 
     def _enter(self, what: str) -> None:
         forbid_event_loop(f"HostBackend.{what}")
         assert self._is_open, f"{what} on a backend that is not open"
-        use_threads(self._threads)
+        use_threads(self.threads)
 
     def _maps(self) -> tuple[slotmap.Entries, Int32s, Int64s]:
         return self._entries_c2, self._pair_tables_s, self._pair_ids_s
@@ -189,5 +189,5 @@ class HostBackend:
             occurrences_n=plain(unique.occurrences_n, np.int32),
             dims_t=self._tables.dims_t,
         )
-        gradients.find_terms(batch, terms, self._threads)
+        gradients.find_terms(batch, terms, self.threads)
         return terms

@@ -1,9 +1,10 @@
 """Kernels that find the distinct (table, id) pairs of a batch. ``distinct`` is the wrapper that people call.
 
-Four passes, each parallel, also within one large table; the result depends on no thread count:
+Tables far smaller than a thread's share are taken whole (``dedup_whole``). Others are cut up, and take four passes, each parallel
+within one table; the result depends on no thread count:
 
-1. *first*: per part of a table (a range of hashes; a small table is one part), every position learns the first position of its id,
-   and every first position how often its id occurs.
+1. *first*: per part of a table (a range of hashes), every position learns the first position of its id, and every first position
+   how often its id occurs.
 2. *count*: per piece of positions, how many firsts it has and how often they occur; a running sum gives each piece its start.
 3. *rank*: per piece, every first gets its number u and the start of its occurrences.
 4. *place*: per part, every position copies its first's number and takes its place among the occurrences.
@@ -32,6 +33,7 @@ from cuda.host.dedup_job import (
     piece,
     segment,
 )
+from cuda.host.dedup_whole import number_whole, settle_whole
 from cuda.host.hashing import mix
 from cuda.host.machine import prefetch_write, take
 from cuda.plan import Int64s
@@ -55,8 +57,6 @@ def _select(job: Job, bench: Workbench, part: int, parts: int, start: int, end: 
     for k in range(end - start):
         bench.hashes_wb[k] = mix(job.ids_n[start + k])
         bench.positions_wb[k] = start + k
-    if parts == 1:
-        return end - start
     count = 0
     for k in range(end - start):
         hashed = bench.hashes_wb[k]
@@ -140,9 +140,9 @@ def _firsts(job: Job, bench: Workbench, base: int, capacity: int, r: int) -> Non
 
 
 @device
-def _count(job: Job, c: int) -> None:
+def _count(job: Job, p: int) -> None:
     """Pass 2 for one piece."""
-    _, start, end = piece(job, c)
+    _, start, end, c = piece(job, p)
     firsts, occurrences = 0, 0
     for n in range(start, end):
         if job.first_n[n] == n:
@@ -153,23 +153,24 @@ def _count(job: Job, c: int) -> None:
 
 
 @device
-def _starts(job: Job, found: Found, num_pieces: int) -> int:
-    """Turn the sums of pieces into their starts; returns U."""
+def _starts(job: Job, found: Found, num_sums: int) -> int:
+    """Turn the sums of pieces and whole tables into their starts; returns U."""
     firsts, occurrences = 0, 0
-    for c in range(num_pieces):
+    for c in range(num_sums):
         piece_firsts, piece_occurrences = job.sums_c2[2 * c], job.sums_c2[2 * c + 1]
         job.sums_c2[2 * c] = firsts
         job.sums_c2[2 * c + 1] = occurrences
         firsts += piece_firsts
         occurrences += piece_occurrences
+    job.sums_c2[2 * num_sums] = firsts
     found.starts_u[firsts] = occurrences
     return firsts
 
 
 @device
-def _rank(job: Job, found: Found, c: int) -> None:
+def _rank(job: Job, found: Found, p: int) -> None:
     """Pass 3 for one piece; turns counts into places."""
-    table, start, end = piece(job, c)
+    table, start, end, c = piece(job, p)
     u, place = job.sums_c2[2 * c], job.sums_c2[2 * c + 1]
     for n in range(start, end):
         if job.first_n[n] == n:
@@ -197,41 +198,63 @@ def _place(job: Job, found: Found, bench: Workbench, r: int) -> None:
     first_segment, last_segment, part, parts = part_of_table(job, r)
     for s in range(first_segment, last_segment):
         start, end = segment(job, s)
-        if parts == 1:
-            for n in range(start, end):
-                _place_one(job, found, n)
-            continue
         while start < end:
             for k in range(_select(job, bench, part, parts, start, min(start + BLOCK, end))):
                 _place_one(job, found, bench.positions_wb[k])
             start += BLOCK
 
 
+@device
+def _begin(job: Job, found: Found, bench: Workbench, addresses: Any, capacity: int, num_parts: int, item: int) -> None:
+    """Pass 1 of a part or, behind all parts, of a whole table. ``addresses``: of the thread's two hash tables."""
+    if item < num_parts:
+        _firsts(job, bench, addresses[0], capacity, item)
+    else:
+        number_whole(job, found, bench, addresses[1], item - num_parts)
+
+
+@device
+def _go_on(job: Job, found: Found, num_pieces: int, item: int) -> None:
+    """Pass 3 of a piece or, behind all pieces, the second of a whole table."""
+    if item < num_pieces:
+        _rank(job, found, item)
+    else:
+        settle_whole(job, found, item - num_pieces)
+
+
 @parallel_kernel
 def distinct(job: Job, found: Found, bench: Workbench, threads: int) -> int:
-    """The four passes; returns U."""
+    """All passes; returns U."""
     taken = np.zeros(4, np.int64)
-    num_parts, num_pieces, capacity = job.parts_r4.shape[0], job.pieces_c3.shape[0], bench.tables_wh2.shape[1]
+    num_parts, num_pieces, num_wholes = job.parts_r4.shape[0], job.pieces_p4.shape[0], job.wholes_v5.shape[0]
+    entries, numbers = bench.tables_wh2.shape[1], bench.numbers_wh.shape[1]
     for worker in prange(threads):
-        r = take(taken, 0, 1)
-        while r < num_parts:
-            base = bench.tables_wh2.ctypes.data + 16 * worker * capacity
-            _firsts(job_pointers(job), bench_pointers(bench, worker), base, capacity, r)
-            r = take(taken, 0, 1)
+        item = take(taken, 0, 1)
+        while item < num_parts + num_wholes:
+            at = (
+                bench.tables_wh2.ctypes.data + 16 * worker * entries,
+                bench.numbers_wh.ctypes.data + 4 * worker * numbers,
+            )
+            _begin(
+                job_pointers(job), found_pointers(found), bench_pointers(bench, worker), at, entries, num_parts, item
+            )
+            item = take(taken, 0, 1)
+    if num_pieces:
+        for _ in prange(threads):
+            p = take(taken, 1, 1)
+            while p < num_pieces:
+                _count(job_pointers(job), p)
+                p = take(taken, 1, 1)
+    count = _starts(job_pointers(job), found_pointers(found), num_pieces + num_wholes)
     for _ in prange(threads):
-        c = take(taken, 1, 1)
-        while c < num_pieces:
-            _count(job_pointers(job), c)
-            c = take(taken, 1, 1)
-    count = _starts(job_pointers(job), found_pointers(found), num_pieces)
-    for _ in prange(threads):
-        c = take(taken, 2, 1)
-        while c < num_pieces:
-            _rank(job_pointers(job), found_pointers(found), c)
-            c = take(taken, 2, 1)
-    for worker in prange(threads):
-        r = take(taken, 3, 1)
-        while r < num_parts:
-            _place(job_pointers(job), found_pointers(found), bench_pointers(bench, worker), r)
+        item = take(taken, 2, 1)
+        while item < num_pieces + num_wholes:
+            _go_on(job_pointers(job), found_pointers(found), num_pieces, item)
+            item = take(taken, 2, 1)
+    if num_parts:
+        for worker in prange(threads):
             r = take(taken, 3, 1)
+            while r < num_parts:
+                _place(job_pointers(job), found_pointers(found), bench_pointers(bench, worker), r)
+                r = take(taken, 3, 1)
     return count

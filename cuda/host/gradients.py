@@ -19,9 +19,9 @@ from cuda.host.vector import ONE, add, add_scaled, clear, copy, dot, scale
 from cuda.plan import MEAN, NONE, Float32s, Int32s, Int64s
 
 SAMPLES = 64
-AHEAD = 8
+AHEAD = 16
 """Gradients are asked for this many occurrences before they are used."""
-WORK = 128
+WORK = 512
 """Rows plus occurrences that a thread takes at a time."""
 
 

@@ -95,8 +95,7 @@ class CachePool:
             self._backend.write_rows(decision.slots_u, rows_ub, versions_u)
             machine.loaded(decision.slots_m)
             self.num_dirty += int(np.count_nonzero(machine.arrays.states_s[decision.slots_u] != DIRTY))
-            machine.written(decision.slots_u)
-            machine.unpin(decision.slots_u)
+            machine.unpin(decision.slots_u, written=True)
         return _NONE
 
     def next_dirty(self, limit: int) -> Int32s:

@@ -14,3 +14,14 @@ def kernel(function: Callable[..., Any]) -> Any:
     """Compile for Python callers, when it is first called."""
     with our_cache():
         return numba.njit(function, nogil=True, cache=True)
+
+
+def parallel_kernel(function: Callable[..., Any]) -> Any:
+    """The same; its ``prange`` loops run on the threads of ``cuda.host.threads``, and only call ``device`` functions."""
+    with our_cache():
+        return numba.njit(function, nogil=True, cache=True, parallel=True)
+
+
+def device(function: Callable[..., Any]) -> Any:
+    """Compile as a part of kernels."""
+    return numba.njit(function, nogil=True, forceinline=True)

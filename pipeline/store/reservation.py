@@ -12,7 +12,8 @@ from cuda.plan import Int32s, Int64s, SlotPlan
 class Reservation:
     """Slots for all distinct rows of one batch, pinned from ``try_reserve`` to ``release``.
 
-    ``loaded`` says that the rows are there; ``released`` that the pins are gone. Only the store changes them.
+    ``loaded`` says that the rows are there; ``written`` that an update began; ``released`` that the pins are gone.
+    Only the store changes them.
     """
 
     step: int
@@ -22,6 +23,7 @@ class Reservation:
     slots_m: Int32s
     """[M] the slots those rows come to."""
     loaded: bool = False
+    written: bool = False
     released: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
     """Held while the rows are read."""

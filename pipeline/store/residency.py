@@ -47,7 +47,7 @@ class Residency:
     ) -> None:
         self.specs, self.backend, self.tier, self.l1_rows = specs, backend, tier, l1_rows
         self.tables = {spec.name: number for number, spec in enumerate(specs)}
-        self.machine = SlotMachine(l1_rows, policy, self._refresh_hints)
+        self.machine = SlotMachine(l1_rows, policy, self._refresh_hints, backend.threads)
         self.counters = StoreCounters()
         self._policy = policy
         self._window = int(l1_rows * clean_ahead)
@@ -132,25 +132,26 @@ class Residency:
                 self.counters.initial_rows += int(absent.shape[0])
         return rows_mb, got.versions_n
 
-    def check_readable(self, reservation: Reservation) -> None:
+    def check_readable(self, reservation: Reservation, action: str = "gather") -> None:
         """Raise RuntimeError unless all its rows are there: its own misses and those of earlier batches, which it may
         share.
         """
-        reservation.check_held("gather")
+        reservation.check_held(action)
         if not self._unloaded:
             return
         with self._slots:
             waiting = [step for step in self._unloaded if step <= reservation.step]
         if waiting:
             raise RuntimeError(
-                f"gather of step {reservation.step}: the rows of step {min(waiting)} were not loaded yet"
+                f"{action} of step {reservation.step}: the rows of step {min(waiting)} were not loaded yet"
             )
 
     def mark_written(self, reservation: Reservation) -> None:
-        """The rows are about to be written: they are DIRTY from here on."""
-        reservation.check_held("update")
-        with self._slots:
-            self.machine.written(reservation.plan.slots_u)
+        """The rows are about to be written. They count as DIRTY when the batch is released: its pins keep them till
+        then.
+        """
+        self.check_readable(reservation, "update")
+        reservation.written = True
 
     def release(self, reservation: Reservation) -> bool:
         """Unpin; loads first if that was never done, as later batches may count on these rows. Whether a slot became
@@ -160,7 +161,7 @@ class Residency:
         with self._slots:
             reservation.check_held("release")
             reservation.released = True
-            return self.machine.unpin(reservation.plan.slots_u) > 0
+            return self.machine.unpin(reservation.plan.slots_u, reservation.written) > 0
 
     def clean_ahead(self) -> int:
         """Write back dirty rows that are next to leave; returns how many."""

@@ -6,46 +6,94 @@ Legend: S slots; M slots of one call, distinct; Q entries of the victim queue; U
 from __future__ import annotations
 
 import numpy as np
+from numba import prange
 
 from pipeline.rows.native import ask_for
-from pipeline.store.compiled import kernel
+from pipeline.store.compiled import device, kernel, parallel_kernel
 
 BUCKETS = 4096
 AHEAD = 32
 """Slots whose record is asked for ahead of its use: they lie anywhere in memory."""
 
 
-@kernel
-def transition(slots_m, states_s, pins_s, allowed, target, fewest, most, delta):  # type: ignore[no-untyped-def]
-    """Change all slots or none: state into ``target`` (kept where below 0), pins by ``delta``.
-
-    A slot passes when bit ``state`` of ``allowed`` is set and its pins lie in ``fewest..most``. Returns -1 - i for
-    the first i that does not (those before it are as they were), else how many slots got their first pin (``delta``
-    1) or lost their last one (-1). One walk over memory: slots that do not pass are bugs, so undoing may be slow.
+@device
+def _change_some(slots_m, states_s, pins_s, last_use_s, uses_s, rule, before_m, first, last):  # type: ignore[no-untyped-def]
+    """``transition`` for the slots first .. last, up to one that does not pass. Returns (where it stopped, how many
+    crossed).
     """
-    count = slots_m.shape[0]
+    allowed, target, fewest, most, delta, step = rule
     records, stride = states_s.ctypes.data, np.int64(states_s.strides[0])
-    before_m = np.empty(count, dtype=np.uint8)
     crossed, edge = 0, max(delta, 0)
-    for i in range(count):
-        ask_for(records + np.int64(slots_m[min(i + AHEAD, count - 1)]) * stride)
+    for i in range(first, last):
+        ask_for(records + np.int64(slots_m[min(i + AHEAD, last - 1)]) * stride)
         slot = slots_m[i]
-        fits = 0 <= slot < states_s.shape[0]
-        if fits:
-            fits = (allowed >> states_s[slot]) & 1 != 0 and fewest <= pins_s[slot] <= most
-        if not fits:
-            for done in range(i):
-                states_s[slots_m[done]] = before_m[done]
-                pins_s[slots_m[done]] -= delta
-            return -1 - i
-        before_m[i] = states_s[slot]
+        if not 0 <= slot < states_s.shape[0]:
+            return i, crossed
+        state, pins = states_s[slot], pins_s[slot]
+        if (allowed >> state) & 1 == 0 or not fewest <= pins <= most:
+            return i, crossed
+        before_m[i] = last_use_s[slot] << 2 | state
         if target >= 0:
             states_s[slot] = target
         if delta != 0:
-            pins_s[slot] += delta
-            if pins_s[slot] == edge:
-                crossed += 1
-    return crossed
+            pins_s[slot] = pins + delta
+            crossed += pins + delta == edge
+        if step >= 0:
+            last_use_s[slot] = step
+            uses_s[slot] += 1
+    return last, crossed
+
+
+@device
+def _undo_some(slots_m, states_s, pins_s, last_use_s, uses_s, rule, before_m, first, last):  # type: ignore[no-untyped-def]
+    for i in range(first, last):
+        slot = slots_m[i]
+        states_s[slot] = before_m[i] & 3
+        pins_s[slot] -= rule[4]
+        if rule[5] >= 0:
+            last_use_s[slot] = before_m[i] >> 2
+            uses_s[slot] -= 1
+
+
+@kernel
+def transition_few(slots_m, states_s, pins_s, last_use_s, uses_s, rule, before_m):  # type: ignore[no-untyped-def]
+    """``transition`` on the calling thread."""
+    count = slots_m.shape[0]
+    stop, crossed = _change_some(slots_m, states_s, pins_s, last_use_s, uses_s, rule, before_m, 0, count)
+    if stop == count:
+        return crossed
+    _undo_some(slots_m, states_s, pins_s, last_use_s, uses_s, rule, before_m, 0, stop)
+    return -1 - stop
+
+
+@parallel_kernel
+def transition(slots_m, states_s, pins_s, last_use_s, uses_s, rule, before_m, threads):  # type: ignore[no-untyped-def]
+    """Change all slots or none. ``rule`` is (allowed, target, fewest, most, delta, step): state into ``target`` (kept
+    where below 0), pins by ``delta``; unless ``step`` is below 0, one more use of each is counted, by ``step``.
+
+    A slot passes when bit ``state`` of ``allowed`` is set and its pins lie in ``fewest..most``. Returns -1 - i for
+    the first i that does not (all are as they were), else how many slots got their first pin (``delta`` 1) or lost
+    their last one (-1). One walk over memory: slots that do not pass are bugs, so undoing may be slow. ``before_m``:
+    room for what they were.
+    """
+    count = slots_m.shape[0]
+    stops_w, crossed_w = np.empty(threads, np.int64), np.empty(threads, np.int64)
+    for worker in prange(threads):
+        first, last = count * worker // threads, count * (worker + 1) // threads
+        stops_w[worker], crossed_w[worker] = _change_some(
+            slots_m, states_s, pins_s, last_use_s, uses_s, rule, before_m, first, last
+        )
+    failed, crossed = -1, 0
+    for worker in range(threads):
+        crossed += crossed_w[worker]
+        if failed < 0 and stops_w[worker] < count * (worker + 1) // threads:
+            failed = stops_w[worker]
+    if failed < 0:
+        return crossed
+    for worker in range(threads):
+        first = count * worker // threads
+        _undo_some(slots_m, states_s, pins_s, last_use_s, uses_s, rule, before_m, first, stops_w[worker])
+    return -1 - failed
 
 
 @kernel
@@ -59,15 +107,6 @@ def mark_hits(slots_u, pins_s, marks_s, token):  # type: ignore[no-untyped-def]
             if pins_s[slot] == 0:
                 idle += 1
     return idle
-
-
-@kernel
-def touch(slots_u, last_use_s, uses_s, step):  # type: ignore[no-untyped-def]
-    """Count one more use of each slot, by ``step``."""
-    for u in range(slots_u.shape[0]):
-        slot = slots_u[u]
-        last_use_s[slot] = step
-        uses_s[slot] += 1
 
 
 @kernel

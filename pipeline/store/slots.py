@@ -7,7 +7,7 @@ Rules.
    updated) or DIRTY. FREE -> LOADING -> CLEAN <-> DIRTY, and CLEAN -> FREE. Nothing else.
 2. A pin is one batch in flight. Only a CLEAN slot without pins becomes FREE; so a pinned row is never a victim, and a
    DIRTY one has to be cleaned (written back) first. Only a pinned row becomes DIRTY; only one without pins is
-   cleaned.
+   cleaned. A batch's rows become DIRTY as it lets go of them: until then its pins keep them where they are.
 3. ``decide`` says, for all rows of a batch or for none, which slots its misses get: free ones first, then victims in
    the order of the policy, never a row the batch itself needs. It changes nothing that matters; ``commit`` carries it
    out.
@@ -25,10 +25,11 @@ from typing import ClassVar, Final
 import numpy as np
 
 from cuda.host.memory import allocate
+from cuda.host.threads import use_threads
 from cuda.plan import Int32s, Int64s
 from pipeline.store.errors import TransitionError
 from pipeline.store.policy import Policy
-from pipeline.store.slot_kernels import mark_hits, touch, transition
+from pipeline.store.slot_kernels import mark_hits, transition, transition_few
 from pipeline.store.victims import VictimQueue
 
 FREE: Final = 0
@@ -39,6 +40,10 @@ STATE_NAMES: Final = ("FREE", "LOADING", "CLEAN", "DIRTY")
 _HELD: Final = 1 << LOADING | 1 << CLEAN | 1 << DIRTY
 _KEEP: Final = -1
 _ANY: Final = 2**31 - 1
+_NO_STEP: Final = -1
+FEW: Final = 4096
+"""So many slots one thread changes sooner than another could be woken."""
+_NO_MISSES: Final = np.empty(0, dtype=np.int64)
 
 
 class SlotArrays:
@@ -82,8 +87,14 @@ class Decision:
 class SlotMachine:
     """States and pins of ``num_slots`` slots, all FREE at first."""
 
-    def __init__(self, num_slots: int, policy: Policy, before_scan: Callable[[], None] = lambda: None) -> None:
-        """``before_scan`` is called before all slots are looked at for victims: the time to ``expect``."""
+    few = FEW
+
+    def __init__(
+        self, num_slots: int, policy: Policy, before_scan: Callable[[], None] = lambda: None, threads: int = 1
+    ) -> None:
+        """``before_scan`` is called before all slots are looked at for victims: the time to ``expect``. ``threads``: how
+        many one change may use.
+        """
         self.arrays = SlotArrays(num_slots)
         self.victims = VictimQueue(self.arrays, policy, before_scan)
         self.now = 0
@@ -93,9 +104,13 @@ class SlotMachine:
         self.num_pinned = 0
         """Slots with pins. Falls on other threads, rises only in ``commit``."""
         self._token = 0
+        self._threads = threads
+        self._before_m = np.empty(0, dtype=np.int64)
 
     def decide(self, slots_u: Int32s, step: int) -> Decision | None:
         """Decide for a batch whose rows are in ``slots_u`` (-1: a miss). None: too few slots are without pins."""
+        if slots_u.min(initial=0) >= 0:
+            return Decision(step, slots_u, _NO_MISSES, slots_u[:0], 0, slots_u[:0], self.victims.head)
         misses_m = np.flatnonzero(slots_u < 0)
         need = int(misses_m.shape[0])
         num_free = min(need, self.num_free)
@@ -122,12 +137,12 @@ class SlotMachine:
     def commit(self, decision: Decision) -> None:
         """Free the victims, bind the misses' slots (LOADING), pin all rows of the batch and count their use."""
         arrays, slots_m = self.arrays, decision.slots_m
-        self._change("evict", slots_m[decision.num_free :], 1 << CLEAN, FREE, 0, 0, 0)
-        self._change("bind", slots_m, 1 << FREE, LOADING, 0, 0, 0)
-        self.num_pinned += self._change("pin", decision.slots_u, _HELD, _KEEP, 0, _ANY - 1, 1)
-        arrays.uses_s[slots_m] = 0
-        arrays.next_use_s[slots_m] = 0
-        touch(decision.slots_u, arrays.last_use_s, arrays.uses_s, decision.step)
+        if slots_m.shape[0]:
+            self._change("evict", slots_m[decision.num_free :], 1 << CLEAN, FREE, 0, 0, 0)
+            self._change("bind", slots_m, 1 << FREE, LOADING, 0, 0, 0)
+            arrays.uses_s[slots_m] = 0
+            arrays.next_use_s[slots_m] = 0
+        self.num_pinned += self._change("pin", decision.slots_u, _HELD, _KEEP, 0, _ANY - 1, 1, decision.step)
         self.num_free -= decision.num_free
         self.victims.head = decision.queue_head
         self.now = decision.step
@@ -135,10 +150,6 @@ class SlotMachine:
     def loaded(self, slots_m: Int32s) -> None:
         """LOADING -> CLEAN: the rows have come."""
         self._change("loaded", slots_m, 1 << LOADING, CLEAN, 1, _ANY, 0)
-
-    def written(self, slots_u: Int32s) -> None:
-        """CLEAN or DIRTY -> DIRTY: a pinned batch's rows are about to be written."""
-        self._change("write", slots_u, 1 << CLEAN | 1 << DIRTY, DIRTY, 1, _ANY, 0)
 
     def cleaned(self, slots_m: Int32s) -> None:
         """DIRTY -> CLEAN: rows without pins were written back."""
@@ -151,9 +162,14 @@ class SlotMachine:
         self._free[first : first + count] = slots_m
         self.num_free += count
 
-    def unpin(self, slots_u: Int32s) -> int:
-        """Take one pin from each slot; returns how many have none left."""
-        unpinned = self._change("unpin", slots_u, _HELD, _KEEP, 1, _ANY, -1)
+    def unpin(self, slots_u: Int32s, written: bool = False) -> int:
+        """Take one pin from each slot; returns how many have none left. ``written``: the batch wrote its rows, CLEAN or
+        DIRTY -> DIRTY.
+        """
+        if written:
+            unpinned = self._change("release", slots_u, 1 << CLEAN | 1 << DIRTY, DIRTY, 1, _ANY, -1)
+        else:
+            unpinned = self._change("unpin", slots_u, _HELD, _KEEP, 1, _ANY, -1)
         self.num_pinned -= unpinned
         return unpinned
 
@@ -167,11 +183,30 @@ class SlotMachine:
         named = {name.lower(): int(count) for name, count in zip(STATE_NAMES, by_state, strict=True)}
         return named | {"pinned": int(np.count_nonzero(self.arrays.pins_s))}
 
-    def _change(self, action: str, slots: Int32s, allowed: int, target: int, fewest: int, most: int, delta: int) -> int:
-        answer = transition(slots, self.arrays.states_s, self.arrays.pins_s, allowed, target, fewest, most, delta)
+    def _change(
+        self,
+        action: str,
+        slots: Int32s,
+        allowed: int,
+        target: int,
+        fewest: int,
+        most: int,
+        delta: int,
+        step: int = _NO_STEP,
+    ) -> int:
+        arrays, count = self.arrays, slots.shape[0]
+        if count > self._before_m.shape[0]:
+            self._before_m = np.empty(2 * count, dtype=np.int64)
+        records = arrays.states_s, arrays.pins_s, arrays.last_use_s, arrays.uses_s
+        change = (*records, (allowed, target, fewest, most, delta, step), self._before_m)
+        if count <= self.few or self._threads == 1:
+            answer = int(transition_few(slots, *change))
+        else:
+            use_threads(self._threads)
+            answer = int(transition(slots, *change, self._threads))
         if answer < 0:
             slot = int(slots[-1 - answer])
-            if not 0 <= slot < self.arrays.num_slots:
+            if not 0 <= slot < arrays.num_slots:
                 raise TransitionError(action, slot, "no slot", 0)
-            raise TransitionError(action, slot, STATE_NAMES[self.arrays.states_s[slot]], int(self.arrays.pins_s[slot]))
-        return int(answer)
+            raise TransitionError(action, slot, STATE_NAMES[arrays.states_s[slot]], int(arrays.pins_s[slot]))
+        return answer

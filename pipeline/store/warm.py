@@ -17,7 +17,20 @@ from pipeline.store.slots import SlotMachine
 def warm_up() -> float:
     """Run each kernel once, compiling it or loading it from the cache on disk; returns the seconds it took."""
     started = time.perf_counter()
-    machine = SlotMachine(2, Lru())  # one slot alone would have arrays of other types
+    for few in (SlotMachine.few, 0):  # by one thread, and by several
+        machine = SlotMachine(2, Lru(), threads=2)  # one slot alone would have arrays of other types
+        machine.few = few
+        _use(machine)
+    spec = TableSpec("t", RowLayout((Column("weight", "float32", 4, "weight"),)), Initializer("uniform"), 0)
+    tier, ids = DramTier(), np.zeros(1, dtype=np.int64)
+    tier.open([spec])
+    tier.put("t", ids, initial_rows(spec, ids), ids)
+    tier.get("t", ids)
+    tier.close()
+    return time.perf_counter() - started
+
+
+def _use(machine: SlotMachine) -> None:
     for step in (1, 2):  # the second one needs a victim
         decision = machine.decide(np.full(2, -1, dtype=np.int32), step)
         assert decision is not None
@@ -26,10 +39,3 @@ def warm_up() -> float:
         machine.unpin(decision.slots_u)
         machine.victims.refill(1, step)
         machine.victims.dirty(1, 1)
-    spec = TableSpec("t", RowLayout((Column("weight", "float32", 4, "weight"),)), Initializer("uniform"), 0)
-    tier, ids = DramTier(), np.zeros(1, dtype=np.int64)
-    tier.open([spec])
-    tier.put("t", ids, initial_rows(spec, ids), ids)
-    tier.get("t", ids)
-    tier.close()
-    return time.perf_counter() - started

@@ -19,7 +19,7 @@ from pipeline.rows.spec import TableSpec
 from pipeline.store.fence import Fence
 from pipeline.store.residency import Residency
 from pipeline.store.shadow import SavedRows, Shadow
-from pipeline.store.slots import DIRTY, Decision, SlotMachine
+from pipeline.store.slots import CLEAN, DIRTY, Decision, SlotMachine
 from pipeline.store.snapshot import Snapshot
 from pipeline.store.snapshots import Snapshots
 from pipeline.store.store import Store
@@ -153,8 +153,10 @@ def drop_a_pin() -> Iterator[None]:
         self.arrays.pins_s[decision.slots_u[:1]] -= 1
         self.num_pinned = int(np.count_nonzero(self.arrays.pins_s))
 
-    def forgiving(self: SlotMachine, slots_u: Int32s) -> int:
-        return unpin(self, slots_u[1:]) + 1
+    def forgiving(self: SlotMachine, slots_u: Int32s, written: bool = False) -> int:
+        if written:
+            self.arrays.states_s[slots_u[:1]] = DIRTY
+        return unpin(self, slots_u[1:], written) + 1
 
     unpin = SlotMachine.unpin
     with patch.object(SlotMachine, "commit", careless), patch.object(SlotMachine, "unpin", forgiving):
@@ -242,17 +244,20 @@ def look_below_before_l1() -> Iterator[None]:
 
 
 @contextmanager
-def clean_a_row_that_is_pinned() -> Iterator[None]:
-    """Cleaning ahead calls rows clean that a step is writing."""
+def call_rows_clean_by_an_older_copy() -> Iterator[None]:
+    """What was written back counts as clean at the next write-back too, whatever a step has written since."""
+    honest = Residency._write_back
+    copied: list[Int32s] = []
 
-    def careless(self: Residency) -> Int32s:
-        dirty = np.flatnonzero(self.machine.arrays.states_s == DIRTY).astype(np.int32)
-        return dirty[:64]
+    def careless(self: Residency, slots_m: Int32s) -> None:
+        honest(self, slots_m)
+        with self._slots:
+            states_s = self.machine.arrays.states_s
+            for earlier in copied:
+                states_s[earlier[states_s[earlier] == DIRTY]] = CLEAN
+        copied.append(slots_m)
 
-    def believe(self: SlotMachine, slots_m: Int32s) -> None:
-        self.arrays.states_s[slots_m] = 2
-
-    with patch.object(Residency, "_next_dirty", careless), patch.object(SlotMachine, "cleaned", believe):
+    with patch.object(Residency, "_write_back", careless):
         yield
 
 
@@ -275,6 +280,6 @@ SABOTAGES: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
         freeze_without_the_fence,
         count_young_rows_as_held,
         look_below_before_l1,
-        clean_a_row_that_is_pinned,
+        call_rows_clean_by_an_older_copy,
     )
 }

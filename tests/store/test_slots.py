@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import hypothesis.strategies as st
 import numpy as np
@@ -34,11 +34,13 @@ class AnyPolicy(RuleBasedStateMachine):
     """Batches are reserved, loaded, written, released and cleaned in any legal order; now and then in one that is not."""
 
     policy = "lru"
+    few = SlotMachine.few
     batches = Bundle("batches")
 
     def __init__(self) -> None:
         super().__init__()
-        self.machine = SlotMachine(NUM_SLOTS, POLICIES[self.policy]())
+        self.machine = SlotMachine(NUM_SLOTS, POLICIES[self.policy](), threads=2)
+        self.machine.few = self.few
         self.held: dict[int, Held] = {}
         self.step = 0
 
@@ -92,25 +94,23 @@ class AnyPolicy(RuleBasedStateMachine):
             self.held[int(slot)].state = CLEAN
 
     @rule(batch=batches)
-    def write(self, batch: Slots) -> None:
+    def write_what_is_not_there(self, batch: Slots) -> None:
         legal = all(
             int(s) in self.held and self.held[int(s)].state != LOADING and self.held[int(s)].pins for s in batch
         )
         if not legal:
             with pytest.raises(TransitionError):
-                self.machine.written(batch)
-            return
-        self.machine.written(batch)
-        for slot in batch:
-            self.held[int(slot)].state = DIRTY
+                self.machine.unpin(batch, written=True)
 
-    @rule(batch=consumes(batches))
-    def release(self, batch: Slots) -> None:
+    @rule(batch=consumes(batches), written=st.booleans())
+    def release(self, batch: Slots, written: bool) -> None:
         if any(self.held[int(slot)].state == LOADING for slot in batch):
             self.load(batch)
-        unpinned = self.machine.unpin(batch)
+        unpinned = self.machine.unpin(batch, written)
         for slot in batch:
-            self.held[int(slot)].pins -= 1
+            held = self.held[int(slot)]
+            held.pins -= 1
+            held.state = DIRTY if written else held.state
         assert unpinned == sum(self.held[int(slot)].pins == 0 for slot in batch)
 
     @rule(slot=st.integers(0, NUM_SLOTS - 1))
@@ -166,11 +166,18 @@ class LookaheadPolicy(AnyPolicy):
     policy = "lookahead"
 
 
+class ManyThreads(AnyPolicy):
+    """Even one slot is changed by the loops of several threads."""
+
+    few = 0
+
+
 FEW = settings(max_examples=40, stateful_step_count=40, deadline=None)
 TestLru = AnyPolicy.TestCase
 TestLfu = LfuPolicy.TestCase
 TestLookahead = LookaheadPolicy.TestCase
-for _case in (TestLru, TestLfu, TestLookahead):
+TestManyThreads = ManyThreads.TestCase
+for _case in (TestLru, TestLfu, TestLookahead, TestManyThreads):
     _case.settings = FEW
 del _case
 
@@ -181,9 +188,24 @@ def test_a_forbidden_change_names_the_slot_and_changes_nothing() -> None:
     assert decision is not None
     machine.commit(decision)
     machine.loaded(decision.slots_m[:2])
-    with pytest.raises(TransitionError, match="write: slot 2 is LOADING with 1 pins"):
-        machine.written(decision.slots_m)
+    with pytest.raises(TransitionError, match="release: slot 2 is LOADING with 1 pins"):
+        machine.unpin(decision.slots_m, written=True)
     assert list(machine.arrays.states_s) == [CLEAN, CLEAN, LOADING, FREE]
+    assert list(machine.arrays.pins_s) == [1, 1, 1, 0]
+
+
+def test_a_pin_that_is_forbidden_counts_no_use() -> None:
+    machine = SlotMachine(3, POLICIES["lru"]())
+    decision = machine.decide(np.full(2, -1, dtype=np.int32), 1)
+    assert decision is not None
+    machine.commit(decision)
+    with pytest.raises(TransitionError, match="pin: slot 2 is FREE with 0 pins"):
+        machine.commit(
+            replace(decision, step=2, slots_m=decision.slots_m[:0], slots_u=np.array([0, 2], dtype=np.int32))
+        )
+    assert list(machine.arrays.last_use_s) == [1, 1, 0]
+    assert list(machine.arrays.uses_s) == [1, 1, 0]
+    assert list(machine.arrays.pins_s) == [1, 1, 0]
 
 
 def test_a_slot_that_does_not_exist_is_refused() -> None:
@@ -198,5 +220,5 @@ def test_counts_name_every_state() -> None:
     assert decision is not None
     machine.commit(decision)
     machine.loaded(decision.slots_m[:2])
-    machine.written(decision.slots_m[:1])
-    assert machine.counts() == {"free": 2, "loading": 1, "clean": 1, "dirty": 1, "pinned": 3}
+    machine.unpin(decision.slots_m[:1], written=True)
+    assert machine.counts() == {"free": 2, "loading": 1, "clean": 1, "dirty": 1, "pinned": 2}

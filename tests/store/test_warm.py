@@ -7,8 +7,8 @@ from tests.store.stress import StressPlan, stress
 
 KERNELS = (
     slot_kernels.transition,
+    slot_kernels.transition_few,
     slot_kernels.mark_hits,
-    slot_kernels.touch,
     slot_kernels.select_lowest,
     slot_kernels.take_victims,
     slot_kernels.find_in_state,

@@ -7,13 +7,14 @@ fence, release. All on one thread, whose kernels use ``threads`` threads.
 from __future__ import annotations
 
 import sys
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from cuda.host import HostBackend, warm_up
 from cuda.host.recycle import aligned_bytes
-from cuda.plan import BatchIds, FeatureSet, Matrix
+from cuda.plan import BatchIds, FeatureSet, Int64s, Matrix
 from pipeline.optim import OptimizerOptions, RowwiseAdagradOptions, SgdOptions, layout_of, rule_of
 from pipeline.rows.spec import Initializer, TableSpec
 from pipeline.store import DramTier, Store, StoreOptions
@@ -65,8 +66,7 @@ class Rowstream:
         return [Matrix.of(array_bd[:, table * DIM : (table + 1) * DIM]) for table in range(TABLES)]
 
     def _batch(self, ids_n: np.ndarray[Any, np.dtype[np.int64]], samples: int) -> BatchIds:
-        starts = np.arange(TABLES + 1, dtype=np.int64) * samples
-        offsets = starts[:-1, None] + np.arange(samples + 1)
+        starts, offsets = _bags(samples)
         return BatchIds(self._features, samples, ids_n, starts, offsets, None)
 
     def run(self, steps: int) -> None:
@@ -85,6 +85,13 @@ class Rowstream:
         ids = checked_ids(self._work)
         slots = self._backend.locate(np.zeros(len(ids), np.int32), ids)
         return self._backend.read_rows(slots)[0][:, : 4 * DIM].view(np.float32)
+
+
+@cache
+def _bags(samples: int) -> tuple[Int64s, Int64s]:
+    """Where features and bags of one id start: part of the input, the same for each batch, as on the peer's side."""
+    starts = np.arange(TABLES + 1, dtype=np.int64) * samples
+    return starts, starts[:-1, None] + np.arange(samples + 1)
 
 
 def _aligned(array_bd: np.ndarray[Any, np.dtype[np.float32]]) -> np.ndarray[Any, np.dtype[np.float32]]:
