@@ -105,7 +105,9 @@ class CachePool:
         if window <= 0 or not self.num_dirty:
             return _NONE
         queue_q = None
-        if len(machine.victims) < min(window, self.num_rows):
+        with self.lock:  # puts move the queue's head and replace it
+            few_known = len(machine.victims) < min(window, self.num_rows)
+        if few_known:
             queue_q = machine.victims.scan(SCAN_WINDOWS * window, machine.now)
         with self.lock:
             if queue_q is not None:

@@ -134,7 +134,7 @@ class ChangedSet:
             for table, pieces in changed.pieces.items():
                 self._pieces.setdefault(table, []).extend(pieces)
                 self._cost += sum(len(ids_n) + PIECE_COST for ids_n in pieces)
-            self._told[:0] = changed.told
+            self._told.extend(changed.told)  # behind what ``compact`` may be merging: it takes away from the front
             self._cost += sum(_cost(ids) for ids in changed.told)
             steps, clocks = (np.ascontiguousarray(column).tobytes() for column in changed.ended_k2.T)
             self._steps = array("q", steps) + self._steps

@@ -50,8 +50,9 @@ def test_smallest_l1_gives_the_same_bits(tmp_path: Path, ragged: Job, policy: st
     assert_same_bits(ragged, job)
 
 
-@pytest.mark.parametrize("direct", [False, True])
-@pytest.mark.parametrize(("lookahead", "segment_bytes"), [(1, 4096), (4, 65536), (32, 64 << 20)])
+@pytest.mark.parametrize(
+    ("lookahead", "segment_bytes", "direct"), [(1, 4096, True), (4, 65536, False), (32, 64 << 20, True)]
+)
 def test_rows_on_disk_give_the_same_bits(
     tmp_path: Path, ragged: Job, lookahead: int, segment_bytes: int, direct: bool
 ) -> None:

@@ -96,9 +96,8 @@ def assert_same_run(killed: Path, whole: Path, out: Path) -> None:
     assert digests[0] == digests[1]
 
 
-@pytest.mark.parametrize("disk", [False, True], ids=["memory", "disk"])
-def test_killed_again_and_again(tmp_path: Path, disk: bool) -> None:
-    _killed(tmp_path, kills=3, disk=disk)
+def test_killed_again_and_again(tmp_path: Path) -> None:
+    _killed(tmp_path, kills=3, disk=True)
 
 
 @pytest.mark.long
