@@ -97,7 +97,7 @@ def assert_same_run(killed: Path, whole: Path, out: Path) -> None:
 
 
 def test_killed_again_and_again(tmp_path: Path) -> None:
-    _killed(tmp_path, kills=3, disk=True)
+    _killed(tmp_path, kills=2, disk=True)
 
 
 @pytest.mark.long
