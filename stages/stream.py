@@ -105,7 +105,10 @@ class Stream(Stage):
         self._loop, self._ending = asyncio.get_running_loop(), asyncio.Event()
         self._proved, self._frozen, self._snapshots_over = asyncio.Event(), asyncio.Event(), asyncio.Event()
         await self._lane.run(self._open_stream, self.options.path or self._run.dir / "stream")
-        if self._resume is None or not self._resume.can_prove:
+        if self._resume is None:
+            self._proved.set()
+        elif not self._resume.can_prove:
+            self._report["proof"] = self._resume.proof
             self._proved.set()
         else:
             context.spawn(self._prove_on, "proof of the resumed stream")
@@ -154,7 +157,7 @@ class Stream(Stage):
 
     def _freeze_proof(self) -> None:
         assert self._resume is not None
-        self._resume.freeze(self._store, self._source.dense() if self.options.dense else {})
+        self._resume.freeze(self._store, self._source.dense() if self._resume.carried_dense else {})
         self._loop.call_soon_threadsafe(self._frozen.set)
 
     async def _prove_on(self) -> None:
@@ -162,6 +165,7 @@ class Stream(Stage):
         await wait_for_either(self._frozen, self._ending)
         if self._frozen.is_set():
             await self._lane.run(self._resume.prove)
+            self._report["proof"] = self._resume.proof
             self._proved.set()
 
     def _at_fence(self, step: int, plan: Any) -> None:

@@ -48,6 +48,20 @@ class StreamResume:
         """Whether the run will come to the end of that step, and what the cut carried is known."""
         return self._tail is not None and self._tail.whole and not self._tail.dead and self._resumed.step <= self.step
 
+    @property
+    def carried_dense(self) -> bool:
+        """Whether the dense weights rode in that cut."""
+        return self._tail is not None and self._tail.commit.dense_digest is not None
+
+    @property
+    def proof(self) -> str:
+        """What can be proven, for the report."""
+        if self.can_prove:
+            return f"the rows of step {self.step} are those that were published"
+        if self._tail is None or self._resumed.step > self.step:
+            return f"none: the checkpoint (step {self._resumed.step}) lies behind the last published step ({self.step})"
+        return f"none: the cut of step {self.step} is not whole in the stream any more, or forgets rows"
+
     def unpublished(self) -> Mapping[str, Any]:
         """Ids by table of the checkpoint's rows that no cut has carried."""
         return self._resumed.changed_after(self.step)

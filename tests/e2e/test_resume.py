@@ -145,6 +145,7 @@ def test_a_replica_that_lives_through_it_never_goes_back(tmp_path: Path, whole: 
             shown.append(replica.step)
 
         job = run_job(directory, RAGGED, EVERY, "stages.stream.every='1 steps'", on_step=look, resume=True)
+        assert job.summary["proof"] == f"the rows of step {last} are those that were published"
         assert shown[1] == before
         assert shown[1:] == sorted(shown[1:])
         assert_same_bits(whole, job)
@@ -161,6 +162,21 @@ def test_a_resumed_run_that_comes_to_other_rows_stops_before_it_publishes_them(t
         run_job(directory, changed, EVERY, "stages.stream.every='1 steps'", resume=True)
     assert isinstance(caught.value.__cause__, StreamDiverged)
     assert published(directory) == frames, "no row of the other run was published"
+
+
+@pytest.mark.parametrize("dense", [True, False])
+def test_what_rides_in_cuts_may_change_with_a_resume(tmp_path: Path, dense: bool) -> None:
+    """The proof asks for what the published cut carried, not for what the next ones will carry."""
+    directory, before = tmp_path / "run", f"stages.stream.dense={not dense}"
+    with pytest.raises(StageError):
+        run_job(directory, RAGGED, EVERY, before, on_step=die_at(26))
+    published = published_step(directory)
+    job = run_job(directory, RAGGED, EVERY, f"stages.stream.dense={dense}", "stages.stream.codec=fp16", resume=True)
+    assert job.summary["outcome"] == "end"
+    if published >= job.summary["resumed_from"]:
+        assert job.summary["proof"].startswith("the rows of step")
+    else:
+        assert job.summary["proof"].startswith("none: the checkpoint")
 
 
 def published(directory: Path) -> int:
