@@ -33,10 +33,11 @@ def find_tail(parts: Iterable[list[bytes]]) -> StreamTail | None:
     frames: list[bytes] = []
     found: StreamTail | None = None
     for part in parts:
+        begun, has_commit = found is not None, _last_of(part) is not None
         frames = part + frames
         found = _last_of(frames)
-        if found is not None and found.whole:
-            break
+        if found is not None and (found.whole or (begun and has_commit)):
+            break  # frames of a cut do not lie before an earlier commit frame
     return found
 
 
