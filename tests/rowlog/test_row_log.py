@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from pathlib import Path
 
 import hypothesis.strategies as st
 import numpy as np
@@ -16,6 +17,7 @@ from pipeline.rowlog.log import RowLog, RowLogOptions
 from pipeline.rows import TableSpec
 from tests.files.recording import RecordingFiles
 from tests.rowlog import logs
+from tests.rowlog.files_reads import FilesReads
 from tests.rowlog.logs import SPECS, Model
 
 EXTREMES = [-(2**63), 2**63 - 1, -1, 0, 1]
@@ -144,3 +146,14 @@ def test_random_calls_end_with_the_same_rows_and_footers() -> None:
         log.compact()
         logs.check_space(log)
         model.check_all(log)
+
+
+def test_a_directory_given_by_mistake_keeps_what_is_not_ours(tmp_path: Path) -> None:
+    """A stream's segments, say. Segments of a log that lived here go."""
+    for name in ("0000000001.seg", "notes.txt", "users-0000000001.seg"):
+        (tmp_path / name).write_bytes(b"x")
+    files = RealFiles()
+    log = RowLog([str(tmp_path)], files, lambda: FilesReads(files), RowLogOptions())
+    log.open([])
+    log.close()
+    assert sorted(path.name for path in tmp_path.glob("[!.]*")) == ["0000000001.seg", "notes.txt"]

@@ -10,6 +10,7 @@ returns when they are durable. What was put after that is durable at the next on
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
@@ -28,10 +29,12 @@ from pipeline.rowlog.log.row_reads import RowReads
 from pipeline.rowlog.log.segment import Extent, OpenSegment, Segment
 from pipeline.rowlog.log.segment_format import describe, encode_footer, encode_header
 from pipeline.rowlog.log.write_behind import WriteBehind
-from pipeline.rows.spec import TableSpec
+from pipeline.rows.spec import NAME_PATTERN, TableSpec
 
 Int64s = npt.NDArray[np.int64]
 RowBytes = npt.NDArray[np.uint8]
+OURS = re.compile(rf"{NAME_PATTERN}-[0-9]{{10}}\.seg")
+"""Segments as ``_path`` names them. Those of a stream have other names: a directory given by mistake keeps them."""
 
 
 class RowLog:
@@ -61,17 +64,18 @@ class RowLog:
                 self._files.make_dirs(directory)
                 held.enter_context(self._lock(directory))
             self._clear()
+            self._reads = self._make_reads()
+            held.callback(self._reads.close)
             self._start(specs)
             self._held = held.pop_all()
 
     def _clear(self) -> None:
         for directory in self.directories:
             for name in self._files.list(directory):
-                if name.endswith(".seg"):
+                if OURS.fullmatch(name):
                     self._files.remove(os.path.join(directory, name))
 
     def _start(self, specs: Sequence[TableSpec]) -> None:
-        self._reads = self._make_reads()
         self._writer = WriteBehind(self.directories[0], self.options.write_behind_bytes)
         self.tables = {spec.name: self._table(spec) for spec in specs}
         self._compactor = Compactor(self.tables, self._files, self._writer, self.options)
@@ -133,7 +137,6 @@ class RowLog:
             with self._held:
                 self._compactor.close()
                 self._writer.close()
-                self._reads.close()
                 for file in self._being_written:
                     file.close()
 
