@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,8 +43,8 @@ def run(sources: Sequence[str], overrides: Sequence[str], *, overwrite: bool, re
     settings = plan.settings
     described = {"environment": environment.record(settings.run.threads), "config": plan.tree}
     if resume:
-        going_on = _resume(plan, described)
-        with claim_again(settings.run.dir, record=described) as info:
+        look = partial(_resume, plan, described)
+        with claim_again(settings.run.dir, look, record=described) as (info, going_on):
             report, summary = Trainer(plan, info, resume=going_on).train()
     else:
         with claim(settings.run.dir, seed=settings.run.seed, record=described, overwrite=overwrite) as info:
@@ -54,15 +55,14 @@ def run(sources: Sequence[str], overrides: Sequence[str], *, overwrite: bool, re
     return INTERRUPTED if report.outcome == "interrupt" else DONE
 
 
-def _resume(plan: Plan, now: dict[str, Any]) -> Resume:
-    """What the run in the plan's directory goes on from. Raises NoRun, OtherJob, OtherCheckpoint."""
+def _resume(plan: Plan, now: dict[str, Any], before: dict[str, Any]) -> Resume:
+    """What the run in the plan's directory, which began as ``before`` says, goes on from. Raises OtherJob, OtherCheckpoint."""
     from pipeline.session.errors import OtherJob
     from pipeline.session.resume import Resume
-    from pipeline.session.rundir import describe
     from pipeline.session.same_job import identity_differences, machine_differences
 
     path = plan.settings.run.dir
-    before, plain = describe(path), json.loads(json.dumps(now, default=str))
+    plain = json.loads(json.dumps(now, default=str))
     differs = identity_differences(before["config"], plain["config"])
     differs += machine_differences(before["environment"], plain["environment"])
     if differs:

@@ -30,8 +30,6 @@ from pipeline.rows.version import MAX_STEP
 from pipeline.session.errors import OtherCheckpoint
 from pipeline.store import Store
 
-NONE: Mapping[str, Any] = {}
-
 
 @dataclass(slots=True)
 class Resume:

@@ -14,16 +14,17 @@ import json
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline.files import DirectoryLock, RealFiles, is_locked, write_atomically
 from pipeline.flow.run_info import RunInfo
 from pipeline.session.errors import NoRun, NoRunDir, RunDirTaken
 
 FORMAT_VERSION = 1
+Found = TypeVar("Found")
 OURS = ("run.json", "summary.json", "checkpoints", "stream", "ssd", "spill", "dead_letters", "lock", ".lock")
 
 
@@ -54,20 +55,24 @@ def claim(path: Path, *, seed: int, record: dict[str, Any], overwrite: bool) -> 
 
 
 @contextmanager
-def claim_again(path: Path, *, record: dict[str, Any]) -> Iterator[RunInfo]:
+def claim_again(
+    path: Path, look: Callable[[dict[str, Any]], Found], *, record: dict[str, Any]
+) -> Iterator[tuple[RunInfo, Found]]:
     """Take over the directory of a run whose process has ended, as its next generation, locked while the context lasts.
 
+    ``look`` is given what ``run.json`` says, under the lock; what it raises leaves the run as it was, what it returns is yielded too.
     The new generation is durable before anything else is done. Raises NoRun, LockedDirectory.
     """
     describe(path)
     with DirectoryLock(str(path)):
         described = describe(path)
+        found = look(described)
         before = {key: described[key] for key in ("generation", "started", *record) if key in described}
         history = [*described.get("history", []), before]
         info = RunInfo(described["run_id"], path, int(described["seed"]), int(described["generation"]) + 1)
         now = {**described, **record, "generation": info.generation, "started": time.time(), "history": history}
         write_atomically(RealFiles(), str(path / "run.json"), (json.dumps(now, indent=1) + "\n").encode())
-        yield info
+        yield info, found
 
 
 def _clear(path: Path, overwrite: bool) -> None:

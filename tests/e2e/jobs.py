@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import yaml
 
 from pipeline.config import load
+from pipeline.flow.run_info import RunInfo
 from pipeline.rowlog import export_dense, export_table
 from pipeline.session.inspect_rows import newest_checkpoint
 from pipeline.session.plan import make_plan
@@ -87,13 +89,7 @@ def run_job(
         source = str(directory.with_suffix(".yaml"))
         Path(source).write_text(yaml.safe_dump(dict(config), sort_keys=False))
     plan = make_plan(load([source], [f"run.dir={directory}", *overrides], Settings))
-    going_on = Resume.newest(directory) if resume else None
-    claimed = (
-        claim_again(directory, record={})
-        if resume
-        else claim(directory, seed=plan.settings.run.seed, record={}, overwrite=False)
-    )
-    with claimed as info, LoopGuard():
+    with _claimed(directory, plan.settings.run.seed, resume) as (info, going_on), LoopGuard():
         trainer = Trainer(plan, info, resume=going_on, perturb=perturb, handle_signals=False)
         if on_step is not None:
             trainer.on_open.append(lambda resources: resources.store.on_step(lambda step, _plan: on_step(step)))
@@ -101,6 +97,16 @@ def run_job(
             trainer.on_open.append(on_open)
         _, summary = trainer.train()
     return Job(directory, summary, trainer)
+
+
+@contextmanager
+def _claimed(directory: Path, seed: int, resume: bool) -> Iterator[tuple[RunInfo, Resume | None]]:
+    if resume:
+        with claim_again(directory, lambda _before: Resume.newest(directory), record={}) as claimed:
+            yield claimed
+    else:
+        with claim(directory, seed=seed, record={}, overwrite=False) as info:
+            yield info, None
 
 
 def assert_same_bits(one: Job, other: Job) -> None:
