@@ -1,7 +1,7 @@
 """Frames and the transports that carry them; see README.md."""
 
 from pipeline.wire.dense import DenseAssembler, dense_digest, split_dense
-from pipeline.wire.digest import part_digest, runs_digest
+from pipeline.wire.digest import runs_digest
 from pipeline.wire.encoding import decode_frame, encode_frame
 from pipeline.wire.errors import (
     FrameError,
@@ -27,9 +27,9 @@ from pipeline.wire.frames import (
     RowsFrame,
     StreamedTable,
 )
-from pipeline.wire.row_runs import RowRuns, RunHead, TableRows, join_runs
+from pipeline.wire.row_runs import RowRuns, RunHead, TableRows
 from pipeline.wire.transport import Position, Subscription, Transport
-from pipeline.wire.weights import WeightBlock, decode_runs, part_weights
+from pipeline.wire.weights import WeightBlock, decode_runs
 
 __all__ = [
     "DEFAULT_LIMITS",
@@ -66,9 +66,6 @@ __all__ = [
     "dense_digest",
     "encode_frame",
     "holds_stream",
-    "join_runs",
-    "part_digest",
-    "part_weights",
     "runs_digest",
     "split_dense",
 ]

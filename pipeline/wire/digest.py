@@ -22,7 +22,7 @@ MASK = (1 << 64) - 1
 
 def runs_digest(runs: RowRuns, blocks: Iterable[WeightBlock]) -> int:
     """The share of a frame's rows in its cut's digest. ``blocks`` are their weights, decoded (``weights.decode_runs``)."""
-    total, starts = 0, runs.starts
+    total, starts = extra_digest(runs), runs.starts
     for block in blocks:
         first, last = block.first, block.last
         low, high = starts[first], starts[last]
@@ -33,12 +33,7 @@ def runs_digest(runs: RowRuns, blocks: Iterable[WeightBlock]) -> int:
             runs.versions_n[low:high],
         )
         total += tables_digest(table_runs, _bytes_2d(block.weights_nd))
-    return (total + extra_digest(runs)) & MASK
-
-
-def part_digest(part: TableRows, weights_nd: npt.NDArray[np.float32]) -> int:
-    """The same of one run. ``weights_nd`` are its rows, decoded; C-contiguous."""
-    return (rows_digest(part.table, part.ids_n, _bytes_2d(weights_nd), part.versions_n) + _extra_of(part)) & MASK
+    return total & MASK
 
 
 def extra_digest(runs: RowRuns) -> int:

@@ -5,10 +5,10 @@ Legend: t runs; n rows of all runs; m tombstones of all runs; b bytes of one enc
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -80,25 +80,3 @@ class RowRuns:
                 self.columns.get(number, {}),
             )
             row, byte, dead = row + count, byte + count * row_bytes, dead + num_dead
-
-
-def join_runs(parts: Sequence[TableRows]) -> RowRuns:
-    """Copy rows of tables together. Raises ValueError for arrays of one part that disagree."""
-    heads = []
-    for part in parts:
-        if not len(part.ids_n) == len(part.versions_n) == len(part.rows_nb):
-            raise ValueError(f"{len(part.ids_n)} ids, {len(part.versions_n)} versions and {len(part.rows_nb)} rows")
-        width = part.rows_nb.shape[1] if len(part.rows_nb) else 0
-        heads.append(RunHead(part.table, len(part.ids_n), width, len(part.tombstones_m)))
-    return RowRuns(
-        heads=tuple(heads),
-        ids_n=_join(NO_IDS, [part.ids_n for part in parts]),
-        versions_n=_join(NO_IDS, [part.versions_n for part in parts]),
-        rows_b=_join(NO_BYTES, [part.rows_nb.reshape(-1) for part in parts]),
-        tombstones_m=_join(NO_IDS, [part.tombstones_m for part in parts]),
-        columns={number: part.columns for number, part in enumerate(parts) if part.columns},
-    )
-
-
-def _join(nothing: npt.NDArray[Any], arrays: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    return np.concatenate([nothing, *arrays])

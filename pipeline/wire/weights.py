@@ -13,7 +13,7 @@ from pipeline.rows.codec import find_codec
 from pipeline.rows.errors import UnknownCodec
 from pipeline.wire.errors import FrameError
 from pipeline.wire.frames import HeaderFrame, StreamedTable
-from pipeline.wire.row_runs import RowRuns, TableRows, join_runs
+from pipeline.wire.row_runs import RowRuns
 
 Float32s = npt.NDArray[np.float32]
 
@@ -71,9 +71,3 @@ def _check_columns(where: str, table: StreamedTable, runs: RowRuns, number: int)
         column = next((column for column in table.spec.layout.columns if column.name == name), None)
         if column is None or values.shape[1] != column.nbytes:
             raise FrameError(f"column {name!r} of {values.shape[1]} bytes is not the header's", where)
-
-
-def part_weights(part: TableRows, header: HeaderFrame) -> Float32s:
-    """``decode_runs`` of one run: float32 [n, dim]."""
-    (block,) = decode_runs(join_runs([part]), header)
-    return block.weights_nd

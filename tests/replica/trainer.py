@@ -20,7 +20,7 @@ from pipeline.rows.spec import Initializer, TableSpec
 from pipeline.rows.version import pack_version
 from pipeline.wire import encode_frame
 from pipeline.wire.dense import dense_digest, split_dense
-from pipeline.wire.digest import MASK, part_digest
+from pipeline.wire.digest import MASK
 from pipeline.wire.errors import StreamTrimmed, TransportClosed
 from pipeline.wire.frames import (
     START,
@@ -31,8 +31,9 @@ from pipeline.wire.frames import (
     RowsFrame,
     StreamedTable,
 )
-from pipeline.wire.row_runs import TableRows, join_runs
+from pipeline.wire.row_runs import TableRows
 from pipeline.wire.transport import Position
+from tests.wire.parts import join_runs, part_digest
 
 Rows = dict[int, tuple[bytes, int]]
 """id -> (weights as float32 bytes, packed version)"""

@@ -18,10 +18,9 @@ from pipeline.wire import (
     TableRows,
     decode_frame,
     dense_digest,
-    part_digest,
-    part_weights,
 )
 from tests.stream.memory_source import Tables
+from tests.wire.parts import part_digest, part_weights
 
 Piece = RowsFrame | DenseFrame
 

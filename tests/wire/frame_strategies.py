@@ -23,7 +23,8 @@ from pipeline.wire.frames import (
     RowsFrame,
     StreamedTable,
 )
-from pipeline.wire.row_runs import RowRuns, TableRows, join_runs
+from pipeline.wire.row_runs import RowRuns, TableRows
+from tests.wire.parts import join_runs
 
 MAX_INT64 = (1 << 63) - 1
 names = st.from_regex(r"[A-Za-z0-9_.-]{1,24}", fullmatch=True)

@@ -15,10 +15,11 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.wire import FrameError, FrameLimits, RowsFrame, TableRows, decode_frame, encode_frame, join_runs
+from pipeline.wire import FrameError, FrameLimits, RowsFrame, TableRows, decode_frame, encode_frame
 from pipeline.wire.envelope import ENVELOPE_BYTES, seal, unseal
 from pipeline.wire.frames import DEFAULT_LIMITS, Frame
 from tests.wire.frame_strategies import frames, headers, rows_frames, same
+from tests.wire.parts import join_runs
 
 
 def part(count: int = 100, width: int = 32) -> TableRows:

@@ -12,11 +12,12 @@ from hypothesis import given, settings
 import pipeline.wire.frames
 from pipeline.rows.codec import find_codec
 from pipeline.rows.version import pack_version
-from pipeline.wire import RowsFrame, TableRows, decode_frame, encode_frame, join_runs, part_digest
+from pipeline.wire import RowsFrame, TableRows, decode_frame, encode_frame
 from pipeline.wire.envelope import FORMAT_VERSION, unseal
 from pipeline.wire.frames import DEFAULT_LIMITS, Frame
 from pipeline.wire.records import HEAD_BYTES, scan_records
 from tests.wire.frame_strategies import frames, same
+from tests.wire.parts import join_runs, part_digest
 
 FORMAT = (Path(pipeline.wire.frames.__file__).parent / "FORMAT.md").read_text()
 WEIGHTS = np.array([[1.0, -0.5], [0.25, 2.0]], dtype=np.float32)
