@@ -120,7 +120,7 @@ def leave_out_what_forgets_an_id() -> Iterator[None]:
 
 @contextmanager
 def let_puts_go_on_without_space() -> Iterator[None]:
-    with patch.object(Compactor, "wait_for_space", lambda _self: None), patch.object(compactor, "TRIGGER", 1e9):
+    with patch.object(Compactor, "wait_for_space", lambda _self, _table: None), patch.object(compactor, "TRIGGER", 1e9):
         yield
 
 

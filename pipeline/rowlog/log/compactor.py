@@ -27,6 +27,7 @@ from pipeline.rowlog.log.options import RowLogOptions
 from pipeline.rowlog.log.records import HEADER_BYTES, ROW_BITS, Rows
 from pipeline.rowlog.log.segment import Segment
 from pipeline.rowlog.log.segment_format import TRAILER_BYTES, decode_footer, decode_trailer
+from pipeline.rowlog.log.worker import Worker
 from pipeline.rowlog.log.write_behind import WriteBehind
 
 TRIGGER: Final = 0.7
@@ -35,23 +36,19 @@ PIECE_BYTES: Final = 1 << 20
 BURST_BYTES: Final = 16 << 20
 
 
-class Compactor:
-    """One thread; ``compact`` does the same on the caller's."""
+class Compactor(Worker):
+    """One thread, which stops behind the piece that is being moved; ``compact`` does the same on the caller's."""
 
     def __init__(
         self, tables: Mapping[str, LogTable], files: Files, writer: WriteBehind, options: RowLogOptions
     ) -> None:
+        super().__init__("rowlog-compact")
         self._tables, self._files, self._writer, self._options = tables, files, writer, options
-        self._changed = threading.Condition()
         self._one_at_a_time = threading.Lock()
         self._budget_bytes = float(BURST_BYTES)
-        self._closing = self._poked = False
-        self._thread = threading.Thread(target=self._work, name="rowlog-compact")
+        self._poked = False
         self.moved_rows = 0
         self.waited_s = 0.0
-
-    def start(self) -> None:
-        self._thread.start()
 
     def told_of(self, put_bytes: int) -> None:
         """So much was put, or a segment was sealed."""
@@ -62,13 +59,13 @@ class Compactor:
             self._poked = True
             self._changed.notify_all()
 
-    def wait_for_space(self) -> None:
-        """Block while a table is at its bound and compaction can do something about it."""
-        if not any(self._find(table, 1.0) for table in self._tables.values()):
+    def wait_for_space(self, table: LogTable) -> None:
+        """Block while ``table`` is at its bound and compaction can do something about it. Raises LogFailed."""
+        if self._find(table, 1.0) is None:
             return
         began = time.monotonic()
         try:
-            self._compact(1.0)
+            self._compact(table, 1.0)
         except (OSError, RowLogError) as error:
             self._writer.fail(error)
             self._writer.check()
@@ -78,28 +75,20 @@ class Compactor:
     def compact(self) -> None:
         """Compact, on this thread, until there is no garbage but what is never worth moving. Raises LogCorrupt, LogFailed."""
         self._writer.drain()
-        self._compact(0.0)
-
-    def _compact(self, share: float) -> None:
-        """Until no table uses more than ``share`` of the garbage that is allowed, or nothing can be done about it."""
         for table in self._tables.values():
-            while not self._closing:
-                segment = self._find(table, share)
-                if segment is not None:
-                    self._move_rows(table, segment)
-                elif self._has_much(table, share) and table.is_held_up():
-                    table.rotate()
-                else:
-                    break
-                self._writer.drain()
+            self._compact(table, 0.0)
 
-    def close(self) -> None:
-        """Stop behind the piece that is being moved. May be called twice."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify_all()
-        if self._thread.ident is not None:
-            self._thread.join()
+    def _compact(self, table: LogTable, share: float) -> None:
+        """Until the table uses no more than ``share`` of the garbage that is allowed, or nothing can be done about it."""
+        while not self._closing:
+            segment = self._find(table, share)
+            if segment is not None:
+                self._move_rows(table, segment)
+            elif self._has_much(table, share) and table.is_held_up():
+                table.rotate()
+            else:
+                break
+            self._writer.drain()
 
     def _work(self) -> None:
         try:
@@ -160,9 +149,7 @@ class Compactor:
         rows = Rows(np.empty((len(rows_n), records.row_bytes), np.uint8), np.empty(len(rows_n), np.int64))
         into_n = np.arange(len(rows_n), dtype=np.int64)
         wrong = records.unpack(data, records.offsets(rows_n) - start, places_n, ids_n, into_n, rows)
-        if wrong >= 0:
-            at = int(records.offsets(rows_n[wrong : wrong + 1])[0])
-            raise LogCorrupt(segment.path, at, f"the record of id {int(ids_n[wrong])} was changed")
+        table.check_unpacked(wrong, ids_n, places_n)
         self._writer.wait_for_room()
         moved = table.move(segment, ids_n, rows.rows_nb, rows.versions_n, places_n)
         self.moved_rows += moved

@@ -248,7 +248,7 @@ class LogTable:
         if self._unwritten:
             extents = self._memory_extents()
             found_n = extents.find(places_n)
-            self._check(self.records.unpack_memory(extents, found_n, places_n, ids_n, rows), ids_n, places_n)
+            self.check_unpacked(self.records.unpack_memory(extents, found_n, places_n, ids_n, rows), ids_n, places_n)
             left_n = left_n[found_n[left_n] < 0]
         if not len(left_n):
             return None
@@ -277,9 +277,10 @@ class LogTable:
         starts_n = np.arange(len(files_n), dtype=np.int64) * records.stride
         asked_ids_n = ids_n[wanted.asked_n]
         wrong = records.unpack(found_nb.reshape(-1), starts_n, wanted.places_n, asked_ids_n, wanted.asked_n, rows)
-        self._check(wrong, asked_ids_n, wanted.places_n)
+        self.check_unpacked(wrong, asked_ids_n, wanted.places_n)
 
-    def _check(self, wrong: int, ids_n: Int64s, places_n: Int64s) -> None:
+    def check_unpacked(self, wrong: int, ids_n: Int64s, places_n: Int64s) -> None:
+        """Raise LogCorrupt for number ``wrong`` of these, unless it is -1 (``Records.unpack``)."""
         if wrong >= 0:
             number, row = divmod(int(places_n[wrong]), 1 << ROW_BITS)
             at = int(self.records.offsets(np.array([row], dtype=np.int64))[0])

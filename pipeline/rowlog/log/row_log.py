@@ -98,7 +98,7 @@ class RowLog:
         """Write or replace rows, ids distinct. Waits while too much is to be written or compacted. Raises LogFailed."""
         held = self.table(table)
         self._writer.wait_for_room()
-        self._compactor.wait_for_space()
+        self._compactor.wait_for_space(held)
         held.put(ids_n, rows_nb, versions_n)
         self._compactor.told_of(len(ids_n) * held.records.stride)
 
@@ -114,7 +114,7 @@ class RowLog:
         """Forget rows; absent ids are passed over. Waits as ``put`` does. Raises LogFailed."""
         held = self.table(table)
         self._writer.wait_for_room()
-        self._compactor.wait_for_space()
+        self._compactor.wait_for_space(held)
         held.delete(ids_n)
         self._compactor.told_of(len(ids_n) * held.records.stride)
 

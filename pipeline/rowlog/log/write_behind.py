@@ -14,25 +14,21 @@ from collections import deque
 from collections.abc import Callable
 
 from pipeline.rowlog.log.errors import LogClosed, LogFailed
+from pipeline.rowlog.log.worker import Worker
 
 Task = Callable[[], None]
 
 
-class WriteBehind:
+class WriteBehind(Worker):
     """Started by ``start``; ``close`` ends it behind what was queued."""
 
     def __init__(self, name: str, limit_bytes: int) -> None:
+        super().__init__(f"rowlog-write-{name}")
         self.name, self.limit_bytes = name, limit_bytes
-        self._changed = threading.Condition()
         self._tasks: deque[tuple[Task, int]] = deque()
         self._waiting_bytes = 0
-        self._closing = False
         self._failed: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, name=f"rowlog-write-{name}")
         self.written_bytes = 0
-
-    def start(self) -> None:
-        self._thread.start()
 
     def add(self, task: Task, nbytes: int = 0) -> None:
         """Queue a task that writes so many bytes. Never waits."""
@@ -69,14 +65,6 @@ class WriteBehind:
     def check(self) -> None:
         if self._failed is not None:
             raise LogFailed(self.name, self._failed) from self._failed
-
-    def close(self) -> None:
-        """End the thread behind what was queued. May be called twice."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify_all()
-        if self._thread.ident is not None:
-            self._thread.join()
 
     def _work(self) -> None:
         while True:
