@@ -84,6 +84,22 @@ class PlaceIndex:
                 return old_n
             self._directory.divide(int(shards.key_of(ids_n[done])))
 
+    def recover(self, ids_n: Any, places_n: Any, versions_r: Int64s, bases_s: Int64s) -> Int64s:
+        """Enter ids; of two places of an id, the one whose record has the newer version stays. The other one, or -1: int64 [n].
+
+        The version of the record at place p is ``versions_r[bases_s[p >> 32] + (p & 0xFFFFFFFF)]``; with the sign bit it forgets its
+        id, and wins a tie.
+        """
+        ids_n, places_n = _pairs(ids_n, places_n)
+        older_n = np.empty(ids_n.shape[0], dtype=np.int64)
+        entries, scratch, done = self._directory.shard_entries, self._directory.scratch, 0
+        while True:
+            held = self._directory.for_kernels
+            done = kernels.recover_places(*held, ids_n, places_n, done, versions_r, bases_s, older_n, entries, scratch)
+            if done == ids_n.shape[0]:
+                return older_n
+            self._directory.divide(int(shards.key_of(ids_n[done])))
+
     def move(self, ids_n: Any, places_n: Any, from_n: Any) -> Bools:
         """Replace the place of each id that is at ``from_n`` now. Which were: bool [n]. Raises BadPlace."""
         ids_n, places_n = _pairs(ids_n, places_n)

@@ -119,6 +119,47 @@ def put_places(shards, cells, bits, ids_n, places_n, start, old_n, entries, scra
     return ids_n.shape[0]
 
 
+@inline
+def _is_newer(version, other):  # type: ignore[no-untyped-def]
+    """Of two records of one id. The sign bit says that a version forgets the id; such a one wins a tie."""
+    mine, its = np.uint64(version) & ~SIGN, np.uint64(other) & ~SIGN
+    return mine > its or (mine == its and version < 0)
+
+
+@kernel
+def recover_places(  # type: ignore[no-untyped-def]
+    shards, cells, bits, ids_n, places_n, start, versions_r, bases_s, older_n, entries, scratch
+):
+    """As ``put_places``, but of two places of an id the one with the newer version stays; ``older_n``: the other one, or -1.
+
+    The version of place p is ``versions_r[bases_s[p >> 32] + (p & 0xFFFFFFFF)]``.
+    """
+    low = (1 << 32) - 1
+    ring_r2 = np.empty((RING, 2), dtype=np.int64)
+    for n in range(start - AHEAD, ids_n.shape[0]):
+        _look_ahead(shards, cells, bits, ids_n, n + AHEAD, ring_r2)
+        if n >= start:
+            key, shard = ring_r2[n & (RING - 1), 0], ring_r2[n & (RING - 1), 1]
+            place, at = places_n[n], seek(shard, key)
+            if holds(at, key):
+                held = ~read_word(at + 8)
+                version = versions_r[bases_s[place >> 32] + (place & low)]
+                older_n[n] = place
+                if _is_newer(version, versions_r[bases_s[held >> 32] + (held & low)]):
+                    older_n[n] = held
+                    write_word(at + 8, ~place)
+                continue
+            if get(shard, END) >= entries - 1:
+                return n
+            if get(shard, COUNT) >= get(shard, LIMIT):
+                if not widen(shard, get(shard, COUNT), entries, scratch):
+                    return n
+                at = seek(shard, key)
+            enter(shard, at, key, ~place)
+            older_n[n] = -1
+    return ids_n.shape[0]
+
+
 @kernel
 def remove_places(shards, cells, bits, ids_n, old_n):  # type: ignore[no-untyped-def]
     """Remove ids; write the place each had, or -1."""

@@ -119,8 +119,10 @@ def num_records(held: LogTable) -> int:
 
 def check_counts(held: LogTable) -> None:
     """Every row is counted as live exactly once."""
-    assert sum(segment.live for segment in held.all_segments()) == held.index.count
-    assert all(0 <= segment.live <= segment.num_rows for segment in held.all_segments())
+    with held.lock:
+        segments = list(held.segments.values())
+        assert sum(segment.live for segment in segments) == held.index.count
+        assert all(0 <= segment.live <= segment.num_rows for segment in segments)
 
 
 def check_space(log: RowLog) -> None:

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.rowlog.log import LogCorrupt, LogFailed, RowLog, RowLogOptions, compactor, garbage
+from pipeline.rowlog.log import LogCorrupt, LogFailed, RowLog, RowLogOptions, compactor, garbage, table_moves
 from pipeline.rowlog.log.log_table import LogTable
 from pipeline.rowlog.log.records import Records
-from pipeline.rowlog.log.segment import Segment
+from pipeline.rowlog.log.segment import Kind, Segment
 from pipeline.rowlog.log.segment_format import TRAILER_BYTES
 from tests.files.recording import RecordingFiles
 from tests.rowlog import logs
@@ -127,27 +127,27 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> RowLogOptions:
 def test_rows_that_change_while_they_are_moved_stay_as_they_were_put(
     quiet: RowLogOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files, model, move = RecordingFiles(), Model([NARROW]), LogTable.move
+    files, model, move = RecordingFiles(), Model([NARROW]), table_moves.move
     with logs.closing(logs.log_in_memory(files, quiet, [NARROW])) as log:
         fill(log, model)
         rng = np.random.default_rng()
 
-        def change_and_move(self: LogTable, segment: Segment, ids_n: logs.Int64s, *rest: Any) -> int:
+        def change_and_move(table: LogTable, segment: Segment, ids_n: logs.Int64s, *rest: Any) -> int:
             some = rng.choice(ids_n, 2).tolist()
             with monkeypatch.context() as patch:
-                patch.setattr(LogTable, "move", move)
+                patch.setattr(compactor, "move", move)
                 model.put(log, NARROW, [some[0]])
                 model.delete(log, NARROW, [some[1]])
-            return move(self, segment, ids_n, *rest)
+            return move(table, segment, ids_n, *rest)
 
-        monkeypatch.setattr(LogTable, "move", change_and_move)
+        monkeypatch.setattr(compactor, "move", change_and_move)
         for _ in range(20):
             segment = garbage.pick(log.table("narrow").all_segments())
             if segment is not None:
                 log._compactor._move_rows(log.table("narrow"), segment)
             model.check_all(log)
             logs.check_counts(log.table("narrow"))
-        monkeypatch.setattr(LogTable, "move", move)
+        monkeypatch.setattr(compactor, "move", move)
         with logs.standing_still(log):
             assert logs.read_footers(log, files, NARROW) == model.versions["narrow"]
 
@@ -155,7 +155,7 @@ def test_rows_that_change_while_they_are_moved_stay_as_they_were_put(
 def test_an_id_that_comes_back_while_what_forgets_it_is_moved_stays(
     quiet: RowLogOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files, model, move = RecordingFiles(), Model([NARROW]), LogTable.move
+    files, model, move = RecordingFiles(), Model([NARROW]), table_moves.move
     with logs.closing(logs.log_in_memory(files, quiet, [NARROW])) as log:
         model.put(log, NARROW, range(20))
         log.flush()
@@ -164,11 +164,11 @@ def test_an_id_that_comes_back_while_what_forgets_it_is_moved_stays(
         model.version -= 1  # as a row that is written back with the version it had
         forgets = max(log.table("narrow").all_segments(), key=lambda one: one.dead)
 
-        def put_and_move(self: LogTable, *arguments: Any) -> int:
+        def put_and_move(*arguments: Any) -> int:
             model.put(log, NARROW, [3])
-            return move(self, *arguments)
+            return move(*arguments)
 
-        monkeypatch.setattr(LogTable, "move", put_and_move)
+        monkeypatch.setattr(compactor, "move", put_and_move)
         log._compactor._move_rows(log.table("narrow"), forgets)
         model.check_all(log)
         log.flush()
@@ -314,20 +314,20 @@ def test_what_is_picked_has_something_to_drop_and_something_is_picked_while_ther
     drawn: list[tuple[int, int, int, int, bool, bool]],
 ) -> None:
     segments = [
-        Segment(number, "", live + dead + stale, live, dead, below, int(pinned), sealed=sealed)
+        Segment(number, "", Kind.PUT, live + dead + stale, live, dead, below, int(pinned), sealed=sealed)
         for number, (live, dead, stale, below, pinned, sealed) in enumerate(drawn, 1)
         if live + dead + stale
     ]
     picked = garbage.pick(segments)
     can_drop = [one for one in segments if one.stale or (one.dead and not garbage.is_forgetting(one, segments))]
-    movable = [one for one in can_drop if one.sealed and not one.pins and one.live + one.dead]
+    movable = [one for one in can_drop if one.sealed and one.live + one.dead]
     assert (picked is None) == (not movable)
     assert picked is None or picked in movable
-    if all(one.sealed and not one.pins for one in segments) and any(one.stale + one.dead for one in segments):
+    if all(one.sealed for one in segments) and any(one.stale + one.dead for one in segments):
         assert can_drop, "dead records wait for each other"
 
 
 def test_dead_records_do_not_wait_for_themselves() -> None:
-    one, two = Segment(1, "", 9, 3, 3, 5), Segment(2, "", 9, 3, 6, 5)
+    one, two = Segment(1, "", Kind.PUT, 9, 3, 3, 5), Segment(2, "", Kind.PUT, 9, 3, 6, 5)
     assert garbage.is_forgetting(two, [one, two])
     assert not garbage.is_forgetting(one, [one, two])

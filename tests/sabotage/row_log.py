@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-from pipeline.rowlog.log import compactor, garbage, row_log
+from pipeline.rowlog.log import compactor, garbage, row_log, table_moves
 from pipeline.rowlog.log.accounts import Accounts
 from pipeline.rowlog.log.compactor import Compactor
 from pipeline.rowlog.log.log_table import LogTable
@@ -24,10 +24,7 @@ from pipeline.rowlog.places import PlaceIndex
 def remove_a_file_while_it_is_read() -> Iterator[None]:
     """Nobody waits for those who are counted in."""
 
-    def is_done(self: Accounts, segment: Any) -> bool:
-        return segment.sealed and not segment.live and not garbage.is_forgetting(segment, self.segments.values())
-
-    with patch.object(Accounts, "_is_done", is_done):
+    with patch.object(Accounts, "_is_left", lambda *_: True):
         yield
 
 
@@ -51,12 +48,12 @@ def forget_to_count_a_reader_in() -> Iterator[None]:
 @contextmanager
 def move_a_row_that_changed_meanwhile() -> Iterator[None]:
     """Compaction does not look whether the row is still where it found it."""
-    move, inside = LogTable.move, []
+    move, inside = table_moves.move, []
 
-    def careless(self: LogTable, segment: Any, ids_n: Any, rows_nb: Any, versions_n: Any, from_n: Any) -> int:
+    def careless(table: LogTable, segment: Any, ids_n: Any, rows_nb: Any, versions_n: Any, from_n: Any) -> int:
         inside.append(from_n)
         try:
-            return move(self, segment, ids_n, rows_nb, versions_n, from_n)
+            return move(table, segment, ids_n, rows_nb, versions_n, from_n)
         finally:
             inside.clear()
 
@@ -71,7 +68,7 @@ def move_a_row_that_changed_meanwhile() -> Iterator[None]:
         return np.ones(len(ids_n), dtype=np.bool_)
 
     with (
-        patch.object(LogTable, "move", careless),
+        patch.object(compactor, "move", careless),
         patch.object(PlaceIndex, "find", believe),
         patch.object(PlaceIndex, "move", put),
     ):
@@ -135,7 +132,7 @@ def leave_out_the_last_footer() -> Iterator[None]:
     """Of the newest record of each segment, the footer does not tell."""
     encode = encode_footer
 
-    def short(ids_n: Any, versions_n: Any, offset: int) -> bytes:
+    def short(ids_n: Any, versions_n: Any, offset: int) -> tuple[bytes, str]:
         return encode(np.append(ids_n[:-1], ids_n[:1]), np.append(versions_n[:-1], versions_n[:1]), offset)
 
     with patch.object(row_log, "encode_footer", short):

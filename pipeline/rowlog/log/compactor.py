@@ -2,8 +2,8 @@
 
 Rules.
 
-1. It takes sealed segments that no checkpoint names, in the order of ``garbage``, while a table holds more records than
-   ``TRIGGER`` of what is allowed above those that somebody can reach.
+1. It takes sealed segments, in the order of ``garbage``, while a table holds more records than ``TRIGGER`` of what is allowed
+   above those that are live. Segments that only checkpoints name do not count: they were within the bound when they were named.
 2. It moves no more than its share of what is put, so that it does not take the disk from training; but whoever puts
    while a table is at its bound waits until there is space again.
 3. What it moves goes into segments of its own: rows that stay, stay together.
@@ -26,7 +26,8 @@ from pipeline.rowlog.log.log_table import LogTable
 from pipeline.rowlog.log.options import RowLogOptions
 from pipeline.rowlog.log.records import HEADER_BYTES, ROW_BITS, Rows
 from pipeline.rowlog.log.segment import Segment
-from pipeline.rowlog.log.segment_format import TRAILER_BYTES, decode_footer, decode_trailer
+from pipeline.rowlog.log.segment_format import read_footer
+from pipeline.rowlog.log.table_moves import emptied, move, needed_at
 from pipeline.rowlog.log.worker import Worker
 from pipeline.rowlog.log.write_behind import WriteBehind
 
@@ -114,24 +115,24 @@ class Compactor(Worker):
 
     def _find(self, table: LogTable, share: float) -> Segment | None:
         """What to take of a table with more garbage than ``share`` of what is allowed; None if it has less, or none can go."""
-        return garbage.pick(table.all_segments()) if self._has_much(table, share) else None
+        return garbage.pick(table.all_segments(), table.movable_below) if self._has_much(table, share) else None
 
     def _move_rows(self, table: LogTable, segment: Segment) -> None:
         with self._one_at_a_time:
             if not table.count_in(segment):
                 return
             try:
-                ids_n, versions_n = self._footer(segment)
+                ids_n, versions_n = read_footer(self._files, segment.as_sealed())
                 records = table.records
                 per_piece = max(1, PIECE_BYTES // records.block) * records.per_block
                 for first in range(0, segment.num_rows, per_piece):
                     rows_n = np.arange(first, min(first + per_piece, segment.num_rows), dtype=np.int64)
-                    rows_n = rows_n[table.needed_at(segment, ids_n[rows_n], rows_n, versions_n[rows_n])]
+                    rows_n = rows_n[needed_at(table, segment, ids_n[rows_n], rows_n, versions_n[rows_n])]
                     if self._closing:
                         return
                     if len(rows_n):
                         self._move_piece(table, segment, first, per_piece, rows_n, ids_n[rows_n])
-                if not table.emptied(segment):
+                if not emptied(table, segment):
                     raise LogCorrupt(segment.path, segment.size, "the footer does not name all records of the segment")
             finally:
                 table.count_out(segment)
@@ -151,18 +152,7 @@ class Compactor(Worker):
         wrong = records.unpack(data, records.offsets(rows_n) - start, places_n, ids_n, into_n, rows)
         table.check_unpacked(wrong, ids_n, places_n)
         self._writer.wait_for_room()
-        moved = table.move(segment, ids_n, rows.rows_nb, rows.versions_n, places_n)
+        moved = move(table, segment, ids_n, rows.rows_nb, rows.versions_n, places_n)
         self.moved_rows += moved
         with self._changed:
             self._budget_bytes -= moved * records.stride
-
-    def _footer(self, segment: Segment) -> Any:
-        path, size = segment.path, segment.size
-        trailer = self._files.read(path, size - TRAILER_BYTES, TRAILER_BYTES)
-        count, digest, offset = decode_trailer(path, trailer, size)
-        if count != segment.num_rows:
-            raise LogCorrupt(path, size, f"a footer of {count} records instead of {segment.num_rows}")
-        footer = decode_footer(
-            path, self._files.read(path, offset, size - TRAILER_BYTES - offset), count, digest, offset
-        )
-        return footer.ids_n, footer.versions_n

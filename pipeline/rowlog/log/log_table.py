@@ -8,6 +8,8 @@ Rules.
    until he is done, whatever was put meanwhile.
 4. An id that is forgotten leaves a record of its own, so that an index made from footers forgets it too; ``garbage`` says for
    how long it is needed.
+5. While a checkpoint is being written there is a ``mark`` (``table_mark`` has the rules). Records put before it lie in segments
+   below it, and what compaction moves then comes from there.
 
 Legend: n ids of one call.
 """
@@ -26,14 +28,19 @@ from pipeline.rowlog.log import garbage
 from pipeline.rowlog.log.accounts import Accounts
 from pipeline.rowlog.log.errors import LogCorrupt
 from pipeline.rowlog.log.records import DEAD, ROW_BITS, MemoryExtents, Records, Rows
+from pipeline.rowlog.log.recovery import recover
 from pipeline.rowlog.log.row_reads import RowReads
-from pipeline.rowlog.log.segment import Extent, OpenSegment, Segment
+from pipeline.rowlog.log.segment import Extent, Kind, OpenSegment, Segment
+from pipeline.rowlog.log.segment_format import Footer
+from pipeline.rowlog.log.sinks import Sinks
+from pipeline.rowlog.log.table_mark import TableMark
 from pipeline.rowlog.places import PlaceIndex
 from pipeline.rows.spec import TableSpec
 
 Int64s = npt.NDArray[np.int64]
 RowBytes = npt.NDArray[np.uint8]
 ROW_MASK: Final = (1 << ROW_BITS) - 1
+NO_IDS: Final = np.empty(0, dtype=np.int64)
 NO_VERSION: Final = np.int64(0)
 
 
@@ -44,18 +51,6 @@ class Wanted:
     asked_n: Int64s
     places_n: Int64s
     segments: Sequence[Segment]
-
-
-@dataclass(frozen=True, slots=True)
-class Sinks:
-    """Where a table sends what is to be written, in this order. Called under its lock; they only queue."""
-
-    extent: Callable[[OpenSegment, Extent], None]
-    """Write it, then call ``LogTable.written``."""
-    seal: Callable[[OpenSegment], None]
-    """Write the footer, then call ``LogTable.sealed``."""
-    retire: Callable[[Segment], None]
-    """Nobody reads or names this segment any more: its file can go."""
 
 
 class LogTable:
@@ -75,15 +70,17 @@ class LogTable:
         self.index = PlaceIndex()
         self.max_version = 0
         self._sinks, self._reads, self._begin = sinks, reads, begin
-        self._accounts = Accounts(sinks.retire)
-        self.segments = self._accounts.segments
+        self.accounts = Accounts(sinks.retire)
+        self.segments = self.accounts.segments
         self._capacity = min(self.records.capacity(segment_bytes), ROW_MASK)
         self._extent_rows = self.records.capacity(min(extent_bytes, segment_bytes))
-        self._next_number = 1
-        self._filling: dict[bool, OpenSegment] = {}
-        """By whether they take what compaction moves: rows that stay are kept apart from rows that change."""
+        self.next_number = 1
+        self._filling: dict[Kind, OpenSegment] = {}
         self._unwritten: dict[int, OpenSegment] = {}
         """Segments of which some records are in memory only."""
+        self.unsealed: dict[int, OpenSegment] = {}
+        """Those whose footer is not in their file."""
+        self.mark: TableMark | None = None
 
     @property
     def slack_rows(self) -> int:
@@ -93,27 +90,36 @@ class LogTable:
     @property
     def num_rows(self) -> int:
         """Records in all segments."""
-        return self._accounts.num_rows
+        return self.accounts.num_rows
 
-    def all_segments(self) -> list[Segment]:
+    def all_segments(self, *, kept: bool = False) -> list[Segment]:
+        """``kept``: those too that are only read or named by checkpoints."""
         with self.lock:
-            return list(self.segments.values())
+            return [*self.segments.values(), *(self.accounts.kept.values() if kept else ())]
+
+    @property
+    def movable_below(self) -> int:
+        """Compaction leaves segments alone that were begun after the mark: whoever lists what was put since looks there."""
+        mark = self.mark
+        return garbage.NOWHERE if mark is None else mark.number
 
     # What the tier does.
 
     def put(self, ids_n: Int64s, rows_nb: RowBytes, versions_n: Int64s) -> None:
         with self.lock:
             self.max_version = max(self.max_version, int(versions_n.max(initial=0)))
-            self._accounts.leave(self.index.put(ids_n, self._append(ids_n, rows_nb, versions_n)))
+            self.accounts.leave(self.index.put(ids_n, self.append(ids_n, rows_nb, versions_n)))
 
     def delete(self, ids_n: Int64s) -> None:
         with self.lock:
             ids_n = np.unique(ids_n)
+            if self.mark is not None:
+                self.mark.forgotten.append(ids_n)
             ids_n = ids_n[self.index.find(ids_n) >= 0]
-            self._accounts.leave(self.index.remove(ids_n))
+            self.accounts.leave(self.index.remove(ids_n))
             nothing = np.zeros((len(ids_n), self.records.row_bytes), dtype=np.uint8)
-            places_n = self._append(ids_n, nothing, np.full(len(ids_n), self.max_version | DEAD))
-            self._accounts.forget(places_n, self._next_number)
+            places_n = self.append(ids_n, nothing, np.full(len(ids_n), self.max_version | DEAD))
+            self.accounts.forget(places_n, self.next_number)
 
     def get(self, ids_n: Int64s, rows: Rows) -> npt.NDArray[np.bool_]:
         """Fill ``rows``, zeros where absent; returns which ids are held. Duplicates allowed."""
@@ -139,9 +145,7 @@ class LogTable:
     def rotate(self) -> None:
         """End the segments that are being filled: what is put from now on goes into new ones."""
         with self.lock:
-            for filling in list(self._filling.values()):
-                self._end(filling)
-            self._filling = {}
+            self.end_all()
 
     def written(self, filling: OpenSegment, extent: Extent) -> None:
         """An extent is in its file: the memory can go."""
@@ -150,11 +154,36 @@ class LogTable:
             if not filling.waiting:
                 self._unwritten.pop(filling.segment.number, None)
 
-    def sealed(self, filling: OpenSegment, size: int) -> None:
-        """The footer is in the file."""
+    def sealed(self, filling: OpenSegment, size: int, footer: str) -> None:
+        """The footer is in the file, and durable."""
         with self.lock:
-            filling.segment.sealed, filling.segment.size = True, size
-            self._accounts.retire_if_done(filling.segment)
+            segment = filling.segment
+            segment.sealed, segment.size, segment.footer = True, size, footer
+            self.unsealed.pop(segment.number, None)
+            self.accounts.settle(segment)
+
+    # What checkpoints hold.
+
+    def release(self, segments: Sequence[Segment]) -> None:
+        """One checkpoint less names them."""
+        with self.lock:
+            for segment in segments:
+                segment.pins -= 1
+                self.accounts.settle(segment)
+
+    def restore(
+        self,
+        segments: Sequence[Segment],
+        held: Sequence[Segment],
+        footer: Callable[[Segment], Footer],
+        expected_rows: int,
+        next_number: int,
+    ) -> None:
+        """Begin with ``segments``; ``held``, these among them, are named by checkpoints. Before anything is put."""
+        self.next_number = next_number
+        self.max_version = recover(self.index, segments, footer, expected_rows)
+        with self.lock:
+            self.accounts.restore(segments, held)
 
     # What compaction does.
 
@@ -169,78 +198,57 @@ class LogTable:
     def count_out(self, segment: Segment) -> None:
         with self.lock:
             segment.users -= 1
-            self._accounts.retire_if_done(segment)
+            self.accounts.settle(segment)
 
     def is_held_up(self) -> bool:
         """Whether ``rotate`` would let compaction go on."""
         with self.lock:
             return garbage.is_held_up(self.segments.values())
 
-    def needed_at(self, segment: Segment, ids_n: Int64s, rows_n: Int64s, versions_n: Int64s) -> npt.NDArray[np.bool_]:
-        """Which records of a segment are the newest of their ids; those that forget an id, while older ones may name it."""
-        with self.lock:
-            places_n = self.index.find(ids_n)
-            is_forgetting = garbage.is_forgetting(segment, self.segments.values())
-            forgets_n = (versions_n < 0) & (places_n < 0) & is_forgetting
-            needed_n: npt.NDArray[np.bool_] = (places_n == (rows_n | segment.number << ROW_BITS)) | forgets_n
-            return needed_n
-
-    def move(self, segment: Segment, ids_n: Int64s, rows_nb: RowBytes, versions_n: Int64s, from_n: Int64s) -> int:
-        """Put rows of a segment again for compaction, as far as they are still the newest; forgotten ids stay forgotten.
-
-        Returns how many.
-        """
-        with self.lock:
-            dead_n, places_n = versions_n < 0, self.index.find(ids_n)
-            keep_n = np.where(dead_n, places_n < 0, places_n == from_n)
-            ids_n, from_n, versions_n = ids_n[keep_n], from_n[keep_n], versions_n[keep_n]
-            places_n = self._append(ids_n, rows_nb[keep_n], versions_n, moved=True)
-            live_n = ~dead_n[keep_n]
-            moved_n = self.index.move(ids_n[live_n], places_n[live_n], from_n[live_n])
-            assert bool(moved_n.all()), "the index changed under the lock"
-            self._accounts.forget(places_n[~live_n], segment.forgets_below)
-            self._accounts.leave(from_n[live_n])
-            return len(ids_n)
-
-    def emptied(self, segment: Segment) -> bool:
-        """All that is needed of a segment was moved: it can go, whatever is dead in it. False if that is not so."""
-        with self.lock:
-            segment.dead = 0
-            return not segment.live
-
     # Within the lock.
 
-    def _append(self, ids_n: Int64s, rows_nb: RowBytes, versions_n: Int64s, *, moved: bool = False) -> Int64s:
+    def append(self, ids_n: Int64s, rows_nb: RowBytes, versions_n: Int64s, kind: Kind = Kind.PUT) -> Int64s:
         """Give rows their places, counted as live."""
-        places: list[Int64s] = [np.empty(0, dtype=np.int64)]
+        places: list[Int64s] = [NO_IDS]
         start = 0
         while start < len(ids_n):
-            filling = self._filling.get(moved) or self._open(moved)
+            filling = self._filling.get(kind) or self._open(kind)
             self._unwritten[filling.segment.number] = filling
             some, ready = filling.append(ids_n[start:], rows_nb[start:], versions_n[start:])
-            self._accounts.appended(filling.segment, len(some))
+            self.accounts.appended(filling.segment, len(some))
             places.append(some)
             start += len(some)
             if ready is not None:
                 self._sinks.extent(filling, ready)
             if filling.is_full:
-                del self._filling[moved]
+                del self._filling[kind]
                 self._sinks.seal(filling)
         return np.concatenate(places)
 
-    def _open(self, moved: bool) -> OpenSegment:
-        number = self._next_number
-        self._next_number += 1
-        segment = Segment(number, self._begin(self.spec, number))
+    def _open(self, kind: Kind) -> OpenSegment:
+        number = self.next_number
+        self.next_number += 1
+        segment = Segment(number, self._begin(self.spec, number), kind)
         filling = OpenSegment(segment, self.records, self._capacity, self._extent_rows)
-        self.segments[number], self._filling[moved] = segment, filling
+        self.segments[number] = segment
+        self._filling[kind] = self.unsealed[number] = filling
+        if kind is Kind.SAVED:
+            assert self.mark is not None
+            self.mark.name(segment)
         return filling
 
-    def _end(self, filling: OpenSegment) -> None:
-        last = filling.last_extent()
-        if last is not None:
-            self._sinks.extent(filling, last)
-        self._sinks.seal(filling)
+    def end_all(self) -> None:
+        for kind in list(self._filling):
+            self.end_kind(kind)
+
+    def end_kind(self, kind: Kind) -> None:
+        """End the segment that is being filled with records of a kind, if there is one."""
+        filling = self._filling.pop(kind, None)
+        if filling is not None:
+            last = filling.last_extent()
+            if last is not None:
+                self._sinks.extent(filling, last)
+            self._sinks.seal(filling)
 
     def _take_from_memory(self, ids_n: Int64s, places_n: Int64s, rows: Rows) -> Wanted | None:
         """Copy what is in memory; say what is in files, and count the reader in there."""

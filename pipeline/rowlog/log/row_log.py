@@ -5,6 +5,9 @@
 The walk: ``put`` copies rows into memory, where ``get`` finds them at once; full extents and footers go to the writing
 thread (``write_behind``); the compactor moves what is left of old segments to new ones. ``flush`` ends all segments and
 returns when they are durable. What was put after that is durable at the next one.
+
+A checkpoint names segments (``mark``). A log that is opened with checkpoints begins with what the newest of them holds, and
+keeps the files of all of them until they are released; with none it begins empty.
 """
 
 from __future__ import annotations
@@ -22,12 +25,15 @@ from pipeline.files import DirectoryLock, Files, WritableFile
 from pipeline.rowlog.errors import UnknownTable
 from pipeline.rowlog.log.compactor import Compactor
 from pipeline.rowlog.log.errors import LogClosed
-from pipeline.rowlog.log.log_table import LogTable, Sinks
+from pipeline.rowlog.log.log_table import LogTable
+from pipeline.rowlog.log.mark import Held, Mark, SavedRows
 from pipeline.rowlog.log.options import RowLogOptions
 from pipeline.rowlog.log.records import Rows
+from pipeline.rowlog.log.restore import restore
 from pipeline.rowlog.log.row_reads import RowReads
 from pipeline.rowlog.log.segment import Extent, OpenSegment, Segment
 from pipeline.rowlog.log.segment_format import describe, encode_footer, encode_header
+from pipeline.rowlog.log.sinks import Sinks
 from pipeline.rowlog.log.write_behind import WriteBehind
 from pipeline.rows.spec import NAME_PATTERN, TableSpec
 
@@ -57,27 +63,33 @@ class RowLog:
         self._being_written: set[WritableFile] = set()
         self._is_open = False
 
-    def open(self, specs: Sequence[TableSpec]) -> None:
-        """Begin empty: segments that are here belong to nobody and are removed. Raises LockedDirectory."""
+    def open(self, specs: Sequence[TableSpec], checkpoints: Sequence[SavedRows] = ()) -> list[Held]:
+        """Begin with the rows of the first of ``checkpoints`` (the newest), or empty; segments that none of them names are removed.
+
+        Returns what is held for each of them. Raises LockedDirectory, LogCorrupt, OtherFormat.
+        """
         with ExitStack() as held:
             for directory in self.directories:
                 self._files.make_dirs(directory)
                 held.enter_context(self._lock(directory))
-            self._clear()
+            self._clear({sealed.path for saved in checkpoints for sealed in saved.all_segments()})
             self._reads = self._make_reads()
             held.callback(self._reads.close)
-            self._start(specs)
+            self._start(specs, checkpoints)
             self._held = held.pop_all()
+        return [] if not checkpoints else self._restored
 
-    def _clear(self) -> None:
+    def _clear(self, named: set[str]) -> None:
         for directory in self.directories:
             for name in self._files.list(directory):
-                if OURS.fullmatch(name):
-                    self._files.remove(os.path.join(directory, name))
+                path = os.path.join(directory, name)
+                if OURS.fullmatch(name) and path not in named:
+                    self._files.remove(path)
 
-    def _start(self, specs: Sequence[TableSpec]) -> None:
+    def _start(self, specs: Sequence[TableSpec], checkpoints: Sequence[SavedRows]) -> None:
         self._writer = WriteBehind(self.directories[0], self.options.write_behind_bytes)
         self.tables = {spec.name: self._table(spec) for spec in specs}
+        self._restored = restore(self.tables, checkpoints, self._files, self._reads)
         self._compactor = Compactor(self.tables, self._files, self._writer, self.options)
         self._is_open = True
         self._writer.start()
@@ -125,6 +137,11 @@ class RowLog:
             table.rotate()
         self._writer.drain()
 
+    def mark(self) -> Mark:
+        """Begin a checkpoint of what was put so far: quick, and nothing is written here. One at a time."""
+        self._check_open()
+        return Mark(self.tables, self._files, self._writer)
+
     def compact(self) -> None:
         """Compact until there is no more garbage than the options allow. Blocks."""
         self._check_open()
@@ -148,7 +165,7 @@ class RowLog:
 
     def stats(self) -> Mapping[str, Any]:
         """Figures for a report."""
-        segments = [segment for table in self.tables.values() for segment in table.all_segments()]
+        segments = [segment for table in self.tables.values() for segment in table.all_segments(kept=True)]
         return {
             "rows": sum(table.index.count for table in self.tables.values()),
             "index_bytes": sum(table.index.nbytes for table in self.tables.values()),
@@ -182,12 +199,13 @@ class RowLog:
     def _seal(self, table: str, filling: OpenSegment) -> None:
         held, file, count = self.tables[table], filling.file, filling.segment.num_rows
         assert file is not None, "a segment is begun with a row, and that row's extent was written before"
-        file.write(encode_footer(filling.ids_n[:count], filling.versions_n[:count], file.size))
+        footer, checksum = encode_footer(filling.ids_n[:count], filling.versions_n[:count], file.size)
+        file.write(footer)
         file.sync()
         self._files.sync_dir(os.path.dirname(filling.segment.path))
         file.close()
         self._being_written.discard(file)
-        held.sealed(filling, file.size)
+        held.sealed(filling, file.size, checksum)
         self._compactor.told_of(0)
 
     def _remove(self, segment: Segment) -> None:

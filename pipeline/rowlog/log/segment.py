@@ -10,15 +10,27 @@ Rules.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.files import WritableFile
 from pipeline.rowlog.log.records import ROW_BITS, Records
+from pipeline.rowlog.log.segment_format import SealedSegment
 
 Int64s = npt.NDArray[np.int64]
 RowBytes = npt.NDArray[np.uint8]
+
+
+class Kind(Enum):
+    """What brought a segment's records. Rows that stay are kept apart from rows that change."""
+
+    PUT = "put"
+    MOVED = "moved"
+    """By compaction."""
+    SAVED = "saved"
+    """For a checkpoint: see ``mark``."""
 
 
 @dataclass(slots=True, eq=False)
@@ -28,6 +40,7 @@ class Segment:
 
     number: int
     path: str
+    kind: Kind = Kind.PUT
     num_rows: int = 0
     live: int = 0
     dead: int = 0
@@ -40,6 +53,8 @@ class Segment:
     """Its number at ``RowReads``; -1 before the file is there."""
     size: int = 0
     """Bytes of the sealed file."""
+    footer: str = ""
+    """Its footer's checksum, 16 hex digits, once it is sealed."""
 
     @property
     def stale(self) -> int:
@@ -48,6 +63,10 @@ class Segment:
 
     def place(self, row: int) -> int:
         return self.number << ROW_BITS | row
+
+    def as_sealed(self) -> SealedSegment:
+        assert self.sealed
+        return SealedSegment(self.path, self.num_rows, self.size, self.footer)
 
 
 @dataclass(slots=True, eq=False)

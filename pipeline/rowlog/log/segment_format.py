@@ -13,12 +13,13 @@ from __future__ import annotations
 import json
 import struct
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from pipeline.files import Files
 from pipeline.rowlog.errors import OtherFormat
 from pipeline.rowlog.log.errors import LogCorrupt
 from pipeline.rowlog.log.records import HEADER_BYTES, Records
@@ -35,12 +36,21 @@ TRAILER_BYTES: Final = _TRAILER.size + _CHECK.size
 KEY_BYTES: Final = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Footer:
+class Footer(NamedTuple):
     """Of each record: its id and version; ``records.DEAD`` versions forget their id."""
 
     ids_n: Int64s
     versions_n: Int64s
+
+
+@dataclass(frozen=True, slots=True)
+class SealedSegment:
+    """A sealed segment as a checkpoint names it. ``checksum``: of its footer, 16 hex digits."""
+
+    path: str
+    num_rows: int
+    size: int
+    checksum: str
 
 
 def describe(spec: TableSpec, number: int, records: Records) -> dict[str, Any]:
@@ -81,11 +91,12 @@ def check_header(path: str, data: bytes, expected: dict[str, Any]) -> None:
         raise LogCorrupt(path, 0, f"a segment of something else: {told}")
 
 
-def encode_footer(ids_n: Int64s, versions_n: Int64s, offset: int) -> bytes:
-    """The footer and the trailer of a segment whose records end at ``offset``."""
+def encode_footer(ids_n: Int64s, versions_n: Int64s, offset: int) -> tuple[bytes, str]:
+    """The footer and the trailer of a segment whose records end at ``offset``, and the footer's checksum."""
     body = ids_n.tobytes() + versions_n.tobytes()
-    trailer = _TRAILER.pack(FOOTER_MAGIC, FORMAT_VERSION, len(ids_n), xxhash.xxh64_intdigest(body), offset)
-    return b"".join((body, trailer, _CHECK.pack(xxhash.xxh64_intdigest(trailer))))
+    digest = xxhash.xxh64_intdigest(body)
+    trailer = _TRAILER.pack(FOOTER_MAGIC, FORMAT_VERSION, len(ids_n), digest, offset)
+    return b"".join((body, trailer, _CHECK.pack(xxhash.xxh64_intdigest(trailer)))), f"{digest:016x}"
 
 
 def decode_trailer(path: str, data: bytes, size: int) -> tuple[int, int, int]:
@@ -110,3 +121,17 @@ def decode_footer(path: str, data: bytes, count: int, digest: int, offset: int) 
         raise LogCorrupt(path, offset, "the footer's checksum does not agree with its bytes")
     both = np.frombuffer(data, dtype="<i8")
     return Footer(both[:count], both[count:])
+
+
+def read_footer(files: Files, sealed: SealedSegment) -> Footer:
+    """Raises LogCorrupt where the file's end is not that of this segment."""
+    path, size = sealed.path, sealed.size
+    found = files.size(path)
+    if found != size:
+        raise LogCorrupt(path, min(found, size), f"the file has {found} bytes instead of {size}")
+    at = max(size - TRAILER_BYTES, 0)
+    count, digest, offset = decode_trailer(path, files.read(path, at, TRAILER_BYTES), size)
+    if count != sealed.num_rows or f"{digest:016x}" != sealed.checksum:
+        what = f"{count} records with checksum {digest:016x}"
+        raise LogCorrupt(path, at, f"a footer of {what} instead of {sealed.num_rows} with {sealed.checksum}")
+    return decode_footer(path, files.read(path, offset, at - offset), count, digest, offset)

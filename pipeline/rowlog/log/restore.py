@@ -1,0 +1,58 @@
+"""Opening a log with what checkpoints hold: segments as they lie on the disk, and an index from their footers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pipeline.files import Files
+from pipeline.rowlog.log.log_table import LogTable
+from pipeline.rowlog.log.mark import Held, SavedRows
+from pipeline.rowlog.log.records import HEADER_BYTES
+from pipeline.rowlog.log.row_reads import RowReads
+from pipeline.rowlog.log.segment import Kind, Segment
+from pipeline.rowlog.log.segment_format import SealedSegment, check_header, describe, read_footer
+
+
+def restore(
+    tables: Mapping[str, LogTable], checkpoints: Sequence[SavedRows], files: Files, reads: RowReads
+) -> list[Held]:
+    """Fill the tables with the rows of the first checkpoint; what is held for each. Raises LogCorrupt, OtherFormat, OSError."""
+    held: list[dict[LogTable, list[Segment]]] = [{} for _ in checkpoints]
+    for name, table in tables.items():
+        known: dict[str, Segment] = {}
+        for number, saved in enumerate(checkpoints):
+            named = [_segment(table, sealed, known, files, reads) for sealed in saved.tables[name].segments]
+            for segment in named:
+                segment.pins += 1
+            held[number][table] = named
+        if checkpoints:
+            newest = checkpoints[0].tables[name]
+            numbers = [saved.tables[name].next_number for saved in checkpoints]
+            sealed_at = {sealed.path: sealed for sealed in newest.segments}
+            table.restore(
+                held[0][table],
+                list(known.values()),
+                lambda segment, at=sealed_at: read_footer(files, at[segment.path]),  # type: ignore[misc]
+                newest.num_rows,
+                max(numbers),
+            )
+    return [Held(one) for one in held]
+
+
+def _segment(
+    table: LogTable, sealed: SealedSegment, known: dict[str, Segment], files: Files, reads: RowReads
+) -> Segment:
+    if sealed.path not in known:
+        number = number_of(sealed.path)
+        description = describe(table.spec, number, table.records)
+        check_header(sealed.path, files.read(sealed.path, 0, HEADER_BYTES), description)
+        segment = Segment(number, sealed.path, Kind.PUT, sealed.num_rows, sealed=True, size=sealed.size)
+        segment.footer = sealed.checksum
+        segment.reading = reads.open(sealed.path)
+        known[sealed.path] = segment
+    return known[sealed.path]
+
+
+def number_of(path: str) -> int:
+    """The number in a segment's name."""
+    return int(path.removesuffix(".seg")[-10:])
