@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Protocol
 
 from pipeline.flow import Marker, Stage, StageContext
 from pipeline.models.optimizer import DenseOptimizer
@@ -10,18 +11,26 @@ from pipeline.store import Store
 from stages.items import Stepped, Trained
 
 
+class TakesCheckpoints(Protocol):
+    async def turn(self, marker: Marker) -> bool:
+        """Whether ``marker`` becomes a checkpoint; waits for the one before where it must."""
+
+    def freeze(self, marker: Marker) -> None:
+        """Pin the state at the fence to it. On the compute lane."""
+
+
 class Update(Stage):
     """The only stage that writes rows and dense weights, both inside one fence."""
 
     consumes = Trained
     produces = Stepped
-    needs = {"store": Store, "dense_optimizer": DenseOptimizer, "checkpoints": object}
+    needs = {"store": Store, "dense_optimizer": DenseOptimizer, "checkpoints": TakesCheckpoints}
     lane = "compute"
 
     async def open(self, context: StageContext) -> None:
         self._store: Store = context.resources["store"]
         self._optimizer: DenseOptimizer = context.resources["dense_optimizer"]
-        self._checkpoints = context.resources["checkpoints"]
+        self._checkpoints: TakesCheckpoints = context.resources["checkpoints"]
         self._compute = context.lane("compute")
 
     def work(self, item: Trained) -> Stepped:
@@ -34,4 +43,5 @@ class Update(Stage):
 
     async def mark(self, marker: Marker) -> None:
         """The checkpoint closes here, at the fence of the batch before the marker."""
-        await self._compute.run(self._checkpoints.freeze, marker)
+        if await self._checkpoints.turn(marker):
+            await self._compute.run(self._checkpoints.freeze, marker)

@@ -1,6 +1,12 @@
-"""Full checkpoints and exports, and random reads of rows: see README.md."""
+"""Checkpoints and exports, and random reads of rows: see README.md."""
 
-from pipeline.rowlog.chunks import RowChunk
+from pipeline.rowlog.checkpoint.catalog import read_catalog
+from pipeline.rowlog.checkpoint.export import export_dense, export_table
+from pipeline.rowlog.checkpoint.manifest import Manifest
+from pipeline.rowlog.checkpoint.npz import NpzArray, write_npz
+from pipeline.rowlog.checkpoint.reader import CheckpointReader, FoundRows
+from pipeline.rowlog.checkpoint.table_reader import RowChunk
+from pipeline.rowlog.checkpoint.writer import CheckpointWriter
 from pipeline.rowlog.errors import (
     CheckpointCorrupt,
     ExportFailed,
@@ -12,12 +18,7 @@ from pipeline.rowlog.errors import (
     UnknownBlob,
     UnknownTable,
 )
-from pipeline.rowlog.export import export_dense, export_table
-from pipeline.rowlog.manifest import Manifest
-from pipeline.rowlog.npz import NpzArray, write_npz
 from pipeline.rowlog.random_reads import RandomReads, ReadCounters
-from pipeline.rowlog.reader import CheckpointReader, FoundRows
-from pipeline.rowlog.writer import CheckpointWriter
 
 __all__ = [
     "CheckpointCorrupt",
@@ -39,5 +40,6 @@ __all__ = [
     "UnknownTable",
     "export_dense",
     "export_table",
+    "read_catalog",
     "write_npz",
 ]

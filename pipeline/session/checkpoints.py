@@ -1,13 +1,20 @@
-"""Checkpoints: what a marker gathers on its way, written as one directory.
+"""Checkpoints: what a marker gathers on its way, written behind training's back.
 
-The rows come from a snapshot taken at the fence, so training may go on while they are written. Dense weights and the dense
-optimizer are copied at the same fence.
+At the fence (``freeze``): a snapshot of the rows, a mark in the row log, copies of the dense weights and of the dense optimizer.
+Later (``write``): rows that changed since the last checkpoint and that the log does not have yet are saved to it; then the manifest
+names the log's segments. So what a checkpoint costs is what changed, not what there is.
+
+The log is that of the SSD tier where there is one; else one of the checkpoints' own, which gets rows from nobody else.
 """
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
+import time
+from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,73 +22,138 @@ import msgpack
 import numpy as np
 import torch
 
-from pipeline.files import RealFiles
+from pipeline.files import Files
 from pipeline.flow import Marker
 from pipeline.flow.run_info import RunInfo
 from pipeline.models.arrays import dense_arrays
 from pipeline.models.optimizer import DenseOptimizer
 from pipeline.rowlog import CheckpointWriter
+from pipeline.rowlog.log import Mark, RowLog
 from pipeline.rows.spec import TableSpec
+from pipeline.rows.version import pack_version
+from pipeline.session.retention import Retention
 from pipeline.store import Snapshot, Store
 
 CHUNK_ROWS = 65_536
+CHECKPOINT = "checkpoint"
+PAUSES_KEPT = 1024
 
 
 class Checkpoints:
-    """Freezes at the fence (compute lane) and writes later (any lane)."""
+    """Freezes at the fence (compute lane) and writes later (any lane), one checkpoint at a time.
+
+    ``since``: the packed version of the checkpoint that the log began with; 0 where it began with none.
+    """
 
     def __init__(
         self,
         run: RunInfo,
         store: Store,
-        specs: tuple[TableSpec, ...],
+        log: RowLog,
         model: torch.nn.Module,
         optimizer: DenseOptimizer,
-        keep: int,
+        files: Files,
+        retention: Retention,
+        since: int,
     ) -> None:
-        self._run, self._store, self._specs = run, store, specs
-        self._model, self._optimizer, self._keep = model, optimizer, keep
+        self._run, self._store, self._log, self._files = run, store, log, files
+        self._model, self._optimizer, self._retention, self._since = model, optimizer, retention, since
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.skipped = 0
+        """Markers that came while a checkpoint was still being written."""
+        self.saved_rows = 0
+        self.written = 0
+        self.pauses_s: deque[float] = deque(maxlen=PAUSES_KEPT)
+        """How long training stood still for each of the last checkpoints."""
+
+    async def turn(self, marker: Marker) -> bool:
+        """Whether ``marker`` is to become a checkpoint. One of those that come every so often gives way while another is being
+        written; the last one of a run waits. On the event loop.
+        """
+        if marker.reason == CHECKPOINT and not self._idle.is_set():
+            self.skipped += 1
+            return False
+        await self._idle.wait()
+        self._idle.clear()
+        return True
 
     def freeze(self, marker: Marker) -> None:
-        """Pin the state at the current fence to ``marker``. On the compute lane."""
+        """Pin the state at the current fence to ``marker``. On the compute lane, after ``turn``."""
+        began = time.perf_counter()
         self._store.fence.at(lambda: self._freeze(marker))
+        self.pauses_s.append(time.perf_counter() - began)
 
     def _freeze(self, marker: Marker) -> None:
         arrays, described = self._optimizer.state_arrays()
         marker.attachments.update(
             step=self._store.fence.step,
             snapshot=self._store.freeze("all", blocking=True, reason="checkpoint"),
+            mark=self._log.mark(),
             dense=dense_arrays(self._model),
             optimizer=(arrays, described),
         )
 
-    def write(self, marker: Marker) -> Path:
-        """Write the checkpoint of ``marker``, make it durable, and give the snapshot back. Blocks; returns its directory."""
-        pinned = marker.attachments
-        snapshot: Snapshot = pinned["snapshot"]
-        directory = self._run.dir / "checkpoints"
-        writer = CheckpointWriter(RealFiles(), str(directory), keep=self._keep)
-        with snapshot:
-            extra = {"run_id": self._run.run_id, "reason": marker.reason, "seed": self._run.seed}
-            writer.begin(pinned["step"], self._run.generation, extra)
-            for spec in self._specs:
-                self._write_table(writer, snapshot, spec)
-        arrays, described = pinned["optimizer"]
-        writer.add_blob("dense.npz", npz_bytes(pinned["dense"]))
-        writer.add_blob("dense_optimizer.npz", npz_bytes(arrays))
-        writer.add_blob("dense_optimizer.json", json.dumps(described, sort_keys=True).encode())
-        writer.add_blob("stages.msgpack", msgpack.packb(marker.states))
-        return Path(writer.commit())
+    def done(self, marker: Marker) -> None:
+        """The checkpoint of ``marker`` was written, or will not be. On the event loop."""
+        if "mark" in marker.attachments:
+            self._idle.set()
 
-    def _write_table(self, writer: CheckpointWriter, snapshot: Snapshot, spec: TableSpec) -> None:
-        ids = snapshot.ids(spec.name)
-        writer.add_table(spec)
-        for start in range(0, ids.shape[0], CHUNK_ROWS):
-            chunk = ids[start : start + CHUNK_ROWS]
-            rows = snapshot.read(spec.name, chunk)
-            writer.add_rows(
-                spec, chunk, np.ascontiguousarray(rows.rows_nb[:, : spec.layout.row_bytes]), rows.versions_n
-            )
+    def write(self, marker: Marker) -> Path | None:
+        """Write the checkpoint of ``marker`` and make it durable. Blocks; returns its directory, None for one that gave way."""
+        pinned = marker.attachments
+        if "mark" not in pinned:
+            return None
+        mark: Mark = pinned["mark"]
+        try:
+            with pinned["snapshot"] as snapshot:
+                self._save(snapshot, mark)
+            saved, held = mark.seal()
+        except BaseException:
+            mark.abandon()
+            raise
+        writer = CheckpointWriter(self._files, str(self._run.dir / "checkpoints"), keep=self._retention.keep)
+        extra = {"run_id": self._run.run_id, "reason": marker.reason, "seed": self._run.seed}
+        writer.begin(pinned["step"], self._run.generation, extra)
+        for spec in self._store.specs:
+            writer.add_table(spec, saved.tables[spec.name])
+        for name, data in self._blobs(marker).items():
+            writer.add_blob(name, data)
+        path = Path(writer.commit())
+        self._since = pack_version(self._run.generation, pinned["step"])
+        self.written += 1
+        self._retention.committed(path.name, held, writer.names)
+        return path
+
+    def _save(self, snapshot: Snapshot, mark: Mark) -> None:
+        """Save what changed since the last checkpoint and is not in the log already, table by table."""
+        for name, ids in self._store.unsaved(self._since).items():
+            row_bytes = self._spec(name).layout.row_bytes
+            for start in range(0, ids.shape[0], CHUNK_ROWS):
+                chunk = ids[start : start + CHUNK_ROWS]
+                rows = snapshot.read(name, chunk)
+                changed_n = rows.versions_n > self._since
+                rows_nb = np.ascontiguousarray(rows.rows_nb[changed_n, :row_bytes])
+                mark.save(name, chunk[changed_n], rows_nb, rows.versions_n[changed_n])
+                self.saved_rows += int(np.count_nonzero(changed_n))
+
+    def _spec(self, name: str) -> TableSpec:
+        return next(spec for spec in self._store.specs if spec.name == name)
+
+    def _blobs(self, marker: Marker) -> Mapping[str, bytes]:
+        arrays, described = marker.attachments["optimizer"]
+        return {
+            "dense.npz": npz_bytes(marker.attachments["dense"]),
+            "dense_optimizer.npz": npz_bytes(arrays),
+            "dense_optimizer.json": json.dumps(described, sort_keys=True).encode(),
+            "stages.msgpack": msgpack.packb(marker.states),
+        }
+
+    def stats(self) -> Mapping[str, Any]:
+        """Figures for the report."""
+        longest = max(self.pauses_s, default=0.0)
+        figures = {"written": self.written, "skipped": self.skipped, "saved_rows": self.saved_rows}
+        return {**figures, "longest_pause_ms": round(1e3 * longest, 3)}
 
 
 def npz_bytes(arrays: dict[str, Any]) -> bytes:

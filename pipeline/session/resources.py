@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from typing import Any
 
@@ -9,28 +10,34 @@ import torch
 
 from cuda.choose import choose_backend
 from cuda.host import warm_up
-from pipeline.files import RealFiles
 from pipeline.flow.run_info import RunInfo
 from pipeline.flow.step_limit import StepLimit
 from pipeline.models.metrics import BinaryMetrics
 from pipeline.models.optimizer import build_optimizer
-from pipeline.rowlog.log import RowLog
-from pipeline.rowlog.log.real_reads import RealReads
+from pipeline.rowlog.log import RowLog, RowLogOptions
+from pipeline.rows.version import pack_version
 from pipeline.session.checkpoints import Checkpoints
 from pipeline.session.dense_side import initial_model
+from pipeline.session.disk import Disk
 from pipeline.session.plan import Plan
 from pipeline.session.resume import Resume
+from pipeline.session.retention import Retention
 from pipeline.session.row_source import StoreRowSource
 from pipeline.session.totals import Totals
 from pipeline.store import CacheTier, DramTier, SsdTier, Store, Tier
 from pipeline.store import warm_up as warm_up_store
 
+READ_DEPTH = 32
+
 
 class Resources:
     """Everything that is open during a run. A context manager; ``by_name`` is what stages are given."""
 
-    def __init__(self, plan: Plan, run: RunInfo, say: Any, resume: Resume | None = None) -> None:
+    def __init__(
+        self, plan: Plan, run: RunInfo, say: Any, resume: Resume | None = None, disk: Disk | None = None
+    ) -> None:
         self.plan, self.run, self._say, self._resume = plan, run, say, resume
+        self._disk = disk or Disk()
         self._stack = ExitStack()
         self.by_name: dict[str, Any] = {}
 
@@ -55,14 +62,19 @@ class Resources:
         self.model = initial_model(plan)
         self.optimizer = build_optimizer(self.model, settings.dense_optimizer)
         if self._resume is not None:
-            self._say(f"resuming generation {self.run.generation} behind step {self._resume.step}")
-            self._resume.load_rows(self.store)
-            self._resume.load_dense(self.model, self.optimizer)
+            self._go_on(self._resume)
         self.metrics = BinaryMetrics()
         self.totals = Totals([spec.dim for spec in plan.specs])
         self.store.on_step(self.totals.at_fence)
         self.checkpoints = Checkpoints(
-            self.run, self.store, plan.specs, self.model, self.optimizer, settings.checkpoint.keep
+            self.run,
+            self.store,
+            self.log,
+            self.model,
+            self.optimizer,
+            self._disk.files,
+            self._retention,
+            self._since,
         )
         self.stream_report: dict[str, Any] = {}
         self.step_limit = StepLimit(settings.run.steps)
@@ -83,13 +95,49 @@ class Resources:
             "step_limit": self.step_limit,
         }
 
+    def _go_on(self, resume: Resume) -> None:
+        """Rows that the tiers do not find on disk by themselves are read; all else of a checkpoint always is."""
+        self._say(f"resuming generation {self.run.generation} behind step {resume.step}")
+        for what in resume.damaged:
+            self._say(f"an older checkpoint is left out: {what}")
+        if self.plan.settings.store.ssd is None or not self._retention.goes_on:
+            resume.load_rows(self.store)
+        self.store.fence.begin_after(resume.step)
+        resume.load_dense(self.model, self.optimizer)
+
+    @property
+    def _since(self) -> int:
+        """The version up to which the log holds all rows: that of the checkpoint it began with."""
+        if self._resume is None or self._resume.reader is None or not self._retention.goes_on:
+            return 0
+        manifest = self._resume.reader.manifest
+        return pack_version(manifest.generation, manifest.step)
+
+    def _open_log(self) -> None:
+        """The log that checkpoints name segments of: the SSD tier's, which opens it, or else their own."""
+        settings, disk, files = self.plan.settings, self.plan.settings.store.ssd, self._disk.files
+        options = RowLogOptions() if disk is None else disk
+        own = [str(self.run.dir / "checkpoints" / "rows")]
+        directories = [os.path.abspath(path) for path in (own if disk is None else disk.directories(self.run.dir))]
+        depth, direct = (READ_DEPTH, False) if disk is None else (disk.depth, disk.direct)
+        checkpoints = () if self._resume is None else self._resume.checkpoints
+        self._retention = Retention(files, settings.checkpoint.keep, checkpoints, directories)
+        self.log = RowLog(
+            directories,
+            files,
+            lambda: self._disk.reads(depth, direct),
+            options,
+            beginning=self._retention.beginning,
+        )
+        if disk is None:
+            self._stack.callback(self.log.close)
+            self.log.open(self.plan.specs)
+
     def _make_tier(self) -> Tier:
         options = self.plan.settings.store
         if options.ssd is None:
             return DramTier(options.dram_bytes)
-        ssd = options.ssd
-        log = RowLog(ssd.directories(self.run.dir), RealFiles(), lambda: RealReads(ssd.depth, ssd.direct), ssd)
-        disk = SsdTier(log)
+        disk = SsdTier(self.log)
         if options.dram_bytes is None:
             return disk
         return CacheTier(disk, options.dram_bytes, options.policy, options.clean_ahead)
@@ -97,7 +145,8 @@ class Resources:
     def _open_store(self, backend: Any) -> Store:
         plan = self.plan
         spill = self.run.dir / "spill"
-        spill.mkdir(exist_ok=True)
+        self._disk.files.make_dirs(str(spill))
+        self._open_log()
         tier = self._make_tier()
         store = Store(
             plan.specs,
@@ -108,7 +157,9 @@ class Resources:
             plan.settings.store,
             generation=self.run.generation,
             spill_path=str(spill),
+            files=self._disk.files,
         )
         self._stack.callback(store.close)
         store.open()
+        self._retention.opened(self.log)
         return store

@@ -2,7 +2,8 @@
 
 Rules.
 
-1. The checkpoint is the newest one that is whole; nothing it does not hold is trusted. What the tiers on disk held is made anew.
+1. The checkpoint is the newest that the catalog names; nothing it does not hold is trusted. A damaged one is refused, never passed
+   over: an older one would go back behind what was published. Older ones that are damaged are forgotten, which is told.
 2. A row keeps the version that its last update gave it, whatever process that was.
 3. Without any checkpoint a run starts over from its first step.
 """
@@ -11,7 +12,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,11 +22,12 @@ import msgpack
 import numpy as np
 import torch
 
-from pipeline.files import RealFiles
+from pipeline.files import Files, RealFiles
 from pipeline.flow.run_info import ResumedFrom
 from pipeline.models.arrays import load_dense_arrays
 from pipeline.models.optimizer import DenseOptimizer
-from pipeline.rowlog import CheckpointReader, NoCheckpoint
+from pipeline.rowlog import CheckpointReader, RowLogError, read_catalog
+from pipeline.rowlog.log import RowReads
 from pipeline.rows.spec import TableSpec
 from pipeline.rows.version import MAX_STEP
 from pipeline.session.errors import OtherCheckpoint
@@ -37,19 +40,32 @@ class Resume:
 
     reader: CheckpointReader | None
     states: Mapping[str, Any] = field(default_factory=dict)
+    checkpoints: Sequence[CheckpointReader] = ()
+    """All that are whole, newest first."""
+    damaged: Sequence[str] = ()
+    """What was found wrong with older ones."""
 
     @property
     def step(self) -> int:
         return 0 if self.reader is None else self.reader.manifest.step
 
     @staticmethod
-    def newest(run_dir: Path) -> Resume:
+    def newest(run_dir: Path, files: Files | None = None, reads: Callable[[], RowReads] | None = None) -> Resume:
         """Raises CheckpointCorrupt, OtherFormat."""
-        try:
-            reader = CheckpointReader.newest(RealFiles(), str(run_dir / "checkpoints"))
-        except NoCheckpoint:
+        files, directory = files or RealFiles(), str(run_dir / "checkpoints")
+        checkpoints: list[CheckpointReader] = []
+        damaged: list[str] = []
+        for name in read_catalog(files, directory):
+            try:
+                checkpoints.append(CheckpointReader(files, os.path.join(directory, name), reads))
+            except (RowLogError, OSError) as error:
+                if not checkpoints:
+                    raise
+                damaged.append(str(error))
+        if not checkpoints:
             return Resume(None)
-        return Resume(reader, msgpack.unpackb(reader.blob("stages.msgpack"), strict_map_key=False))
+        states = msgpack.unpackb(checkpoints[0].blob("stages.msgpack"), strict_map_key=False)
+        return Resume(checkpoints[0], states, checkpoints, damaged)
 
     def check(self, specs: tuple[TableSpec, ...]) -> None:
         """Raises OtherCheckpoint unless it holds just these tables."""
@@ -65,13 +81,12 @@ class Resume:
                 raise OtherCheckpoint(path, f"table {name!r} is {found[name]} there and {spec} here")
 
     def load_rows(self, store: Store) -> None:
-        """Put all rows into the tier, and let the fence stand behind the checkpoint's step."""
+        """Put all rows into the tier."""
         if self.reader is None:
             return
         for spec in store.specs:
             for ids_n, rows_nb, versions_n in self.reader.rows(spec.name):
                 store.load_rows(spec.name, ids_n, rows_nb, versions_n)
-        store.fence.begin_after(self.step)
 
     def load_dense(self, model: torch.nn.Module, optimizer: DenseOptimizer) -> None:
         if self.reader is not None:
@@ -80,13 +95,14 @@ class Resume:
             optimizer.load_state_arrays(_arrays(self.reader.blob("dense_optimizer.npz")), described)
 
     def changed_after(self, step: int) -> dict[str, Any]:
-        """Ids by table of the rows in the checkpoint that were last updated after ``step``. Reads all of it."""
+        """Ids by table of the rows in the checkpoint that were last updated after ``step``."""
         changed: dict[str, Any] = {}
         if self.reader is not None and step < self.step:
             for spec in self.reader.tables:
-                ids = [ids_n[(versions_n & MAX_STEP) > step] for ids_n, _, versions_n in self.reader.rows(spec.name)]
+                pairs = self.reader.versions(spec.name)
+                ids = [ids_n[(versions_n & MAX_STEP) > step] for ids_n, versions_n in pairs]
                 if ids:
-                    changed[spec.name] = np.concatenate(ids)
+                    changed[spec.name] = np.sort(np.concatenate(ids))
         return {table: ids_n for table, ids_n in changed.items() if len(ids_n)}
 
     def told(self) -> ResumedFrom:

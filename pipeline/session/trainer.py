@@ -14,6 +14,7 @@ import torch
 
 from pipeline.flow import Every, LaneOptions, Lanes, Marker, Runner, RunReport, run_loop
 from pipeline.flow.run_info import RunInfo
+from pipeline.session.disk import Disk
 from pipeline.session.plan import Plan
 from pipeline.session.progress import Progress
 from pipeline.session.resources import Resources
@@ -38,9 +39,10 @@ class Trainer:
         resume: Resume | None = None,
         perturb: Any = None,
         handle_signals: bool = True,
+        disk: Disk | None = None,
     ) -> None:
         """``resume``: what to go on from; None begins at the first step."""
-        self.plan, self.run, self._resume = plan, run, resume
+        self.plan, self.run, self._resume, self._disk = plan, run, resume, disk
         if resume is not None:
             self.run = replace(run, resumed=resume.told())
         self._perturb, self._handle_signals = perturb, handle_signals
@@ -52,7 +54,7 @@ class Trainer:
     def train(self) -> tuple[RunReport, dict[str, Any]]:
         """Run to the end, the step limit or an interrupt. Returns the report and the summary; raises StageError and others."""
         progress = Progress(self._figures, self.plan.settings.run.steps)
-        with Resources(self.plan, self.run, progress.say, self._resume) as resources:
+        with Resources(self.plan, self.run, progress.say, self._resume, self._disk) as resources:
             self.resources = resources
             for call in self.on_open:
                 call(resources)
@@ -96,7 +98,10 @@ class Trainer:
         checkpoint_lane, every = lanes.get("checkpoint"), Every.parse(settings.checkpoint.every)
 
         async def on_marker(marker: Marker) -> None:
-            self.checkpoint = await checkpoint_lane.run(resources.checkpoints.write, marker)
+            try:
+                self.checkpoint = await checkpoint_lane.run(resources.checkpoints.write, marker) or self.checkpoint
+            finally:
+                resources.checkpoints.done(marker)
 
         runner = Runner(
             self.plan.graph,

@@ -37,7 +37,7 @@ from pipeline.store.cache_size import bytes_for, rows_within
 from pipeline.store.errors import UnknownTable
 from pipeline.store.policy import find_policy
 from pipeline.store.row_blocks import aligned_rows
-from pipeline.store.tier import Bools, Int64s, RowBytes, Tier, TierRows
+from pipeline.store.tier import Bools, Int64s, RowBytes, Tier, TierRows, unsaved_ids
 
 PIECE_ROWS: Final = 4096
 """Rows copied under one hold of the pool's lock."""
@@ -152,6 +152,12 @@ class CacheTier:
         number = self._enter("count", table)
         with self._writing:
             return self.below.count(table) + int(self._only_here(table, number).shape[0])
+
+    def unsaved(self, table: str, since: int, /) -> Int64s:
+        """See ``ListsUnsaved``. A dirty row that is put below after the first look is met at the second."""
+        number = self._enter("unsaved", table)
+        here = self._pool.dirty_ids(number)
+        return np.concatenate([here, unsaved_ids(self.below, table, since)])
 
     def _only_here(self, table: str, number: int) -> Int64s:
         """Ids of rows that are not below, in any version. Under ``_writing``."""

@@ -46,6 +46,11 @@ class _Table:
         fetch(places_n, self._bases_c, CHUNK_SHIFT, self.stride_bytes, rows_nb, versions_n)
         return rows_nb, versions_n
 
+    def versions(self, places_n: Int64s) -> Int64s:
+        """The last word of each row's stride."""
+        words = [chunk.view(np.int64)[:, -1] for chunk in self._chunks]
+        return np.concatenate([np.empty(0, dtype=np.int64), *words])[places_n]
+
     def store(self, places_n: Int64s, rows_nb: RowBytes, versions_n: Int64s) -> None:
         self.grow_to(int(places_n.max()) + 1)
         store(places_n, self._bases_c, CHUNK_SHIFT, self.stride_bytes, rows_nb, self.row_bytes, versions_n)
@@ -109,6 +114,14 @@ class DramTier:
         held = self._table(table)
         with held.lock:
             return held.index.ids()
+
+    def unsaved(self, table: str, since: int, /) -> Int64s:
+        """See ``ListsUnsaved``: nothing of what is here is anywhere else, so all that changed after version ``since``."""
+        forbid_event_loop("DramTier.unsaved")
+        held = self._table(table)
+        with held.lock:
+            ids_n, places_n = held.index.items()
+            return ids_n[held.versions(places_n) > since]
 
     def count(self, table: str) -> int:
         return self._table(table).index.count

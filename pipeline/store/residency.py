@@ -26,7 +26,7 @@ from pipeline.store.counters import StoreCounters
 from pipeline.store.errors import L1TooSmall, OutOfStep
 from pipeline.store.policy import Policy
 from pipeline.store.reservation import Reservation
-from pipeline.store.slots import CLEAN, SlotMachine
+from pipeline.store.slots import CLEAN, DIRTY, SlotMachine
 from pipeline.store.tier import RowBytes, Tier
 
 CLEAN_CHUNK_ROWS: Final = 512
@@ -35,6 +35,8 @@ CLEAN_CHUNKS: Final = 16
 """Most such chunks one call of ``clean_ahead`` writes."""
 SCAN_WINDOWS: Final = 4
 """A scan for rows to clean finds so many times what is kept clean, so that not every step scans."""
+SCAN_SLOTS: Final = 65_536
+"""Slots looked at under one hold of the locks when rows are listed."""
 MOST_EXPECTED: Final = 1024
 """Queued batches that are kept as hints; the oldest are forgotten first."""
 
@@ -213,6 +215,25 @@ class Residency:
             if bool(here.all()):
                 return None, *self.backend.read_rows(slots_n)
             return here, *self.backend.read_rows(slots_n[here])
+
+    def unsaved(self, since: int) -> dict[str, Int64s]:
+        """Ids by table: ``unsaved_pairs`` of all slots. A row that leaves meanwhile is below by then."""
+        pairs = [self.unsaved_pairs(at, at + SCAN_SLOTS, since) for at in range(0, self.l1_rows, SCAN_SLOTS)]
+        tables, ids = (np.concatenate(part) for part in zip(*pairs, strict=True))
+        return {name: ids[tables == number] for name, number in self.tables.items()}
+
+    def unsaved_pairs(self, start: int, stop: int, since: int) -> tuple[Int32s, Int64s]:
+        """(tables, ids) of the rows in slots start..stop that changed after version ``since`` and may not be below as they are here.
+
+        A row counts as DIRTY when its batch is released: until then it is pinned.
+        """
+        with self.residency:
+            with self._slots:
+                states_s, pins_s = self.machine.arrays.states_s[start:stop], self.machine.arrays.pins_s[start:stop]
+                held = np.flatnonzero((states_s == DIRTY) | ((states_s >= CLEAN) & (pins_s > 0)))
+            slots = (held + start).astype(np.int32)
+            slots = slots[self.backend.read_versions(slots) > since]
+            return self.backend.pairs(slots)
 
     def updated_pairs(self, start: int, stop: int) -> tuple[Int32s, Int64s]:
         """(tables, ids) of the rows in slots start..stop that were ever updated."""

@@ -54,6 +54,11 @@ class SsdTier:
         self._enter("ids", table)
         return self.log.table(table).ids()
 
+    def unsaved(self, table: str, _since: int, /) -> Int64s:
+        """See ``ListsUnsaved``: what was put before the checkpoint began, its segments hold."""
+        self._enter("unsaved", table)
+        return np.concatenate([np.empty(0, dtype=np.int64), *self.log.put_since_mark(table)])
+
     def count(self, table: str) -> int:
         return self.log.table(table).index.count
 

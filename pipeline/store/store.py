@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
+
 from cuda.backend import Backend, UpdateRule, forbid_event_loop
 from cuda.plan import BatchIds, FeatureSet, Int64s, Matrix, SlotPlan, UniqueIds
 from pipeline.files import Files, RealFiles
@@ -25,7 +27,7 @@ from pipeline.store.reservation import Reservation
 from pipeline.store.residency import Residency
 from pipeline.store.snapshot import Snapshot
 from pipeline.store.snapshots import Snapshots
-from pipeline.store.tier import RowBytes, Tier
+from pipeline.store.tier import RowBytes, Tier, unsaved_ids
 
 StepListener = Callable[[int, SlotPlan | None], None]
 """Called with a step and its plan; None for a step that wrote no rows."""
@@ -179,6 +181,17 @@ class Store:
         with self.fence.hold():
             version = pack_version(self.generation, self.fence.step)
             return self._snapshots.freeze(ids, version, changed_since, blocking, reason)
+
+    def unsaved(self, since: int) -> dict[str, Int64s]:
+        """Ids by table, sorted, of all rows that a checkpoint has to save: those that changed after packed version ``since``, and
+        perhaps more. To be asked while the checkpoint's snapshot is open and its mark stands (``rowlog.log.mark``).
+        """
+        forbid_event_loop("Store.unsaved")
+        found = self._residency.unsaved(since)
+        return {
+            table: np.unique(np.concatenate([ids, unsaved_ids(self.tier, table, since)]))
+            for table, ids in found.items()
+        }
 
     def load_rows(self, table: str, ids: Int64s, rows: RowBytes, versions: Int64s) -> None:
         """Put rows of a checkpoint into the tier, distinct ids, before the first reservation. Raises RuntimeError

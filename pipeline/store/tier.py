@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -58,3 +58,18 @@ class Tier(Protocol):
 
     def close(self) -> None:
         """Free everything. May be called twice."""
+
+
+@runtime_checkable
+class ListsUnsaved(Protocol):
+    """What a tier may know beside ``Tier``: which rows the checkpoint that is being written has to save."""
+
+    def unsaved(self, table: str, since: int, /) -> Int64s:
+        """Ids, in any order, duplicates and more of them allowed, of all rows that this tier held when the checkpoint began,
+        or got since, and that changed after packed version ``since``, unless the tier itself names them to the checkpoint.
+        """
+
+
+def unsaved_ids(tier: Tier, table: str, since: int) -> Int64s:
+    """``tier.unsaved``; of a tier that does not know, all ids."""
+    return tier.unsaved(table, since) if isinstance(tier, ListsUnsaved) else tier.ids(table)

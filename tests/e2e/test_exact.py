@@ -84,7 +84,8 @@ def test_memory_over_the_disk_gives_the_same_bits(
         dram, ssd = store["dram"], store["ssd"]
         assert dram["hits"] > 0
         assert dram["rows"] <= dram["max_rows"] == dram_rows
-        assert (dram["written_back"] > 0) == (ssd["rows"] > 0) == (dram_rows < 1000)
+        assert (dram["written_back"] > 0) == (dram_rows < 1000)
+        assert ssd["rows"] > 0, "the checkpoint saved them"
         assert sum(store["tier_rows"].values()) <= dram["dirty_rows"] + ssd["rows"]
     assert_same_bits(ragged, job)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.rowlog import chunks
+from pipeline.rowlog.checkpoint import table_reader
 
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunks, "CHUNK_BYTES", 1000)
+    monkeypatch.setattr(table_reader, "CHUNK_BYTES", 1000)

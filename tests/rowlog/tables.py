@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.files import Files
-from pipeline.rowlog import CheckpointWriter
+from pipeline.rowlog import CheckpointReader, CheckpointWriter, read_catalog
+from pipeline.rowlog.log import Beginning, RowLog, RowLogOptions, RowReads, SavedRows
 from pipeline.rows import Column, Initializer, RowLayout, TableSpec, pack_version
+from tests.rowlog.files_reads import FilesReads
+from tests.rowlog.logs import no_lock
 
 EDGES = [-(2**63), -1, 0, 2**63 - 1]
 
@@ -47,16 +50,56 @@ def random_table(name: str = "users", count: int = 300, dim: int = 5, generation
     return Table(TableSpec(name, layout, Initializer("normal", mean=0.1, std=0.25), -7), ids, rows, versions)
 
 
+LOG = RowLogOptions(segment_bytes=4096, extent_bytes=4096, write_behind_bytes=1 << 20)
+DIRECTORY = "/run/checkpoints"
+
+
 def write_checkpoint(
-    files: Files, tables: Sequence[Table], *, step: int = 12, keep: int = 1, blobs: Mapping[str, bytes] | None = None
+    files: Files,
+    tables: Sequence[Table],
+    *,
+    step: int = 12,
+    keep: int = 1,
+    blobs: Mapping[str, bytes] | None = None,
+    directory: str = DIRECTORY,
+    reads: Callable[[], RowReads] | None = None,
+    options: RowLogOptions = LOG,
 ) -> str:
-    """Write a checkpoint below ``/run``, each table in uneven pieces."""
-    writer = CheckpointWriter(files, "/run/checkpoints", keep=keep)
-    writer.begin(step, 2, {"reason": "test", "nested": {"a": [1, None, "ü"]}})
+    """Write a full checkpoint with a log of its own, each table in uneven pieces, as a run does. Returns its directory."""
+    reads = reads or (lambda: FilesReads(files))
+    files.make_dirs(directory)
+    found = [open_checkpoint(files, f"{directory}/{name}", reads) for name in read_catalog(files, directory)]
+    beginning = Beginning(None, [one.saved for one in found])
+    log = RowLog([f"{directory}/rows"], files, reads, options, no_lock, beginning)
+    try:
+        log.open([table.spec for table in tables])
+        held = dict(zip([one.name for one in found], log.held, strict=True))
+        writer, saved = CheckpointWriter(files, directory, keep=keep), save(log, tables)
+        writer.begin(step, 2, {"reason": "test", "nested": {"a": [1, None, "ü"]}})
+        for table in tables:
+            writer.add_table(table.spec, saved.tables[table.spec.name])
+        for name, data in (blobs or {}).items():
+            writer.add_blob(name, data)
+        path = writer.commit()
+        for name in set(held) - set(writer.names):
+            held[name].release()
+        log.flush()
+        return path
+    finally:
+        log.close()
+
+
+def save(log: RowLog, tables: Sequence[Table]) -> SavedRows:
+    mark = log.mark()
     for table in tables:
-        writer.add_table(table.spec)
         for piece in np.array_split(np.arange(table.ids_n.shape[0]), 3):
-            writer.add_rows(table.spec, table.ids_n[piece], table.rows_nb[piece], table.versions_n[piece])
-    for name, data in (blobs or {}).items():
-        writer.add_blob(name, data)
-    return writer.commit()
+            mark.save(table.spec.name, table.ids_n[piece], table.rows_nb[piece], table.versions_n[piece])
+    return mark.seal()[0]
+
+
+def open_checkpoint(files: Files, path: str, reads: Callable[[], RowReads] | None = None) -> CheckpointReader:
+    return CheckpointReader(files, path, reads or (lambda: FilesReads(files)))
+
+
+def newest(files: Files) -> CheckpointReader:
+    return CheckpointReader.newest(files, DIRECTORY, lambda: FilesReads(files))

@@ -11,8 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from pipeline.rowlog.log import LogCorrupt, RowLog, RowLogOptions
-from pipeline.rowlog.log.mark import Held, Mark, SavedRows
+from pipeline.rowlog.log import Beginning, Held, LogCorrupt, Mark, RowLog, RowLogOptions, SavedRows
 from pipeline.rows import TableSpec
 from tests.files.nodes import OUTCOMES, Outcome
 from tests.files.recording import RecordingFiles
@@ -114,10 +113,12 @@ class Trained:
         self.log.close()
         self.files, self.mark = files, None
         checkpoints = self.saved[back:]
-        log = RowLog(DISKS, files, lambda: FilesReads(files), self.options, logs.no_lock)
-        held = log.open(SPECS, [saved for saved, _, _, _ in checkpoints])
+        kept = [saved for saved, _, _, _ in checkpoints]
+        beginning = Beginning(kept[0] if kept else None, kept)
+        self.log = RowLog(DISKS, files, lambda: FilesReads(files), self.options, logs.no_lock, beginning)
+        self.log.open(SPECS)
+        held = self.log.held
         assert len(held) == len(checkpoints)
-        self.log = log
         self.saved = [
             (saved, new, versions, at) for (saved, _, versions, at), new in zip(checkpoints, held, strict=True)
         ]
@@ -276,7 +277,7 @@ def test_a_damaged_segment_is_told_when_the_log_is_opened(where: str) -> None:
         files.truncate(sealed.path, sealed.size - 7)
     else:
         files.flip(sealed.path, 30 if where == "header" else sealed.size - 60)
-    log = RowLog(DISKS, files, lambda: FilesReads(files), trained.options, logs.no_lock)
+    log = RowLog(DISKS, files, lambda: FilesReads(files), trained.options, logs.no_lock, Beginning(saved, [saved]))
     with pytest.raises(LogCorrupt, match=f"{sealed.path} at offset"):
-        log.open(SPECS, [saved])
+        log.open(SPECS)
     log.close()

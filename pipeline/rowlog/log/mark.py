@@ -6,7 +6,7 @@ is durable; then whoever writes the manifest names the segments in it. They are 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +39,25 @@ class SavedRows:
 
     def all_segments(self) -> Iterator[SealedSegment]:
         return (segment for table in self.tables.values() for segment in table.segments)
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What a log finds when it is opened. Segments in its directories that nothing of this names are removed."""
+
+    newest: SavedRows | None = None
+    """The rows it begins with; None: none."""
+    held: Sequence[SavedRows] = ()
+    """Checkpoints whose segments it keeps until they are released, ``newest`` among them; all lie in its directories."""
+    spared: Sequence[SavedRows] = ()
+    """Others, some of whose segments may lie there: it leaves them alone."""
+
+    def paths(self) -> set[str]:
+        return {one.path for saved in (*self.held, *self.spared) for one in saved.all_segments()}
+
+    def next_number(self, table: str) -> int:
+        """Above the numbers of all segments of a table that these checkpoints had seen."""
+        return max((saved.tables[table].next_number for saved in (*self.held, *self.spared)), default=1)
 
 
 class Held:

@@ -2,40 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from pipeline.files import Files
 from pipeline.rowlog.log.log_table import LogTable
-from pipeline.rowlog.log.mark import Held, SavedRows
+from pipeline.rowlog.log.mark import Beginning, Held, SavedTable
 from pipeline.rowlog.log.records import HEADER_BYTES
 from pipeline.rowlog.log.row_reads import RowReads
 from pipeline.rowlog.log.segment import Kind, Segment
 from pipeline.rowlog.log.segment_format import SealedSegment, check_header, describe, read_footer
 
 
-def restore(
-    tables: Mapping[str, LogTable], checkpoints: Sequence[SavedRows], files: Files, reads: RowReads
-) -> list[Held]:
-    """Fill the tables with the rows of the first checkpoint; what is held for each. Raises LogCorrupt, OtherFormat, OSError."""
-    held: list[dict[LogTable, list[Segment]]] = [{} for _ in checkpoints]
+def restore(tables: Mapping[str, LogTable], beginning: Beginning, files: Files, reads: RowReads) -> list[Held]:
+    """Fill the tables with the rows of the newest checkpoint; what is held for each. Raises LogCorrupt, OtherFormat, OSError."""
+    held: list[dict[LogTable, list[Segment]]] = [{} for _ in beginning.held]
     for name, table in tables.items():
         known: dict[str, Segment] = {}
-        for number, saved in enumerate(checkpoints):
+        for number, saved in enumerate(beginning.held):
             named = [_segment(table, sealed, known, files, reads) for sealed in saved.tables[name].segments]
             for segment in named:
                 segment.pins += 1
             held[number][table] = named
-        if checkpoints:
-            newest = checkpoints[0].tables[name]
-            numbers = [saved.tables[name].next_number for saved in checkpoints]
-            sealed_at = {sealed.path: sealed for sealed in newest.segments}
-            table.restore(
-                held[0][table],
-                list(known.values()),
-                lambda segment, at=sealed_at: read_footer(files, at[segment.path]),  # type: ignore[misc]
-                newest.num_rows,
-                max(numbers),
-            )
+        newest = SavedTable((), 0, 1) if beginning.newest is None else beginning.newest.tables[name]
+        table.restore(
+            [known[sealed.path] for sealed in newest.segments],
+            list(known.values()),
+            lambda segment: read_footer(files, segment.as_sealed()),
+            newest.num_rows,
+            beginning.next_number(name),
+        )
     return [Held(one) for one in held]
 
 

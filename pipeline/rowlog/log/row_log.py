@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
@@ -26,7 +26,7 @@ from pipeline.rowlog.errors import UnknownTable
 from pipeline.rowlog.log.compactor import Compactor
 from pipeline.rowlog.log.errors import LogClosed
 from pipeline.rowlog.log.log_table import LogTable
-from pipeline.rowlog.log.mark import Held, Mark, SavedRows
+from pipeline.rowlog.log.mark import Beginning, Held, Mark
 from pipeline.rowlog.log.options import RowLogOptions
 from pipeline.rowlog.log.records import Rows
 from pipeline.rowlog.log.restore import restore
@@ -53,8 +53,12 @@ class RowLog:
         reads: Callable[[], RowReads],
         options: RowLogOptions,
         lock: Callable[[str], AbstractContextManager[object]] = DirectoryLock,
+        beginning: Beginning | None = None,
     ) -> None:
-        """Touches nothing yet. ``reads`` makes what reads records; the log closes it. ``lock`` guards each directory."""
+        """Touches nothing yet. ``reads`` makes what reads records; the log closes it. ``lock`` guards each directory.
+
+        ``beginning``: what ``open`` begins with; None: empty.
+        """
         assert directories
         self.directories, self.options = tuple(directories), options
         self.tables: dict[str, LogTable] = {}
@@ -62,22 +66,24 @@ class RowLog:
         self._held = ExitStack()
         self._being_written: set[WritableFile] = set()
         self._is_open = False
+        self._beginning = beginning or Beginning()
+        self.held: list[Held] = []
+        """What is held for each of ``beginning.held``, once it is open."""
 
-    def open(self, specs: Sequence[TableSpec], checkpoints: Sequence[SavedRows] = ()) -> list[Held]:
-        """Begin with the rows of the first of ``checkpoints`` (the newest), or empty; segments that none of them names are removed.
+    def open(self, specs: Sequence[TableSpec]) -> None:
+        """Begin with the rows of the newest checkpoint, or empty; segments that no checkpoint names are removed.
 
-        Returns what is held for each of them. Raises LockedDirectory, LogCorrupt, OtherFormat.
+        Raises LockedDirectory, LogCorrupt, OtherFormat.
         """
         with ExitStack() as held:
             for directory in self.directories:
                 self._files.make_dirs(directory)
                 held.enter_context(self._lock(directory))
-            self._clear({sealed.path for saved in checkpoints for sealed in saved.all_segments()})
+            self._clear(self._beginning.paths())
             self._reads = self._make_reads()
             held.callback(self._reads.close)
-            self._start(specs, checkpoints)
+            self._start(specs)
             self._held = held.pop_all()
-        return [] if not checkpoints else self._restored
 
     def _clear(self, named: set[str]) -> None:
         for directory in self.directories:
@@ -86,10 +92,10 @@ class RowLog:
                 if OURS.fullmatch(name) and path not in named:
                     self._files.remove(path)
 
-    def _start(self, specs: Sequence[TableSpec], checkpoints: Sequence[SavedRows]) -> None:
+    def _start(self, specs: Sequence[TableSpec]) -> None:
         self._writer = WriteBehind(self.directories[0], self.options.write_behind_bytes)
         self.tables = {spec.name: self._table(spec) for spec in specs}
-        self._restored = restore(self.tables, checkpoints, self._files, self._reads)
+        self.held = restore(self.tables, self._beginning, self._files, self._reads)
         self._compactor = Compactor(self.tables, self._files, self._writer, self.options)
         self._is_open = True
         self._writer.start()
@@ -140,7 +146,13 @@ class RowLog:
     def mark(self) -> Mark:
         """Begin a checkpoint of what was put so far: quick, and nothing is written here. One at a time."""
         self._check_open()
-        return Mark(self.tables, self._files, self._writer)
+        self._mark = Mark(self.tables, self._files, self._writer)
+        return self._mark
+
+    def put_since_mark(self, table: str) -> Iterator[Int64s]:
+        """``Mark.put_since`` of the checkpoint that is being written."""
+        self.table(table)
+        return self._mark.put_since(table)
 
     def compact(self) -> None:
         """Compact until there is no more garbage than the options allow. Blocks."""

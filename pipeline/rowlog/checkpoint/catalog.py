@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 from pipeline.files import Files, write_atomically
 from pipeline.files.atomic import TEMPORARY_PREFIX
+from pipeline.rowlog.checkpoint.manifest import FORMAT_VERSION
 from pipeline.rowlog.errors import CheckpointCorrupt, OtherFormat
-from pipeline.rowlog.manifest import FORMAT_VERSION
 
 CATALOG_NAME = "checkpoints.json"
 CHECKPOINT_PREFIX = "step-"

@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.files import write_atomically
-from pipeline.rowlog.chunks import RowChunk
-from pipeline.rowlog.npz import NpzArray, check_place, write_npz
-from pipeline.rowlog.reader import CheckpointReader
+from pipeline.rowlog.checkpoint.npz import NpzArray, check_place, write_npz
+from pipeline.rowlog.checkpoint.reader import CheckpointReader
+from pipeline.rowlog.checkpoint.table_reader import RowChunk
 from pipeline.rows.layout import Column, RowLayout
 from pipeline.rows.version import unpack_versions
 
@@ -28,12 +28,12 @@ Part = Callable[[RowChunk], npt.NDArray[Any]]
 
 
 def export_table(reader: CheckpointReader, table: str, out: str) -> None:
-    """Write a table to ``out``, atomically, in bounded memory: the table's file is read once for each array.
+    """Write a table to ``out``, atomically, in bounded memory: the rows are read once for each array.
 
     Raises UnknownTable, CheckpointCorrupt, ExportFailed, DiskFull.
     """
     entry = reader.entry(table)
-    layout, count = entry.spec.layout, entry.num_rows
+    layout, count = entry.spec.layout, reader.num_rows(table)
 
     def pieces(part: Part) -> Iterator[npt.NDArray[Any]]:
         return (part(chunk) for chunk in reader.rows(table))

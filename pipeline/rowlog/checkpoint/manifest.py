@@ -1,9 +1,9 @@
 """The manifest of a checkpoint: everything that is in it, as one JSON file that checks itself.
 
 ``manifest.json`` begins with ``{"checksum": "<16 hex digits>"``: XXH64 of the file's bytes with these digits as zeros.
-So any flipped or missing byte of it is found. It names every other file of the checkpoint with its size, and a
-checksum of every piece that is read as one. Paths are relative to the checkpoint's directory. Written from the same
-state, it has the same bytes.
+So any flipped or missing byte of it is found. It names every other file of the checkpoint with its size and a checksum:
+the segments of the row log that hold its rows (``log.segment_format``: they check their records themselves), and its blobs.
+Paths are relative to the checkpoint's directory, but for segments that lie outside the run's.
 """
 
 from __future__ import annotations
@@ -16,40 +16,24 @@ from typing import Any
 import xxhash
 
 from pipeline.rowlog.errors import CheckpointCorrupt, OtherFormat
+from pipeline.rowlog.log.mark import SavedTable
+from pipeline.rowlog.log.segment_format import SealedSegment
 from pipeline.rows.layout import Column, RowLayout
 from pipeline.rows.spec import Initializer, TableSpec
 
 MANIFEST_NAME = "manifest.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 HEAD = b'{"checksum": "'
 BLANK = b"0" * 16
 DIGITS = slice(len(HEAD), len(HEAD) + len(BLANK))
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
-    """A piece of a table's file: rows with ascending ids, from ``first_id`` to ``last_id``. ``checksum`` covers its
-    bytes."""
-
-    offset: int
-    num_rows: int
-    first_id: int
-    last_id: int
-    checksum: str
-
-
-@dataclass(frozen=True, slots=True)
 class TableEntry:
-    """One table: what its rows look like, and where they are. Chunks follow each other, ids ascending throughout."""
+    """One table: what its rows look like, and the segments that hold them, paths as in the manifest."""
 
     spec: TableSpec
-    file: str
-    size: int
-    chunks: tuple[Chunk, ...]
-
-    @property
-    def num_rows(self) -> int:
-        return sum(chunk.num_rows for chunk in self.chunks)
+    saved: SavedTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,20 +108,20 @@ def _refuse_other_format(data: bytes, path: str) -> None:
 
 
 def _table_fields(entry: TableEntry) -> dict[str, Any]:
-    spec = entry.spec
+    spec, saved = entry.spec, entry.saved
     return {
         "seed": spec.seed,
         "initializer": asdict(spec.initializer),
         "columns": [asdict(column) for column in spec.layout.columns],
         "row_bytes": spec.layout.row_bytes,
-        "num_rows": entry.num_rows,
-        "file": entry.file,
-        "size": entry.size,
-        "chunks": [[c.offset, c.num_rows, c.first_id, c.last_id, c.checksum] for c in entry.chunks],
+        "num_rows": saved.num_rows,
+        "next_number": saved.next_number,
+        "segments": [[one.path, one.num_rows, one.size, one.checksum] for one in saved.segments],
     }
 
 
 def _read_table(name: str, fields: Mapping[str, Any]) -> TableEntry:
     layout = RowLayout(tuple(Column(**column) for column in fields["columns"]))
     spec = TableSpec(name, layout, Initializer(**fields["initializer"]), fields["seed"])
-    return TableEntry(spec, fields["file"], fields["size"], tuple(Chunk(*chunk) for chunk in fields["chunks"]))
+    segments = tuple(SealedSegment(*segment) for segment in fields["segments"])
+    return TableEntry(spec, SavedTable(segments, fields["num_rows"], fields["next_number"]))

@@ -1,16 +1,15 @@
-"""Writes full checkpoints, each one atomically.
+"""Writes checkpoints, each one atomically.
 
     DIR/checkpoints.json            names of the finished checkpoints, newest first (``catalog``)
     DIR/step-000000000123/          one checkpoint
-        manifest.json               what is in it (``manifest``)
-        table-0000.rows             the rows of one table (``chunks``)
+        manifest.json               what is in it (``manifest``): segments of the row log, and blobs
         blob-0000                   one named byte string
     DIR/.new-step-000000000124/     being written, or left by a crash
 
-The walk: ``begin``, ``add_table`` and ``add_rows``, ``add_blob``, ``commit``. A checkpoint is written under its
-temporary name, every file synced; the directory is renamed; the catalog names it; then those that are not kept are
-removed. A crash anywhere leaves the checkpoints that the catalog named. After an error the unfinished checkpoint is
-removed, and ``begin`` starts anew.
+The walk: ``begin``, ``add_table``, ``add_blob``, ``commit``. Segments are durable when they are named here (``log.mark``). A
+checkpoint is written under its temporary name, every file synced; the directory is renamed; the catalog names it; then those
+that are not kept are removed. A crash anywhere leaves the checkpoints that the catalog named. After an error the unfinished
+checkpoint is removed, and ``begin`` starts anew. Who holds segments for checkpoints looks at ``names`` afterwards.
 """
 
 from __future__ import annotations
@@ -18,12 +17,20 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from pipeline.files import Files, create_anew, temporary_name
-from pipeline.rowlog.catalog import free_name, read_catalog, remove_leftovers, remove_tree, write_catalog
-from pipeline.rowlog.manifest import MANIFEST_NAME, BlobEntry, Manifest, checksum, encode_manifest
-from pipeline.rowlog.table_file import TableFile
+from pipeline.rowlog.checkpoint.catalog import free_name, read_catalog, remove_leftovers, remove_tree, write_catalog
+from pipeline.rowlog.checkpoint.manifest import (
+    MANIFEST_NAME,
+    BlobEntry,
+    Manifest,
+    TableEntry,
+    checksum,
+    encode_manifest,
+)
+from pipeline.rowlog.log.mark import SavedTable
 from pipeline.rows.spec import TableSpec
 
 
@@ -36,6 +43,8 @@ class CheckpointWriter:
             raise ValueError(f"keep is {keep}: at least the checkpoint just written stays")
         self._files, self._directory, self._keep = files, directory, keep
         self._path: str | None = None
+        self.names: list[str] = []
+        """Which checkpoints stay, newest first; known after ``commit``."""
 
     def begin(self, step: int, generation: int, extra: Mapping[str, Any]) -> None:
         """Start a checkpoint. What crashed writers left is removed. ``extra``: plain JSON values for the manifest."""
@@ -49,25 +58,23 @@ class CheckpointWriter:
         self._files.make_dirs(path)
         self._path = path
         self._step, self._generation, self._extra = step, generation, dict(extra)
-        self._tables: dict[str, TableFile] = {}
+        self._tables: dict[str, TableEntry] = {}
         self._blobs: dict[str, BlobEntry] = {}
 
-    def add_table(self, spec: TableSpec) -> None:
-        """Name a table, which may get rows or stay empty."""
-        with self._removing() as path:
+    def add_table(self, spec: TableSpec, saved: SavedTable) -> None:
+        """Name a table and the segments that hold its rows. Paths as they are used; the manifest has them as they lie to it."""
+        with self._removing():
             if spec.name in self._tables:
                 raise ValueError(f"table {spec.name!r} was added before")
-            name = f"table-{len(self._tables):04d}.rows"
-            self._tables[spec.name] = TableFile(self._files, path, name, spec)
+            segments = tuple(replace(one, path=self._path_in_manifest(one.path)) for one in saved.segments)
+            self._tables[spec.name] = TableEntry(spec, replace(saved, segments=segments))
 
-    def add_rows(self, spec: TableSpec, ids_n: Any, rows_nb: Any, versions_n: Any) -> None:
-        """Append rows to a table, adding it first if need be. ids int64 [n], ascending, above those of earlier calls;
-        rows uint8 [n, row_bytes of the layout]; packed versions int64 [n].
-        """
-        if self._path is not None and spec.name not in self._tables:
-            self.add_table(spec)
-        with self._removing():
-            self._tables[spec.name].add(ids_n, rows_nb, versions_n)
+    def _path_in_manifest(self, path: str) -> str:
+        """Relative to the checkpoint where the run's directory holds both, so that it can be moved as a whole."""
+        path, directory = os.path.abspath(path), os.path.abspath(self._directory)
+        if path.startswith(os.path.join(os.path.dirname(directory), "")):
+            return os.path.relpath(path, os.path.join(directory, self._name))
+        return path
 
     def add_blob(self, name: str, data: bytes) -> None:
         """Write one named byte string, durable."""
@@ -81,8 +88,7 @@ class CheckpointWriter:
     def commit(self) -> str:
         """Make the checkpoint durable and the newest one; remove what is not kept. Returns its directory."""
         with self._removing() as path:
-            tables = {name: table.finish() for name, table in self._tables.items()}
-            manifest = Manifest(self._step, self._generation, self._extra, tables, self._blobs)
+            manifest = Manifest(self._step, self._generation, self._extra, self._tables, self._blobs)
             self._write(os.path.join(path, MANIFEST_NAME), encode_manifest(manifest))
             self._files.sync_dir(path)
             final = os.path.join(self._directory, self._name)
@@ -90,9 +96,9 @@ class CheckpointWriter:
         # From here on an error removes nothing: nobody could say whether the catalog names the checkpoint already.
         self._path = None
         self._files.sync_dir(self._directory)
-        kept = [self._name, *self._named][: self._keep]
-        write_catalog(self._files, self._directory, kept)
-        remove_leftovers(self._files, self._directory, kept)
+        self.names = [self._name, *self._named][: self._keep]
+        write_catalog(self._files, self._directory, self.names)
+        remove_leftovers(self._files, self._directory, self.names)
         return final
 
     def abort(self) -> None:
@@ -100,9 +106,6 @@ class CheckpointWriter:
         if self._path is None:
             return
         path, self._path = self._path, None
-        for table in self._tables.values():
-            with contextlib.suppress(OSError):
-                table.close()
         with contextlib.suppress(OSError):
             remove_tree(self._files, path)
 

@@ -1,0 +1,1 @@
+"""Checkpoints of the row log, their reader, and exports: see README.md of the room above."""
