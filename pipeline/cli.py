@@ -133,6 +133,14 @@ def export_command(
     return commands.export(run_dir, table, dense, out)
 
 
+@command("verify")
+def verify_command(run_dir: RunDir, as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False) -> int:
+    """Check every checksum of a run's checkpoints and stream."""
+    from pipeline.session.verify import verify
+
+    return verify(run_dir, as_json)
+
+
 @command("replica", context_settings=NEGATIVE_IDS)
 def replica_command(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="run directory, or directory of a stream")],

@@ -12,7 +12,7 @@ import pytest
 from pipeline import __version__
 from pipeline.cli import main
 
-COMMANDS = ("run", "check", "show", "stages", "rows", "export", "replica", "bench", "schema")
+COMMANDS = ("run", "check", "show", "stages", "rows", "export", "verify", "replica", "bench", "schema")
 
 
 def call(*words: str) -> int:

@@ -3,7 +3,7 @@
 Rules.
 
 1. A file is written at its end only. What ``write`` took is visible to readers at once, and durable after ``sync``.
-2. A name made by ``create``, ``rename`` or ``remove`` is durable after ``sync_dir`` of its directory.
+2. A name made by ``create``, ``link``, ``rename`` or ``remove`` is durable after ``sync_dir`` of its directory.
 3. ``rename`` replaces what has the new name, atomically: a reader, or a crash, sees the old file or the new one.
 4. One writer per file; any number of readers. All methods block, and none belongs on the event loop's thread.
 5. Errors are OSErrors that carry the path; a full disk is ``DiskFull``.
@@ -64,6 +64,11 @@ class Files(Protocol):
 
     def rename(self, old: str, new: str) -> None:
         """Give a file the name ``new``, replacing the file that has it; or a directory, if nothing has that name."""
+
+    def link(self, old: str, new: str) -> None:
+        """Give a file that nobody writes to any more a second name. Raises OSError where the file system cannot, say on another
+        disk, and FileExistsError.
+        """
 
     def remove(self, path: str) -> None:
         """Remove a file. Raises FileNotFoundError."""

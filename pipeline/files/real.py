@@ -105,6 +105,10 @@ class RealFiles:
         with naming(old):
             os.replace(old, new)
 
+    def link(self, old: str, new: str) -> None:
+        with naming(new):
+            os.link(old, new)
+
     def remove(self, path: str) -> None:
         with naming(path):
             os.unlink(path)

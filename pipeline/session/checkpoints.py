@@ -31,6 +31,7 @@ from pipeline.rowlog import CheckpointWriter
 from pipeline.rowlog.log import Mark, RowLog
 from pipeline.rows.spec import TableSpec
 from pipeline.rows.version import pack_version
+from pipeline.session.copies import Copies
 from pipeline.session.retention import Retention
 from pipeline.store import Snapshot, Store
 
@@ -55,9 +56,11 @@ class Checkpoints:
         files: Files,
         retention: Retention,
         since: int,
+        copies: Copies | None = None,
     ) -> None:
         self._run, self._store, self._log, self._files = run, store, log, files
         self._model, self._optimizer, self._retention, self._since = model, optimizer, retention, since
+        self._copies = copies
         self._idle = asyncio.Event()
         self._idle.set()
         self.skipped = 0
@@ -122,6 +125,8 @@ class Checkpoints:
         path = Path(writer.commit())
         self._since = pack_version(self._run.generation, pinned["step"])
         self.written += 1
+        if self._copies is not None:
+            self._copies.take(path)
         self._retention.committed(path.name, held, writer.names)
         return path
 

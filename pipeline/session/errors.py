@@ -50,6 +50,15 @@ class L1SmallerThanBatch(SessionError):
         )
 
 
+class CopyTaken(SessionError):
+    exit_code = 2
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(
+            f"checkpoint.copy_to {path} cannot be used: {why}; name a directory that is empty or not there yet"
+        )
+
+
 class UnknownRow(SessionError):
     exit_code = 2
 

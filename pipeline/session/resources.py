@@ -17,6 +17,7 @@ from pipeline.models.optimizer import build_optimizer
 from pipeline.rowlog.log import RowLog, RowLogOptions
 from pipeline.rows.version import pack_version
 from pipeline.session.checkpoints import Checkpoints
+from pipeline.session.copies import Copies
 from pipeline.session.dense_side import initial_model
 from pipeline.session.disk import Disk
 from pipeline.session.plan import Plan
@@ -66,6 +67,8 @@ class Resources:
         self.metrics = BinaryMetrics()
         self.totals = Totals([spec.dim for spec in plan.specs])
         self.store.on_step(self.totals.at_fence)
+        copy_to, keep = settings.checkpoint.copy_to, settings.checkpoint.keep
+        copies = None if copy_to is None else Copies(self._disk.files, self.run, copy_to, keep)
         self.checkpoints = Checkpoints(
             self.run,
             self.store,
@@ -75,6 +78,7 @@ class Resources:
             self._disk.files,
             self._retention,
             self._since,
+            copies,
         )
         self.stream_report: dict[str, Any] = {}
         self.step_limit = StepLimit(settings.run.steps)

@@ -77,6 +77,10 @@ class CheckpointSettings(Part):
         None, description='"1000 steps" or "60s"; not set: at the end and on interrupt only'
     )
     keep: int = Field(2, ge=1, description="how many checkpoints stay")
+    copy_to: Path | None = Field(
+        None,
+        description="a directory that gets a copy of each checkpoint, whole on its own: segments are linked, on another disk copied",
+    )
 
     @field_validator("every")
     @classmethod

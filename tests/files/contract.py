@@ -95,6 +95,15 @@ class FilesContract:
         files.remove_dir(f"{root}/d/f")
         assert files.list(f"{root}/d") == []
 
+    def test_a_linked_file_outlives_its_first_name(self, files: Files, root: str) -> None:
+        write_atomically(files, f"{root}/a", b"bytes")
+        files.make_dirs(f"{root}/d")
+        files.link(f"{root}/a", f"{root}/d/b")
+        files.remove(f"{root}/a")
+        assert files.read(f"{root}/d/b") == b"bytes"
+        with pytest.raises(FileExistsError):
+            files.link(f"{root}/d/b", f"{root}/d/b")
+
     def test_rename_replaces_a_file(self, files: Files, root: str) -> None:
         write_atomically(files, f"{root}/a", b"old")
         write_atomically(files, f"{root}/b", b"new")

@@ -149,6 +149,14 @@ class RecordingFiles:
                 raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), old)
             parent.change(lambda entries: entries.update({new_name: entries.pop(old_name, node)}))
 
+    def link(self, old: str, new: str) -> None:
+        with self.lock:
+            self._check("link", new)
+            parent, name = self._parent(new)
+            if name in parent.visible:
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new)
+            parent.change(_put(name, self._file(old)))
+
     def remove(self, path: str) -> None:
         with self.lock:
             self._check("remove", path)
