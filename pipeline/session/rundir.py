@@ -1,9 +1,9 @@
 """The directory of a run: claimed by one process at a time, described by ``run.json``.
 
 run.json        id, generation, seed, environment, effective config
-checkpoints/    written at a clean end and on interrupt
+checkpoints/    state, every so often, at a clean end and on interrupt; rows/ in it has the rows, without store.ssd
 stream/         segments of frames (while the stream stage is on)
-ssd/            rows that left L1 (with store.ssd); a process that trains begins anew here
+ssd/            rows that left L1 (with store.ssd), and those of checkpoints
 spill/          overflow of snapshots; empty between runs
 summary.json    final figures
 """

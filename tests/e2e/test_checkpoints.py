@@ -97,7 +97,14 @@ def die_behind_a_new_checkpoint(directory: Path) -> Callable[[int], None]:
 def test_a_copy_is_a_run_of_its_own(tmp_path: Path, whole: Job) -> None:
     copy = tmp_path / "copy"
     with pytest.raises(StageError):
-        run_job(tmp_path / "run", RAGGED, EVERY, *DISK, f"checkpoint.copy_to={copy}", on_step=die_behind_a_new_checkpoint(copy))
+        run_job(
+            tmp_path / "run",
+            RAGGED,
+            EVERY,
+            *DISK,
+            f"checkpoint.copy_to={copy}",
+            on_step=die_behind_a_new_checkpoint(copy),
+        )
     found = kept(copy)
     assert [one.manifest.step for one in found] == [one.manifest.step for one in kept(tmp_path / "run")]
     assert all(segment[0].startswith("../rows/") for segment in segments_of(found[0]))

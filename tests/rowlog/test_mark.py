@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from pipeline.rowlog.log import Beginning, Held, LogCorrupt, Mark, RowLog, RowLogOptions, SavedRows
+from pipeline.rowlog.log.segment import Kind
 from pipeline.rows import TableSpec
 from tests.files.nodes import OUTCOMES, Outcome
 from tests.files.recording import RecordingFiles
@@ -21,6 +22,8 @@ from tests.rowlog.logs import DISKS, NARROW, SPECS, Model, ids_of, rows_of
 
 Versions = dict[str, dict[int, int]]
 IDS = st.integers(-3, 60)
+MOST = [row_id for row_id in range(1000) if row_id % 5]
+"""All but some of each segment."""
 OPTIONS = st.builds(
     RowLogOptions,
     segment_bytes=st.sampled_from([4096, 16384]),
@@ -234,6 +237,47 @@ def live(trained: Trained, rng: random.Random, step: int) -> None:
         trained.end()
     if step % 11 == 0:
         trained.log.compact()
+
+
+def test_a_row_that_compaction_moved_since_the_mark_is_older_than_the_saved_one() -> None:
+    options = RowLogOptions(segment_bytes=65536, extent_bytes=4096, max_space=1.01)
+    trained = Trained(RecordingFiles(), options)
+    try:
+        trained.change(NARROW, range(1000))
+        trained.checkpoint()
+        trained.change(NARROW, MOST)
+        trained.clean(NARROW, MOST)
+        trained.change(NARROW, range(0, 1000, 10))
+        trained.begin()
+        before = trained.log.stats()["compacted_rows"]
+        trained.log.compact()
+        assert trained.log.stats()["compacted_rows"] > before
+        trained.save()
+        trained.end()
+        trained.check()
+        trained.crash("drop", random.Random(0))
+    finally:
+        trained.log.close()
+
+
+def test_the_newest_record_may_lie_in_the_older_segment() -> None:
+    """A segment that takes puts, begun before the one that takes what compaction moves, and filled longer."""
+    options = RowLogOptions(segment_bytes=65536, extent_bytes=4096, max_space=1.01)
+    trained = Trained(RecordingFiles(), options)
+    try:
+        trained.change(NARROW, range(1000))
+        trained.checkpoint()
+        trained.change(NARROW, MOST)
+        trained.clean(NARROW, MOST)
+        trained.log.compact()
+        filling = {one.kind: one.number for one in trained.log.table("narrow").all_segments() if not one.sealed}
+        assert filling[Kind.PUT] < filling[Kind.MOVED]
+        trained.change(NARROW, range(0, 1000, 10))
+        trained.clean(NARROW, range(0, 1000, 10))
+        trained.checkpoint()
+        trained.crash("drop", random.Random(0))
+    finally:
+        trained.log.close()
 
 
 def test_a_checkpoint_writes_what_changed_and_no_more() -> None:

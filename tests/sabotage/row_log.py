@@ -14,8 +14,9 @@ from pipeline.rowlog.log.accounts import Accounts
 from pipeline.rowlog.log.compactor import Compactor
 from pipeline.rowlog.log.log_table import LogTable
 from pipeline.rowlog.log.records import Records
-from pipeline.rowlog.log.segment import OpenSegment
+from pipeline.rowlog.log.segment import Kind, OpenSegment
 from pipeline.rowlog.log.segment_format import encode_footer
+from pipeline.rowlog.log.table_mark import TableMark
 from pipeline.rowlog.log.write_behind import WriteBehind
 from pipeline.rowlog.places import PlaceIndex
 
@@ -139,6 +140,76 @@ def leave_out_the_last_footer() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def let_go_of_what_a_checkpoint_names() -> Iterator[None]:
+    """Segments are named and not held."""
+
+    def name(self: TableMark, segment: Any) -> None:
+        self.named.append(segment)
+
+    def release(self: LogTable, _segments: Any) -> None:
+        assert self
+
+    with patch.object(TableMark, "name", name), patch.object(LogTable, "release", release):
+        yield
+
+
+@contextmanager
+def mark_without_ending_segments() -> Iterator[None]:
+    """What is put after the mark goes into the same segments as what was put before."""
+    init, end_all = TableMark.__init__, LogTable.end_all
+
+    def careless(self: TableMark, table: LogTable) -> None:
+        with patch.object(LogTable, "end_all", lambda _self: None):
+            init(self, table)
+
+    def end(self: TableMark) -> Any:
+        with self._table.lock:
+            end_all(self._table)
+            self._table.mark = None
+            return self.named
+
+    with patch.object(TableMark, "__init__", careless), patch.object(TableMark, "end", end):
+        yield
+
+
+@contextmanager
+def miss_what_was_put_since_the_mark() -> Iterator[None]:
+    with patch.object(TableMark, "put_since", lambda _self, _footer_ids: iter(())):
+        yield
+
+
+@contextmanager
+def save_old_rows_over_newer_ones() -> Iterator[None]:
+    """A saved row is the newest, whatever was put since the mark."""
+
+    def save(self: TableMark, ids_n: Any, rows_nb: Any, versions_n: Any) -> None:
+        table = self._table
+        with table.lock:
+            places_n = table.append(ids_n, rows_nb, versions_n, Kind.SAVED)
+            table.accounts.leave(table.index.put(ids_n, places_n))
+
+    with patch.object(TableMark, "save", save):
+        yield
+
+
+@contextmanager
+def take_moved_rows_for_new_ones() -> Iterator[None]:
+    with patch.object(TableMark, "_moved", lambda _self: []):
+        yield
+
+
+@contextmanager
+def recover_by_place_and_not_by_version() -> Iterator[None]:
+    """Of two records of an id, the one in the later segment is taken for the newest."""
+
+    def recover(self: PlaceIndex, ids_n: Any, places_n: Any, _versions: Any, _bases: Any) -> Any:
+        return self.put(ids_n, places_n)
+
+    with patch.object(PlaceIndex, "recover", recover):
+        yield
+
+
 SABOTAGES: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
     sabotage.__name__: sabotage
     for sabotage in (
@@ -151,5 +222,11 @@ SABOTAGES: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
         let_puts_go_on_without_space,
         flush_without_waiting,
         leave_out_the_last_footer,
+        let_go_of_what_a_checkpoint_names,
+        mark_without_ending_segments,
+        miss_what_was_put_since_the_mark,
+        save_old_rows_over_newer_ones,
+        take_moved_rows_for_new_ones,
+        recover_by_place_and_not_by_version,
     )
 }

@@ -7,6 +7,7 @@ import pytest
 from pipeline.rowlog.errors import RowLogError
 from pipeline.rowlog.log import compactor
 from tests.rowlog import test_compactor as of_compactor
+from tests.rowlog import test_mark as of_mark
 from tests.rowlog import test_row_log as of_log
 from tests.sabotage.row_log import SABOTAGES
 
@@ -14,6 +15,9 @@ from tests.sabotage.row_log import SABOTAGES
 def check_everything() -> None:
     of_log.test_rows_are_found_before_the_disk_has_them()
     of_log.test_random_calls_end_with_the_same_rows_and_footers()
+    of_mark.test_a_life_with_checkpoints()
+    of_mark.test_a_row_that_compaction_moved_since_the_mark_is_older_than_the_saved_one()
+    of_mark.test_the_newest_record_may_lie_in_the_older_segment()
     of_compactor.test_puts_that_overwrite_the_same_rows_keep_the_bytes_bounded_all_along()
     for check in (
         of_compactor.test_a_segment_stays_while_it_is_read,
