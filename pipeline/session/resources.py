@@ -15,6 +15,7 @@ from pipeline.flow.step_limit import StepLimit
 from pipeline.models.metrics import BinaryMetrics
 from pipeline.models.optimizer import build_optimizer
 from pipeline.rowlog.log import RowLog, RowLogOptions
+from pipeline.rowlog.log.warm import warm_up as warm_up_log
 from pipeline.rows.version import pack_version
 from pipeline.session.checkpoints import Checkpoints
 from pipeline.session.copies import Copies
@@ -59,6 +60,7 @@ class Resources:
         backend = choose_backend(settings.device, settings.run.threads)
         warm_up(self._say)
         warm_up_store()
+        warm_up_log()
         self.store = self._open_store(backend)
         self.model = initial_model(plan)
         self.optimizer = build_optimizer(self.model, settings.dense_optimizer)

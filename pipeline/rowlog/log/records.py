@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.rowlog.log import record_kernels as kernels
+from pipeline.rows.arrays import read_only
 from pipeline.rows.digest import table_key
 from pipeline.rows.spec import TableSpec
 
@@ -107,6 +108,8 @@ class Records:
         Returns the number of the first that is not what was asked for, -1 when all are. What follows it is not copied.
         """
         rows_nb, versions_n = rows
+        # Read-only, as bytes from a file are: one set of types for the compiler.
+        data = read_only(data, np.uint8)
         return int(
             kernels.unpack(
                 self.key, data, offsets_n, places_n, ids_n, into_n, self.stride, self.row_bytes, rows_nb, versions_n
