@@ -29,13 +29,11 @@ from pipeline.models.arrays import dense_arrays
 from pipeline.models.optimizer import DenseOptimizer
 from pipeline.rowlog import CheckpointWriter
 from pipeline.rowlog.log import Mark, RowLog
-from pipeline.rows.spec import TableSpec
 from pipeline.rows.version import pack_version
 from pipeline.session.copies import Copies
 from pipeline.session.retention import Retention
-from pipeline.store import Snapshot, Store
+from pipeline.store import Store, save_changed
 
-CHUNK_ROWS = 65_536
 CHECKPOINT = "checkpoint"
 PAUSES_KEPT = 1024
 
@@ -110,7 +108,7 @@ class Checkpoints:
         mark: Mark = pinned["mark"]
         try:
             with pinned["snapshot"] as snapshot:
-                self._save(snapshot, mark)
+                self.saved_rows += save_changed(self._store, snapshot, mark, self._since)
             saved, held = mark.seal()
         except BaseException:
             mark.abandon()
@@ -129,21 +127,6 @@ class Checkpoints:
             self._copies.take(path)
         self._retention.committed(path.name, held, writer.names)
         return path
-
-    def _save(self, snapshot: Snapshot, mark: Mark) -> None:
-        """Save what changed since the last checkpoint and is not in the log already, table by table."""
-        for name, ids in self._store.unsaved(self._since).items():
-            row_bytes = self._spec(name).layout.row_bytes
-            for start in range(0, ids.shape[0], CHUNK_ROWS):
-                chunk = ids[start : start + CHUNK_ROWS]
-                rows = snapshot.read(name, chunk)
-                changed_n = rows.versions_n > self._since
-                rows_nb = np.ascontiguousarray(rows.rows_nb[changed_n, :row_bytes])
-                mark.save(name, chunk[changed_n], rows_nb, rows.versions_n[changed_n])
-                self.saved_rows += int(np.count_nonzero(changed_n))
-
-    def _spec(self, name: str) -> TableSpec:
-        return next(spec for spec in self._store.specs if spec.name == name)
 
     def _blobs(self, marker: Marker) -> Mapping[str, bytes]:
         arrays, described = marker.attachments["optimizer"]

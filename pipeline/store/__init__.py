@@ -23,6 +23,7 @@ from pipeline.store.fence import Fence
 from pipeline.store.options import StoreOptions
 from pipeline.store.policy import Policy, SlotUse
 from pipeline.store.reservation import Reservation
+from pipeline.store.saving import save_changed
 from pipeline.store.snapshot import Snapshot, SnapshotRows
 from pipeline.store.ssd import SsdTier
 from pipeline.store.ssd_options import SsdOptions
@@ -61,5 +62,6 @@ __all__ = [
     "TransitionError",
     "UnknownTable",
     "rows_within",
+    "save_changed",
     "warm_up",
 ]

@@ -33,6 +33,11 @@ class Oracle:
         found = bisect_right(entries, step, key=lambda entry: entry[0])
         return entries[found - 1] if found else (0, self._first(key))
 
+    def forget_after(self, step: int) -> None:
+        """Steps after ``step`` never were."""
+        for key, entries in list(self._history.items()):
+            self._history[key] = [entry for entry in entries if entry[0] <= step]
+
     def _first(self, key: Key) -> bytes:
         if key not in self._initial:
             self._initial[key] = initial_rows(self.specs[key[0]], np.array([key[1]], dtype=np.int64))[0].tobytes()
