@@ -11,9 +11,9 @@ Why a reader always finds a row. Where a row that was put is, rules over time:
    older than that of the last put that returned before the call. Looking below first could miss the row in both.
 
 Locks: ``_writing`` > ``pool.lock``. ``_writing`` is held by whoever writes below (a write-back, ``delete``), so that an
-older version never comes after a newer one; and by ``ids`` and ``count``, so that each row is counted once. A put
-takes it only when no clean row can leave. No lock is held while the tier below is read, and only ``_writing`` while it
-is written.
+older version never comes after a newer one; and by ``count``, so that each row is counted once. A checkpoint saves rows below
+without it (``rowlog.log.table_mark``): they are those that are here, in no newer version. A put takes it only when no clean row
+can leave. No lock is held while the tier below is read, and only ``_writing`` while it is written.
 
 Rows that were read from below are not admitted. Whoever reads a row takes it into L1, where a second copy is of no use, and
 puts it here when it leaves, if it was changed; a row that leaves L1 unchanged was put when L1 cleaned it. Snapshots
@@ -144,14 +144,20 @@ class CacheTier:
         return here_n | self.below.holds(table, ids_n)
 
     def ids(self, table: str) -> Int64s:
+        """See ``Tier.ids``. What is only here is listed first: it may be put below meanwhile, and is met twice then."""
         number = self._enter("ids", table)
-        with self._writing:
-            return np.concatenate([self.below.ids(table), self._only_here(table, number)])
+        only_here = np.sort(self._only_here(table, number))
+        below = self.below.ids(table)
+        return np.concatenate([below, _without(only_here, below)])
 
     def count(self, table: str) -> int:
         number = self._enter("count", table)
         with self._writing:
-            return self.below.count(table) + int(self._only_here(table, number).shape[0])
+            while True:
+                below = self.below.count(table)
+                count = below + int(self._only_here(table, number).shape[0])
+                if self.below.count(table) == below:  # a checkpoint saved nothing below meanwhile
+                    return count
 
     def unsaved(self, table: str, since: int, /) -> Int64s:
         """See ``ListsUnsaved``. A dirty row that is put below after the first look is met at the second."""
@@ -160,7 +166,7 @@ class CacheTier:
         return np.concatenate([here, unsaved_ids(self.below, table, since)])
 
     def _only_here(self, table: str, number: int) -> Int64s:
-        """Ids of rows that are not below, in any version. Under ``_writing``."""
+        """Ids of rows that are not below, in any version; some that were put below meanwhile may be missing, or among them."""
         dirty = self._pool.dirty_ids(number)
         return dirty[~self.below.holds(table, dirty)]
 
@@ -207,3 +213,13 @@ class CacheTier:
         if number is None:
             raise UnknownTable(table, list(self._tables))
         return number
+
+
+def _without(sorted_ids: Int64s, others: Int64s) -> Int64s:
+    """Ids that are not among ``others``, which are many more, in any order."""
+    if not sorted_ids.shape[0]:
+        return sorted_ids
+    at_n = np.minimum(np.searchsorted(sorted_ids, others), sorted_ids.shape[0] - 1)
+    left: Bools = np.ones(sorted_ids.shape[0], dtype=np.bool_)
+    left[at_n[sorted_ids[at_n] == others]] = False
+    return sorted_ids[left]

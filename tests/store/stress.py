@@ -11,6 +11,7 @@ import random
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -20,8 +21,22 @@ import numpy.typing as npt
 
 from cuda.host import HostBackend
 from cuda.plan import BatchIds, Int64s, UniqueIds
+from pipeline.files import RealFiles
+from pipeline.rowlog.checkpoint.table_reader import TableReader
+from pipeline.rowlog.log import Held, Mark, RowLog, RowLogOptions, SavedRows
+from pipeline.rowlog.log.real_reads import RealReads
 from pipeline.rows.version import pack_version
-from pipeline.store import CacheTier, DramTier, Reservation, Snapshot, SnapshotAbandoned, Store, Tier
+from pipeline.store import (
+    CacheTier,
+    DramTier,
+    Reservation,
+    Snapshot,
+    SnapshotAbandoned,
+    SsdTier,
+    Store,
+    Tier,
+    save_changed,
+)
 from pipeline.store.cache_size import bytes_for
 from tests.store.jobs import (
     EXTREME_IDS,
@@ -36,6 +51,7 @@ from tests.store.oracle import Oracle
 
 DEADLINE_S = 60.0
 GENERATION = 1
+TINY = RowLogOptions(segment_bytes=4096, extent_bytes=4096, write_behind_bytes=16384, max_space=1.1)
 
 
 @dataclass(frozen=True)
@@ -56,6 +72,8 @@ class StressPlan:
     spill_path: str | None = None
     dram_rows: int | None = None
     """Rows of a cache tier over the tier; None: no cache."""
+    log_path: str | None = None
+    """The tier is a row log there, of tiny segments, and checkpoints and compaction go on all the time; None: memory."""
 
 
 class Pauses:
@@ -91,7 +109,11 @@ class Stress:
         self.plan = plan
         self.pauses = Pauses(plan.seed, plan.pause_s)
         touched = ("read_rows", "write_rows", "update", "admit", "locate", "gather_pool")
-        tier: Tier = pausing(DramTier, ("get", "put", "ids"), self.pauses)
+        calls = ("get", "put", "ids")
+        self.log = None if plan.log_path is None else RowLog([plan.log_path], RealFiles(), RealReads, TINY)
+        tier: Tier = pausing(DramTier, calls, self.pauses)
+        if self.log is not None:
+            tier = pausing(SsdTier, calls, self.pauses, self.log)
         if plan.dram_rows is not None:
             tier = CacheTier(tier, bytes_for(SPECS, plan.dram_rows), plan.policy, plan.clean_ahead)
         self.store: Store = make_store(
@@ -119,12 +141,14 @@ class Stress:
         self.reserved: queue.Queue[Reservation] = queue.Queue()
         self.to_release: queue.Queue[Reservation | None] = queue.Queue()
         self.errors: list[BaseException] = []
-        self.snapshots = 0
+        self.snapshots = self.checkpoints = 0
         self.store.on_room(self.room.set)
 
     def run(self) -> Store:
         """Returns the store, closed, for its counters."""
         names = ["prefetch", "io", "io", "compute", "evict", *["reader"] * self.plan.readers]
+        if self.log is not None:
+            names += ["checkpoint", "compact"]
         threads = [
             threading.Thread(
                 target=self._guarded, args=(getattr(self, f"_{name}"), number), name=f"{name}-{number}", daemon=True
@@ -230,6 +254,48 @@ class Stress:
         draw = np.random.default_rng([self.plan.seed, number])
         while not self.trained.is_set():
             self._take(draw)
+
+    def _compact(self, _number: int) -> None:
+        assert self.log is not None
+        while not self.trained.is_set():
+            self.log.compact()
+            self.pauses()
+
+    def _checkpoint(self, _number: int) -> None:
+        """One after the other; of each, the rows that its segments hold, two checkpoints later."""
+        assert self.log is not None
+        since, kept = 0, deque[tuple[SavedRows, Held, int]]()
+        while not self.trained.is_set():
+            mark, snapshot = self.store.fence.at(self._begin_checkpoint)
+            self.pauses()
+            with snapshot:
+                save_changed(self.store, snapshot, mark, since)
+            since = pack_version(GENERATION, snapshot.step)
+            kept.append((*mark.seal(), snapshot.step))
+            self.checkpoints += 1
+            self.pauses()
+            if len(kept) > 2:
+                saved, held, step = kept.popleft()
+                self._check_saved(saved, step)
+                held.release()
+        for saved, _, step in kept:
+            self._check_saved(saved, step)
+
+    def _begin_checkpoint(self) -> tuple[Mark, Snapshot]:
+        assert self.log is not None
+        return self.log.mark(), self.store.freeze("all", blocking=True, reason="checkpoint")
+
+    def _check_saved(self, saved: SavedRows, step: int) -> None:
+        for table, spec in enumerate(SPECS):
+            chunks = list(TableReader(spec, saved.tables[spec.name], RealFiles(), RealReads).rows())
+            found = [row_id for chunk in chunks for row_id in chunk.ids_n.tolist()]
+            assert found == self.oracle.ids(table, 0, step), f"ids of {spec.name} in the checkpoint of step {step}"
+            for chunk in chunks:
+                for position, row_id in enumerate(chunk.ids_n.tolist()):
+                    updated, expected = self.oracle.at((table, row_id), step)
+                    where = f"row {row_id} of {spec.name} in the checkpoint of step {step}"
+                    assert chunk.versions_n[position] == pack_version(GENERATION, updated), where
+                    assert chunk.rows_nb[position].tobytes() == expected, where
 
     def _take(self, draw: np.random.Generator) -> None:
         """One snapshot of a random kind, read and checked."""

@@ -33,6 +33,15 @@ def test_every_lookup_and_every_snapshot_is_the_oracles_bit_for_bit(plan: Stress
     assert store.counters.saved_rows
 
 
+@pytest.mark.parametrize("dram_rows", [None, 64])
+def test_snapshots_and_checkpoints_over_a_disk_that_is_compacted(tmp_path: Path, dram_rows: int | None) -> None:
+    """All rows that one call returns are of one step, and so are those of a checkpoint."""
+    plan = StressPlan(10, l1_rows=36, dram_rows=dram_rows, steps=120, num_ids=90, log_path=str(tmp_path / "log"))
+    store = stress(plan)
+    assert store.counters.snapshots["checkpoint"] > 3
+    assert store.counters.saved_rows
+
+
 def test_a_shadow_that_spills_answers_with_the_same_bits(tmp_path: Path) -> None:
     plan = StressPlan(6, readers=3, shadow_bytes=6000, spill_bytes=1 << 22, spill_path=str(tmp_path))
     assert stress(plan).counters.spilled_rows
