@@ -12,7 +12,13 @@ from pipeline.session.settings import Settings
 from tests.conftest import real_data
 from tests.e2e.jobs import run_job
 
-LOGS = {"globo": "globo", "brunch": "brunch", "movielens": "ml-1m-half", "criteo": "criteo"}
+LOGS = {
+    "globo": "globo",
+    "brunch": "brunch",
+    "larger_than_memory": "brunch",
+    "movielens": "ml-1m-half",
+    "criteo": "criteo",
+}
 FIXED = ("globo", "brunch")
 
 
@@ -53,3 +59,14 @@ def test_each_job_runs_on_its_log(name: str, tmp_path: Path) -> None:
     assert (job.summary["skipped"], job.summary["lost"]) == (0, 0)
     assert job.summary["rows_streamed"] > 0
     assert 0.4 < job.summary["train_auc"] < 1
+
+
+@pytest.mark.long
+def test_tables_ten_times_larger_than_memory(tmp_path: Path) -> None:
+    real_data("brunch")
+    job = run_job(tmp_path / "run", "larger_than_memory")
+    specs, store = job.trainer.plan.specs, job.trainer.plan.settings.store
+    assert store.dram_bytes is not None
+    row_bytes = max(spec.layout.row_bytes for spec in specs)
+    rows = sum(job.summary["store"]["tier_rows"].values())
+    assert rows * row_bytes >= 10 * (store.l1_rows * row_bytes + store.dram_bytes)
