@@ -64,5 +64,5 @@ class StreamAhead(Exception):
     def __init__(self, published: int, ended: int) -> None:
         super().__init__(
             f"the stream shows step {published} and this run ended at step {ended}: replicas never go back. "
-            f"Let it run at least to step {published}"
+            f"Let it run at least to step {published}, or make it a fork, which takes them back: --resume --accept proof"
         )
