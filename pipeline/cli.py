@@ -72,13 +72,23 @@ def run_command(
         bool, typer.Option("--overwrite", help="empty a run directory that already holds a run")
     ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the run in the run directory")] = False,
+    accept: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY",
+            help="with --resume: a key that may differ from the run's although it changes what is computed (machine: another machine; "
+            "proof: other rows than those published); makes a fork; may be given again",
+        ),
+    ] = None,
 ) -> int:
     """Train. Figures go to RUN_DIR/summary.json."""
+    if accept and not resume:
+        raise UsageError("--accept says what may differ from the run that --resume goes on with; give both")
     if resume and overwrite:
         raise UsageError("--resume goes on with a run and --overwrite removes it; give one of them")
     from pipeline.session import commands
 
-    return commands.run(*split_config(config or []), overwrite=overwrite, resume=resume)
+    return commands.run(*split_config(config or []), overwrite=overwrite, resume=resume, accept=accept or [])
 
 
 @command("check")

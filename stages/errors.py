@@ -52,10 +52,11 @@ class StreamTaken(Exception):
 class StreamDiverged(Exception):
     """A resumed run came to other rows than those it had published."""
 
-    def __init__(self, step: int, what: str) -> None:
+    def __init__(self, step: int, begun: int, what: str) -> None:
         super().__init__(
-            f"at step {step}, the last one that was published, the resumed run has other values than the stream: {what}. "
-            "Data, code or machine must have changed; nothing was published since"
+            f"at step {step}, the last one that was published, the run resumed from step {begun} has other values than the stream: "
+            f"{what}. Data, code or machine must have changed; nothing was published since. Undo the change and resume, or go on with the "
+            "new values: --resume --accept proof makes a fork, which takes replicas back to its checkpoint"
         )
 
 
@@ -63,5 +64,5 @@ class StreamAhead(Exception):
     def __init__(self, published: int, ended: int) -> None:
         super().__init__(
             f"the stream shows step {published} and this run ended at step {ended}: replicas never go back. "
-            f"Let it run at least to step {published}"
+            f"Let it run at least to step {published}, or make it a fork, which takes them back: --resume --accept proof"
         )

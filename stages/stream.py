@@ -145,10 +145,15 @@ class Stream(Stage):
         tail = find_tail(self._transport.newest_first()) if taken else None
         if tail is not None and tail.header.run_id != self._run.run_id:
             raise StreamTaken(path)
-        return StreamResume(tail, resumed)
+        return StreamResume(tail, resumed, self._run.forks)
 
     def _begin_again(self, resume: StreamResume) -> None:
-        """Before the first step."""
+        """Before the first step. On the lane."""
+        if resume.rewinds:
+            commit = self._streamer.rewind(resume.rewound(self._transport.newest_first()))
+            self._report["rewind"] = {"step": commit.step, "rows": commit.num_rows, "withdrawn": commit.num_tombstones}
+            self._resume = None  # from here on all is new
+            return
         at = self._store.fence.step
         if at > resume.step:
             self._streamer.add(at, time.time_ns(), resume.unpublished())
@@ -223,8 +228,12 @@ class Stream(Stage):
         await self._snapshot_lane.run(self._streamer.snapshot_cut)
 
     async def mark(self, marker: Marker) -> None:
-        """Behind the last step: publish what is left, the last batch included."""
+        """Behind the last step: publish what is left, the last batch included. Before that, no checkpoint behind what was published
+        passes without the proof.
+        """
         if marker.reason not in FINAL_REASONS:
+            if self._resume is not None and marker.attachments.get("step", 0) > self._resume.step:
+                await self._proved.wait()
             return
         if self._resume is not None and self._store.fence.step < self._resume.step:
             if marker.reason == "interrupt":

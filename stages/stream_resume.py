@@ -1,36 +1,42 @@
-"""How a resumed run goes on with its stream: silent up to the last published step, and proof there.
+"""How a resumed run goes on with its stream: silent up to the last published step, and proof there; or, as a fork, with a rewind.
 
 Rules.
 
 1. Steps up to the one of the last committed cut were published: they are not added again.
 2. At that step the rows of that cut must have the digest that it names, or the run stops before it publishes anything.
-3. A checkpoint behind that step holds rows that were never published: they are added as changed at once.
+3. A checkpoint behind that step holds rows that were never published: they are added as changed at once. There is no proof from there.
+4. So none is written before the proof: whoever writes one has published, or proven, what lies before it.
+5. A fork that the stream does not show yet, be it this process's or that of one that died too soon, begins with a rewind: rows that
+   were published, or that the checkpoint has, since the last step that stream and checkpoint have in common. Its step is the
+   checkpoint's; from there on all is published.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from pipeline.flow.run_info import ResumedFrom
+from pipeline.flow.run_info import Fork, ResumedFrom
 from pipeline.rows.codec import find_codec
 from pipeline.rows.digest import TableRuns
 from pipeline.store import Snapshot, Store
-from pipeline.stream import StreamTail
+from pipeline.stream import StreamTail, published_since
 from pipeline.wire import START, CutPosition, dense_digest
-from pipeline.wire.digest import MASK
+from pipeline.wire.digest import MASK, tombstones_digest
 from stages.errors import StreamDiverged
 
 CHUNK_ROWS = 65_536
+NO_IDS = np.empty(0, dtype=np.int64)
 
 
 class StreamResume:
     """``tail`` is None where nothing was ever committed. ``freeze`` runs inside the fence, ``prove`` on a lane."""
 
-    def __init__(self, tail: StreamTail | None, resumed: ResumedFrom) -> None:
+    def __init__(self, tail: StreamTail | None, resumed: ResumedFrom, forks: Sequence[Fork] = ()) -> None:
         self._tail, self._resumed = tail, resumed
+        self._unknown = [fork.step for fork in forks if tail is not None and fork.generation > tail.commit.generation]
         self._rows: Snapshot | None = None
         self._dense: Mapping[str, Any] = {}
 
@@ -46,12 +52,25 @@ class StreamResume:
     @property
     def can_prove(self) -> bool:
         """Whether the run will come to the end of that step, and what the cut carried is known."""
-        return self._tail is not None and self._tail.whole and not self._tail.dead and self._resumed.step <= self.step
+        return self._tail is not None and self._tail.whole and self._resumed.step <= self.step
+
+    @property
+    def rewinds(self) -> bool:
+        """Rule 5."""
+        return bool(self._unknown)
+
+    def rewound(self, parts: Iterable[Sequence[bytes]]) -> Mapping[str, Any]:
+        """Ids by table of what a rewind carries; ``parts`` of the stream as for ``find_tail``. On a lane."""
+        common = min(self.step, *self._unknown)
+        published, held = published_since(parts, common), self._resumed.changed_after(common)
+        return {
+            table: np.union1d(published.get(table, NO_IDS), held.get(table, NO_IDS)) for table in {*published, *held}
+        }
 
     @property
     def carried_dense(self) -> bool:
         """Whether the dense weights rode in that cut."""
-        return self._tail is not None and self._tail.commit.dense_digest is not None
+        return self._tail is not None and self._tail.shown.dense_digest is not None
 
     @property
     def proof(self) -> str:
@@ -60,7 +79,7 @@ class StreamResume:
             return f"the rows of step {self.step} are those that were published"
         if self._tail is None or self._resumed.step > self.step:
             return f"none: the checkpoint (step {self._resumed.step}) lies behind the last published step ({self.step})"
-        return f"none: the cut of step {self.step} is not whole in the stream any more, or forgets rows"
+        return f"none: the cut of step {self.step} is not whole in the stream any more"
 
     def unpublished(self) -> Mapping[str, Any]:
         """Ids by table of the checkpoint's rows that no cut has carried."""
@@ -69,7 +88,9 @@ class StreamResume:
     def freeze(self, store: Store, dense: Mapping[str, Any]) -> None:
         """At the end of ``step``."""
         assert self._tail is not None
-        self._rows = store.freeze(dict(self._tail.ids), blocking=True, reason="proof")
+        ids, dead = self._tail.ids, self._tail.dead
+        named = {name: np.concatenate([ids.get(name, NO_IDS), dead.get(name, NO_IDS)]) for name in {*ids, *dead}}
+        self._rows = store.freeze(named, blocking=True, reason="proof")
         self._dense = dense
 
     def prove(self) -> None:
@@ -77,13 +98,15 @@ class StreamResume:
         tail, rows = self._tail, self._rows
         assert tail is not None
         assert rows is not None
+        shown = tail.shown
         with rows:
-            digest = sum(self._digest(rows, table, ids_n) for table, ids_n in tail.ids.items()) & MASK
-        if digest != tail.commit.digest:
-            what = f"the rows of cut {tuple(tail.commit.position)} have the digest {digest:016x}, it says {tail.commit.digest:016x}"
-            raise StreamDiverged(self.step, what)
-        if tail.commit.dense_digest is not None and dense_digest(self._dense) != tail.commit.dense_digest:
-            raise StreamDiverged(self.step, "the dense weights differ")
+            digest = sum(self._digest(rows, table, ids_n) for table, ids_n in tail.ids.items())
+            digest = (digest + sum(self._dead(rows, table, ids_n) for table, ids_n in tail.dead.items())) & MASK
+        if digest != shown.digest:
+            what = f"the rows of cut {tuple(shown.position)} have the digest {digest:016x}, it says {shown.digest:016x}"
+            raise StreamDiverged(self.step, self._resumed.step, what)
+        if shown.dense_digest is not None and dense_digest(self._dense) != shown.dense_digest:
+            raise StreamDiverged(self.step, self._resumed.step, "the dense weights differ")
 
     def _digest(self, rows: Snapshot, table: str, ids_n: Any) -> int:
         assert self._tail is not None
@@ -96,3 +119,13 @@ class StreamResume:
             runs = TableRuns((table,), (0, len(some)), some, read.versions_n)
             total += codec.encode_hashed(weights_nd, runs)[1]
         return total
+
+    def _dead(self, rows: Snapshot, table: str, ids_n: Any) -> int:
+        for start in range(0, len(ids_n), CHUNK_ROWS):
+            some = np.ascontiguousarray(ids_n[start : start + CHUNK_ROWS])
+            held_n = rows.read(table, some).held_n
+            if held_n.any():
+                raise StreamDiverged(
+                    self.step, self._resumed.step, f"row {some[held_n][0]} of table {table!r} is not gone"
+                )
+        return tombstones_digest(table, ids_n)

@@ -17,6 +17,14 @@ class ResumedFrom:
 
 
 @dataclass(frozen=True, slots=True)
+class Fork:
+    """From ``step`` on, generation ``generation`` computed something else than the ones before it."""
+
+    generation: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
 class RunInfo:
     """``generation`` counts the processes that trained this run; a new one has a higher number."""
 
@@ -26,3 +34,5 @@ class RunInfo:
     generation: int
     resumed: ResumedFrom | None = None
     """None for a run that begins."""
+    forks: tuple[Fork, ...] = ()
+    """All of the run's life, the oldest first."""

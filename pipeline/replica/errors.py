@@ -75,6 +75,15 @@ class NoHeader(Refused):
         super().__init__(where, f"a frame of generation {generation} whose header frame did not come before it")
 
 
+class StepFell(Refused):
+    def __init__(self, where: str, position: CutPosition, step: int, applied: CutPosition, applied_step: int) -> None:
+        super().__init__(
+            where,
+            f"cut {_name(position)} is of step {step}, cut {_name(applied)} was of step {applied_step}, and it says of no fork: "
+            "its trainer went on from an older checkpoint than the stream's; resume that with --accept proof, which makes a fork",
+        )
+
+
 class DamagedFrame(Refused):
     """Bytes that are no frame; nothing of the cut in progress was applied."""
 

@@ -93,8 +93,8 @@ class Intake:
             self._take_header(where, frame, payload)
             return None
         self._check_generation(where, frame.generation)
-        self.newest = max(self.newest, frame.position)
-        self.newest_step = max(self.newest_step, frame.step)
+        if frame.position > self.newest:
+            self.newest, self.newest_step = frame.position, frame.step
         if isinstance(frame, CommitFrame):
             return self._take_commit(where, at, frame, applied)
         self._take_piece(where, frame, payload, applied)

@@ -6,6 +6,7 @@ Rules.
 2. An ordinary cut may be applied when the cut before it, which it names, is at or below the applied position. Otherwise
    cuts are missing, and only a snapshot cut helps.
 3. A snapshot cut above the applied position is loaded. It is the state at its position, whatever the replica held.
+4. The step never falls but with a newer generation: at its rewind cut, or at a snapshot cut behind it.
 """
 
 from __future__ import annotations
@@ -28,3 +29,9 @@ def judge(applied: CutPosition, commit: CommitFrame) -> Verdict:
     if commit.snapshot or commit.previous <= applied:
         return Verdict.APPLY
     return Verdict.LACKS
+
+
+def goes_back(applied: CutPosition, step: int, commit: CommitFrame) -> bool:
+    """Whether a cut that may be applied breaks rule 4, ``step`` being that of the applied one."""
+    may_fall = commit.generation > applied.generation and (commit.rewind or commit.snapshot)
+    return commit.step < step and not may_fall

@@ -20,10 +20,11 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from pipeline.replica.counters import ReplicaCounters
-from pipeline.replica.errors import NoStartingPoint, ReplicaClosed, ReplicaError, ReplicaFailed
+from pipeline.replica.errors import NoStartingPoint, ReplicaClosed, ReplicaError, ReplicaFailed, StepFell
 from pipeline.replica.export import export_table
 from pipeline.replica.freshness import Freshness
 from pipeline.replica.intake import Intake, ReadyCut
+from pipeline.replica.order import goes_back
 from pipeline.replica.sources import StreamPlace
 from pipeline.replica.tables import Tables
 from pipeline.replica.view import View
@@ -91,7 +92,7 @@ class Replica:
 
     @property
     def step(self) -> int:
-        """The step of the trainer at whose end the replica stands."""
+        """The step of the trainer at whose end the replica stands. It falls only where a fork begins."""
         return self._tables.state.step
 
     @property
@@ -250,6 +251,8 @@ class Replica:
     def _take(self, at: Position, payload: bytes) -> int:
         try:
             ready = self._intake.take(at, payload, self.position)
+            if ready is not None:
+                self._check_step(str(at), ready)
         except ReplicaError as refusal:
             self.counters.refusals += 1
             self._refusal = refusal
@@ -259,6 +262,12 @@ class Replica:
             return 0
         self._apply(ready)
         return 1
+
+    def _check_step(self, where: str, ready: ReadyCut) -> None:
+        commit, state = ready.commit, self._tables.state
+        if goes_back(state.position, state.step, commit):
+            ready.staged.close()
+            raise StepFell(where, commit.position, commit.step, state.position, state.step)
 
     def _apply(self, ready: ReadyCut) -> None:
         commit, was_waiting = ready.commit, self._intake.waiting

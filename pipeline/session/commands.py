@@ -33,8 +33,18 @@ def _load(sources: Sequence[str], overrides: Sequence[str]) -> tuple[Loaded[Sett
     return loaded, make_plan(loaded)
 
 
-def run(sources: Sequence[str], overrides: Sequence[str], *, overwrite: bool, resume: bool = False) -> int:
-    """Train. The summary goes to RUN_DIR/summary.json and, in short, to the terminal."""
+def run(
+    sources: Sequence[str],
+    overrides: Sequence[str],
+    *,
+    overwrite: bool,
+    resume: bool = False,
+    accept: Sequence[str] = (),
+) -> int:
+    """Train. The summary goes to RUN_DIR/summary.json and, in short, to the terminal.
+
+    ``accept`` names what may differ from the run that is resumed although it changes what is computed.
+    """
     _, plan = _load(sources, overrides)
     environment.keep_freed_memory()
     from pipeline.session.rundir import claim, claim_again
@@ -43,7 +53,7 @@ def run(sources: Sequence[str], overrides: Sequence[str], *, overwrite: bool, re
     settings = plan.settings
     described = {"environment": environment.record(settings.run.threads), "config": plan.tree}
     if resume:
-        look = partial(_resume, plan, described)
+        look = partial(look_for_resume, plan, described, accept)
         with claim_again(settings.run.dir, look, record=described) as (info, going_on):
             report, summary = Trainer(plan, info, resume=going_on).train()
     else:
@@ -55,20 +65,19 @@ def run(sources: Sequence[str], overrides: Sequence[str], *, overwrite: bool, re
     return INTERRUPTED if report.outcome == "interrupt" else DONE
 
 
-def _resume(plan: Plan, now: dict[str, Any], before: dict[str, Any]) -> Resume:
-    """What the run in the plan's directory, which began as ``before`` says, goes on from. Raises OtherJob, OtherCheckpoint."""
-    from pipeline.session.errors import OtherJob
+def look_for_resume(plan: Plan, now: dict[str, Any], accept: Sequence[str], before: dict[str, Any]) -> Resume:
+    """What the run in the plan's directory, which began as ``before`` says, goes on from.
+
+    Raises OtherJob, NotAcceptable, NeedlessAccept, OtherCheckpoint.
+    """
+    from pipeline.session.accepting import accepted
     from pipeline.session.resume import Resume
-    from pipeline.session.same_job import identity_differences, machine_differences
 
     path = plan.settings.run.dir
-    plain = json.loads(json.dumps(now, default=str))
-    differs = identity_differences(before["config"], plain["config"])
-    differs += machine_differences(before["environment"], plain["environment"])
-    if differs:
-        raise OtherJob(path, differs)
+    differs = accepted(path, before, json.loads(json.dumps(now, default=str)), accept)
     resume = Resume.newest(path)
     resume.check(plan.specs)
+    resume.accepted = differs
     return resume
 
 

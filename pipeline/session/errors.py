@@ -68,10 +68,36 @@ class OtherJob(SessionError):
 
     exit_code = 2
 
-    def __init__(self, path: Path, differs: Sequence[str]) -> None:
+    def __init__(self, path: Path, differs: Sequence[object]) -> None:
         super().__init__(
-            f"{path} cannot be resumed so: these change what is computed: {'; '.join(differs)}. "
-            "Give the values of that run, or begin another in another run.dir"
+            f"{path} cannot be resumed so: these change what is computed: {'; '.join(map(str, differs))}. "
+            "Give the values of that run, begin another in another run.dir, or --accept each KEY that is to differ: that makes a fork, "
+            "which takes replicas back to its checkpoint"
+        )
+
+
+class NotAcceptable(SessionError):
+    """What rows are before their first update is the same for a run's whole life."""
+
+    exit_code = 2
+
+    def __init__(self, path: Path, differs: Sequence[object]) -> None:
+        super().__init__(
+            f"{path} cannot be resumed so, and no --accept helps: rows that were never updated, in replicas too, would be others: "
+            f"{'; '.join(map(str, differs))}. Give the values of that run, or begin another in another run.dir"
+        )
+
+
+class NeedlessAccept(SessionError):
+    """``--accept`` of a key that is as it was, or that may differ anyway, or that nobody knows."""
+
+    exit_code = 2
+
+    def __init__(self, path: Path, names: Sequence[str], differs: Sequence[object]) -> None:
+        found = f"these do: {'; '.join(map(str, differs))}" if differs else "nothing does"
+        super().__init__(
+            f"--accept {', '.join(names)}: nothing so named differs from the run in {path} in a way that has to be accepted; {found}. "
+            "Leave it away"
         )
 
 

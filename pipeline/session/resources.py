@@ -104,6 +104,8 @@ class Resources:
     def _go_on(self, resume: Resume) -> None:
         """Rows that the tiers do not find on disk by themselves are read; all else of a checkpoint always is."""
         self._say(f"resuming generation {self.run.generation} behind step {resume.step}")
+        if resume.accepted:
+            self._say(f"a fork: from here on with another {', '.join(resume.accepted)}")
         for what in resume.damaged:
             self._say(f"an older checkpoint is left out: {what}")
         if self.plan.settings.store.ssd is None or not self._retention.goes_on:

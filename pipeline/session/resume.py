@@ -6,6 +6,7 @@ Rules.
    over: an older one would go back behind what was published. Older ones that are damaged are forgotten, which is told.
 2. A row keeps the version that its last update gave it, whatever process that was.
 3. Without any checkpoint a run starts over from its first step.
+4. Differences that were accepted make a fork: from the checkpoint on something else is computed.
 """
 
 from __future__ import annotations
@@ -44,10 +45,18 @@ class Resume:
     """All that are whole, newest first."""
     damaged: Sequence[str] = ()
     """What was found wrong with older ones."""
+    accepted: Mapping[str, Any] = field(default_factory=dict)
+    """What differs from the run so far and was accepted, by key."""
 
     @property
     def step(self) -> int:
         return 0 if self.reader is None else self.reader.manifest.step
+
+    @property
+    def note(self) -> dict[str, Any]:
+        """What ``run.json`` tells of this generation."""
+        fork = {"fork": {"step": self.step, "accepted": self.accepted}} if self.accepted else {}
+        return {"resumed_from": self.step, **fork}
 
     @staticmethod
     def newest(run_dir: Path, files: Files | None = None, reads: Callable[[], RowReads] | None = None) -> Resume:

@@ -1,6 +1,6 @@
 """The directory of a run: claimed by one process at a time, described by ``run.json``.
 
-run.json        id, generation, seed, environment, effective config
+run.json        id, generation, seed, environment, effective config; the same of earlier generations; forks
 checkpoints/    state, every so often, at a clean end and on interrupt; rows/ in it has the rows, without store.ssd
 stream/         segments of frames (while the stream stage is on)
 ssd/            rows that left L1 (with store.ssd), and those of checkpoints
@@ -14,18 +14,27 @@ import json
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from pipeline.files import DirectoryLock, RealFiles, is_locked, write_atomically
-from pipeline.flow.run_info import RunInfo
+from pipeline.flow.run_info import Fork, RunInfo
 from pipeline.session.errors import NoRun, NoRunDir, RunDirTaken
 
 FORMAT_VERSION = 1
-Found = TypeVar("Found")
+NOTED = ("resumed_from", "fork")
 OURS = ("run.json", "summary.json", "checkpoints", "stream", "ssd", "spill", "dead_letters", "lock", ".lock")
+
+
+class GoesOn(Protocol):
+    @property
+    def note(self) -> dict[str, Any]:
+        """What is to be kept of this generation besides its record: some of the keys ``NOTED``."""
+
+
+Found = TypeVar("Found", bound=GoesOn)
 
 
 @contextmanager
@@ -67,12 +76,19 @@ def claim_again(
     with DirectoryLock(str(path)):
         described = describe(path)
         found = look(described)
-        before = {key: described[key] for key in ("generation", "started", *record) if key in described}
-        history = [*described.get("history", []), before]
-        info = RunInfo(described["run_id"], path, int(described["seed"]), int(described["generation"]) + 1)
-        now = {**described, **record, "generation": info.generation, "started": time.time(), "history": history}
+        kept = ("generation", "started", *NOTED, *record)
+        history = [*described.get("history", []), {key: described[key] for key in kept if key in described}]
+        lasting = {key: value for key, value in described.items() if key not in NOTED}
+        began = {"generation": int(described["generation"]) + 1, "started": time.time()}
+        now: dict[str, Any] = {**lasting, **record, **began, **found.note, "history": history}
+        info = RunInfo(now["run_id"], path, int(now["seed"]), now["generation"], forks=_forks([*history, now]))
         write_atomically(RealFiles(), str(path / "run.json"), (json.dumps(now, indent=1) + "\n").encode())
         yield info, found
+
+
+def _forks(generations: Sequence[Mapping[str, Any]]) -> tuple[Fork, ...]:
+    forks = ((int(one["generation"]), one["fork"]) for one in generations if "fork" in one)
+    return tuple(Fork(generation, int(fork["step"])) for generation, fork in forks)
 
 
 def _clear(path: Path, overwrite: bool) -> None:

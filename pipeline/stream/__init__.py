@@ -5,6 +5,7 @@ from pipeline.stream.counters import StreamCounters
 from pipeline.stream.errors import BacklogLeft, PolicyError, SnapshotLost, StreamError
 from pipeline.stream.options import StreamerOptions, StreamIdentity
 from pipeline.stream.policy import CutPolicy
+from pipeline.stream.published import published_since
 from pipeline.stream.source import ChangedIds, RowSnapshot, RowSource, RowsRead
 from pipeline.stream.streamer import RowStreamer
 from pipeline.stream.tail import StreamTail, find_tail
@@ -27,4 +28,5 @@ __all__ = [
     "StreamTail",
     "StreamerOptions",
     "find_tail",
+    "published_since",
 ]

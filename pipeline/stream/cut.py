@@ -66,6 +66,7 @@ class CutBuilder:
     step: int
     clock_ns: int
     snapshot: bool
+    rewind: bool = False
     num_frames: int = 0
     num_rows: int = 0
     num_tombstones: int = 0
@@ -181,6 +182,7 @@ class CutBuilder:
             digest=self.digest,
             dense_digest=self.dense_digest,
             ended_k2=ended_k2,
+            rewind=self.rewind,
         )
 
 

@@ -8,6 +8,7 @@ Rules.
 3. A commit frame is published after all frames of its cut, and synced: with it the whole cut is acknowledged.
 4. A snapshot cut shares the fence and the number of an ordinary cut, which is published first. Its frames may then
    mix with later cuts'. When it is committed, the transport may forget what lay before that ordinary cut.
+5. A fork begins with a rewind cut, before its first step.
 """
 
 from __future__ import annotations
@@ -18,9 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
-import numpy as np
-
-from pipeline.stream.changed import Changed, ChangedSet, StepIds
+from pipeline.stream.changed import NO_STEPS, Changed, ChangedSet, StepIds
 from pipeline.stream.counters import StreamCounters
 from pipeline.stream.cut import CutBuilder, FrameSizes
 from pipeline.stream.errors import BacklogLeft, SnapshotLost, StreamError
@@ -104,6 +103,29 @@ class RowStreamer:
         """
         self.changed.add(step, clock_ns, ids, count)
 
+    def rewind(self, ids: Mapping[str, Int64s]) -> CommitFrame:
+        """Publish the first cut of a fork: rows as they stand, distinct ids by table, tombstones for those that are not held. Its step
+        may be lower than that of the cut before. Before the first step. Raises what the transport raises, and SnapshotLost.
+        """
+        with self._cutting:
+            frozen = self._source.at_fence(self._freeze_all)
+            rows = frozen.everything
+            assert rows is not None
+            assert frozen.changed.is_empty, "a fork is rewound before its first step"
+            frozen.rows.close()
+            try:
+                position = self._next_position()
+                builder = CutBuilder(
+                    position, self.committed, frozen.step, frozen.clock_ns, snapshot=False, rewind=True
+                )
+                named = {name: ids_n for name, ids_n in ids.items() if name in self._tables}
+                commit = self._publish(builder, rows, named, frozen.dense, NO_STEPS)
+            finally:
+                rows.close()
+            self.committed, self.committed_step = position, frozen.step
+        self.counters.add(cuts=1)
+        return commit
+
     def cut(self) -> CommitFrame | None:
         """Publish what changed since the cut before. None when no step ended since, or when the cut was abandoned.
 
@@ -156,14 +178,17 @@ class RowStreamer:
         with self._snapshotting:
             self.drain()
             with self._cutting:
-                self._last_number += 1
-                position = CutPosition(self._identity.generation, self._last_number)
+                position = self._next_position()
                 builder = CutBuilder(position, self.committed, self.committed_step, self._clock(), snapshot=False)
-                commit = replace(builder.commit(np.empty((0, 2), dtype=np.int64)), end=True)
+                commit = replace(builder.commit(NO_STEPS), end=True)
                 self._send((commit,), sync=True)
                 self.committed = position
         self.counters.add(cuts=1)
         return commit
+
+    def _next_position(self) -> CutPosition:
+        self._last_number += 1
+        return CutPosition(self._identity.generation, self._last_number)
 
     def _freeze(self, step: int) -> _Frozen:
         return self._take(step, with_everything=False)
@@ -186,8 +211,7 @@ class RowStreamer:
         return _Frozen(step, self._clock(), changed, rows, dense, everything)
 
     def _publish_changed(self, frozen: _Frozen) -> CommitFrame | None:
-        self._last_number += 1
-        position = CutPosition(self._identity.generation, self._last_number)
+        position = self._next_position()
         builder = CutBuilder(position, self.committed, frozen.step, frozen.clock_ns, snapshot=False)
         changed = frozen.changed
         try:

@@ -6,7 +6,7 @@ A resumed writer goes on behind that cut, and proves with it that it has come to
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,10 +17,16 @@ from pipeline.wire.frames import CommitFrame, CutPosition, HeaderFrame, RowsFram
 
 @dataclass(frozen=True, slots=True)
 class StreamTail:
-    """``ids`` and ``dead`` by table: the rows that the cut carried, and those it said are gone. ``whole``: all its frames were seen."""
+    """``ids`` and ``dead`` by table: the rows that the cut ``shown`` carried, and those it said are gone. ``whole``: all its frames were
+    seen.
+    """
 
     header: HeaderFrame
+    """Of that cut."""
     commit: CommitFrame
+    """Of the last cut."""
+    shown: CommitFrame
+    """The same; but where that only says that the run has ended, the cut before it, which is of the same step."""
     ids: Mapping[str, Int64s]
     dead: Mapping[str, Int64s]
     whole: bool
@@ -55,7 +61,10 @@ def _last_of(frames: Iterable[bytes]) -> StreamTail | None:
         elif isinstance(frame, CommitFrame):
             assert header is not None, "a run of frames begins with a header"
             whole = numbers.get(frame.position, 0) == frame.num_frames
-            last = StreamTail(header, frame, *_ids(making.get(frame.position, [])), whole)
+            if frame.end and not frame.num_frames and last is not None and last.commit.step == frame.step:
+                last = replace(last, commit=frame)
+            else:
+                last = StreamTail(header, frame, frame, *_ids(making.get(frame.position, [])), whole)
             making, numbers = {}, {}
         else:
             numbers[frame.position] = numbers.get(frame.position, 0) + 1

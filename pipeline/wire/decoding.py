@@ -190,6 +190,7 @@ def decode_commit(fields: Fields, limits: FrameLimits) -> CommitFrame:
         dense_digest=fields.optional_integer("dense"),
         ended_k2=ended.reshape(-1, 2),
         end=fields.flag("end"),
+        rewind=fields.flag("rewind"),
     )
 
 

@@ -47,11 +47,15 @@ def _extra_of(part: TableRows) -> int:
     total = 0
     for name, values in part.columns.items():
         total += rows_digest(f"{part.table}/{name}", part.ids_n, _bytes_2d(values), part.versions_n)
-    count = len(part.tombstones_m)
-    if count:
-        nothing, never = np.empty((count, 0), dtype=np.uint8), np.zeros(count, dtype=np.int64)
-        total += rows_digest(part.table, part.tombstones_m, nothing, never)
+    if len(part.tombstones_m):
+        total += tombstones_digest(part.table, part.tombstones_m)
     return total
+
+
+def tombstones_digest(table: str, ids_n: npt.NDArray[np.int64]) -> int:
+    """The share of ids of ``table`` whose rows are gone."""
+    count = len(ids_n)
+    return rows_digest(table, ids_n, np.empty((count, 0), dtype=np.uint8), np.zeros(count, dtype=np.int64))
 
 
 def _bytes_2d(values_nd: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:

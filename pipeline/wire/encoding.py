@@ -137,7 +137,7 @@ def _encode_dense(frame: DenseFrame) -> dict[str, Any]:
 
 
 def _encode_commit(frame: CommitFrame) -> dict[str, Any]:
-    return {
+    fields = {
         "kind": "commit",
         "gen": frame.generation,
         "cut": frame.cut,
@@ -153,6 +153,7 @@ def _encode_commit(frame: CommitFrame) -> dict[str, Any]:
         "ended": _bytes_of(frame.ended_k2, "<i8"),
         "end": frame.end,
     }
+    return fields | {"rewind": True} if frame.rewind else fields
 
 
 _ENCODERS: Mapping[type, Callable[[Any], dict[str, Any]]] = {

@@ -16,6 +16,9 @@ Rules.
    nothing, a cut that lacks frames is passed over like one that is too far ahead; later on it is damage.
 5. A reader that loads snapshot cut c goes on with the cuts behind c, which may have been committed before the snapshot
    cut was: it reads again from where it began.
+6. From cut to cut the step never falls, with one exception: the rewind cut, with which a generation begins that computes
+   something else from an earlier step on. It carries every row that was published since, as it stood at that step, and
+   tombstones for those that were not held then. So may a snapshot cut that a reader of an older generation loads.
 """
 
 from __future__ import annotations
@@ -147,6 +150,8 @@ class CommitFrame:
     """[k, 2]: (step, wall clock ns of its end) of the steps that this cut is the first to carry, steps rising."""
     end: bool = False
     """The writer ended cleanly with this cut and has published everything: nothing follows in this generation."""
+    rewind: bool = False
+    """The first cut of a fork (rule 6)."""
 
     @property
     def position(self) -> CutPosition:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ import yaml
 from pipeline.config import load
 from pipeline.flow.run_info import RunInfo
 from pipeline.rowlog import export_dense, export_table
+from pipeline.session import environment
+from pipeline.session.commands import look_for_resume
 from pipeline.session.inspect_rows import newest_checkpoint
-from pipeline.session.plan import make_plan
+from pipeline.session.plan import Plan, make_plan
 from pipeline.session.resources import Resources
 from pipeline.session.resume import Resume
 from pipeline.session.rundir import claim, claim_again
@@ -79,17 +82,18 @@ def run_job(
     on_step: Callable[[int], None] | None = None,
     on_open: Callable[[Resources], None] | None = None,
     resume: bool = False,
+    accept: Sequence[str] = (),
 ) -> Job:
     """Run ``config`` (a mapping, or the name of one) in ``directory``; ``on_step`` is called at each step's end.
 
-    ``resume``: go on with the run that is there.
+    ``resume``: go on with the run that is there, whatever differs; with ``accept`` what differs must be named.
     """
     source = str(config)
     if not isinstance(config, str):
         source = str(directory.with_suffix(".yaml"))
         Path(source).write_text(yaml.safe_dump(dict(config), sort_keys=False))
     plan = make_plan(load([source], [f"run.dir={directory}", *overrides], Settings))
-    with _claimed(directory, plan.settings.run.seed, resume) as (info, going_on), LoopGuard():
+    with _claimed(directory, plan, resume, accept) as (info, going_on), LoopGuard():
         trainer = Trainer(plan, info, resume=going_on, perturb=perturb, handle_signals=False)
         if on_step is not None:
             trainer.on_open.append(lambda resources: resources.store.on_step(lambda step, _plan: on_step(step)))
@@ -100,13 +104,17 @@ def run_job(
 
 
 @contextmanager
-def _claimed(directory: Path, seed: int, resume: bool) -> Iterator[tuple[RunInfo, Resume | None]]:
-    if resume:
-        with claim_again(directory, lambda _before: Resume.newest(directory), record={}) as claimed:
-            yield claimed
-    else:
-        with claim(directory, seed=seed, record={}, overwrite=False) as info:
+def _claimed(
+    directory: Path, plan: Plan, resume: bool, accept: Sequence[str]
+) -> Iterator[tuple[RunInfo, Resume | None]]:
+    record = {"environment": environment.record(plan.settings.run.threads), "config": plan.tree}
+    if not resume:
+        with claim(directory, seed=plan.settings.run.seed, record=record, overwrite=False) as info:
             yield info, None
+        return
+    checked = partial(look_for_resume, plan, record, accept)
+    with claim_again(directory, checked if accept else lambda _: Resume.newest(directory), record=record) as claimed:
+        yield claimed
 
 
 def assert_same_bits(one: Job, other: Job) -> None:

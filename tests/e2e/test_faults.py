@@ -28,11 +28,11 @@ from tests.e2e.test_replica import assert_replica_equals
 
 
 def fill_the_disk(monkeypatch: pytest.MonkeyPatch, room_bytes: int) -> None:
-    """From now on segments have so much room, all together."""
+    """From now on the segments of streams have so much room, all together."""
     written, real_write = {"bytes": 0}, os.pwrite
 
     def write(descriptor: int, data: Any, offset: int) -> int:
-        if ".seg" in os.readlink(f"/proc/self/fd/{descriptor}"):
+        if "/stream/" in os.readlink(f"/proc/self/fd/{descriptor}"):
             written["bytes"] += len(data)
             if written["bytes"] > room_bytes:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -63,7 +63,7 @@ def test_a_full_disk_is_told_by_the_command_line_and_replicas_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job, run, out = good_job(tmp_path, 2000), tmp_path / "run", tmp_path / "user.npz"
-    fill_the_disk(monkeypatch, 40_000)
+    fill_the_disk(monkeypatch, 8_000)
     outcome = here("run", job, "stages.stream.every=1 steps")
     monkeypatch.undo()
     assert outcome.code == 1, outcome.text

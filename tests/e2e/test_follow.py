@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from pipeline.replica import Replica
-from pipeline.rowlog import CheckpointReader
+from pipeline.rowlog import CheckpointReader, read_catalog
 from tests.e2e.command import here
 from tests.e2e.jobs import Job, run_job
 from tests.e2e.patience import until
@@ -83,7 +83,7 @@ def test_timed_checkpoints_are_written_while_the_source_is_idle(tmp_path: Path) 
     directory = tmp_path / "run" / "checkpoints"
 
     def then(_replica: Replica) -> None:
-        until(lambda: (directory / "step-000000000010" / "manifest.json").exists())
+        until(lambda: read_catalog(RealFiles(), str(directory))[:1] == ["step-000000000010"])
         assert CheckpointReader.newest(RealFiles(), str(directory)).manifest.step == 10
 
     job = followed(tmp_path, "checkpoint.every='20ms'", "checkpoint.keep=100", then=then)

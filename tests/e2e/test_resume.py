@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,14 +13,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.flow import StageError
+from pipeline.flow import Marker, StageError
 from pipeline.replica import Replica
 from pipeline.rows.version import steps_of
 from pipeline.session.resume import Resume
 from pipeline.stream import find_tail
 from pipeline.wire import FileTransport, HeaderFrame, decode_frame
 from stages.errors import StreamAhead, StreamDiverged
+from stages.stream import Stream
+from stages.stream_resume import StreamResume
 from tests.e2e.jobs import RAGGED, Job, assert_same_bits, run_job
+from tests.e2e.patience import until
 
 PACE_S = 0.01
 EVERY = "checkpoint.every='7 steps'"
@@ -53,12 +58,12 @@ def published_step(directory: Path) -> int:
         transport.close()
 
 
-def die_behind_a_checkpoint(directory: Path) -> int:
+def die_behind_a_checkpoint(directory: Path, *overrides: str) -> int:
     """A run that had published more than its last checkpoint when it died; returns the last published step."""
     death = 26
     while True:
         with pytest.raises(StageError):
-            run_job(directory, RAGGED, EVERY, "stages.stream.every='1 steps'", on_step=die_at(death))
+            run_job(directory, RAGGED, EVERY, "stages.stream.every='1 steps'", *overrides, on_step=die_at(death))
         if published_step(directory) > Resume.newest(directory).step + 1:
             return published_step(directory)
         shutil.rmtree(directory)
@@ -162,6 +167,39 @@ def test_a_resumed_run_that_comes_to_other_rows_stops_before_it_publishes_them(t
         run_job(directory, changed, EVERY, "stages.stream.every='1 steps'", resume=True)
     assert isinstance(caught.value.__cause__, StreamDiverged)
     assert published(directory) == frames, "no row of the other run was published"
+
+
+def test_no_checkpoint_behind_what_was_published_is_written_before_the_proof(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From such a checkpoint nobody could prove any more that the stream shows other rows."""
+    directory, prove, waits = tmp_path / "run", StreamResume.prove, threading.Event()
+    last = die_behind_a_checkpoint(directory)
+    mark = Stream.mark
+
+    async def mark_and_tell(self: Stream, marker: Marker) -> None:
+        if marker.attachments.get("step", 0) > last:
+            waits.set()
+        await mark(self, marker)
+
+    def prove_late(self: StreamResume) -> None:
+        """Room for a checkpoint that would not wait."""
+        assert waits.wait(60)
+        deadline = time.monotonic() + 1.0
+        with contextlib.suppress(AssertionError):
+            until(lambda: newest() > last, lambda: time.monotonic() < deadline)
+        prove(self)
+
+    def newest() -> int:
+        return Resume.newest(directory).step
+
+    monkeypatch.setattr(Stream, "mark", mark_and_tell)
+    monkeypatch.setattr(StreamResume, "prove", prove_late)
+    changed = {**RAGGED, "dense_optimizer": {"use": "Adagrad", "lr": 0.051}}
+    with pytest.raises(StageError) as caught:
+        run_job(directory, changed, "checkpoint.every='1 steps'", resume=True)
+    assert isinstance(caught.value.__cause__, StreamDiverged)
+    assert newest() <= last
 
 
 @pytest.mark.parametrize("dense", [True, False])

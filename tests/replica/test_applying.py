@@ -17,6 +17,7 @@ from pipeline.replica import (
     Replica,
     ReplicaClosed,
     ReplicaError,
+    StepFell,
     TableChanged,
     UnknownTable,
 )
@@ -268,6 +269,46 @@ def test_a_new_generation_goes_on_where_the_old_one_was() -> None:
     assert_equal(replica, trainer)
 
 
+def test_a_fork_takes_the_replica_back_whole_or_not_at_all() -> None:
+    trainer, frames = trained(3)
+    transport, replica = stream_of(trainer, *frames)
+    behind = Replica(transport)  # type: ignore[arg-type]
+    behind.advance(0)
+    assert behind.step < replica.apply_available() == replica.step
+    with replica.view() as before:
+        transport.begin(trainer.fork_at(CutPosition(1, 1)))
+        rewind = trainer.cut(chunk=3, rewind=True)
+        transport.publish(rewind[:-1])
+        assert replica.apply_available() == 0
+        assert_shows(before, trainer, CutPosition(1, 3), range(40))
+        transport.publish(rewind[-1:])
+        assert replica.apply_available() == 1
+        assert_shows(before, trainer, CutPosition(1, 3), range(40))
+    assert replica.step == 1
+    assert replica.lag.steps == 0
+    assert_equal(replica, trainer, range(40))
+    assert trainer.states[CutPosition(2, 1)] == trainer.states[CutPosition(1, 1)]
+    trainer.update({"item": [0, 13, 50]})
+    transport.publish(trainer.cut())
+    for one in (replica, behind, Replica(transport)):  # type: ignore[arg-type]
+        one.apply_available()
+        assert_equal(one, trainer, range(60))
+
+
+def test_a_snapshot_cut_of_a_fork_may_be_all_that_a_replica_sees_of_it() -> None:
+    trainer, frames = trained(3)
+    transport, replica = stream_of(trainer, *frames)
+    replica.apply_available()
+    transport.begin(trainer.fork_at(CutPosition(1, 1)))
+    transport.publish(trainer.cut(rewind=True))
+    snapshot_start = len(transport.frames)
+    transport.publish(trainer.snapshot())
+    transport.trim(snapshot_start)
+    assert replica.apply_available() == 1
+    assert replica.step == 1
+    assert_equal(replica, trainer, range(40))
+
+
 # What is refused.
 
 
@@ -370,7 +411,21 @@ def no_header() -> tuple[DictTrainer, list[bytes], type[ReplicaError], str]:
     return trainer, [*frames, *trainer.cut()], NoHeader, "generation 2 whose header"
 
 
-@pytest.mark.parametrize("case", [older_generation, another_run, another_dim, no_header])
+def back_within_a_generation() -> tuple[DictTrainer, list[bytes], type[ReplicaError], str]:
+    trainer, frames = trained(1)
+    trainer.step -= 1
+    return trainer, [*frames, *trainer.cut(rewind=True)], StepFell, "step 0.*was of step 1"
+
+
+def back_without_a_fork() -> tuple[DictTrainer, list[bytes], type[ReplicaError], str]:
+    trainer, frames = trained(1)
+    header = trainer.fork_at(START)
+    return trainer, [*frames, header, *trainer.cut()], StepFell, "says of no fork"
+
+
+@pytest.mark.parametrize(
+    "case", [older_generation, another_run, another_dim, no_header, back_within_a_generation, back_without_a_fork]
+)
 def test_what_does_not_belong_to_the_stream_is_refused(
     case: Callable[[], tuple[DictTrainer, list[bytes], type[ReplicaError], str]],
 ) -> None:

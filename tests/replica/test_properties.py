@@ -76,6 +76,14 @@ class StreamMachine(RuleBasedStateMachine):
         self.pending = []
         self.transport.begin(self.trainer.next_generation())
 
+    @rule(which=st.integers(0, 99), chunk=st.integers(1, 6))
+    def fork(self, which: int, chunk: int) -> None:
+        """A new process goes on from an earlier state and computes something else."""
+        self.pending = []
+        places = list(self.trainer.states)
+        self.transport.begin(self.trainer.fork_at(places[which % len(places)]))
+        self._publish(self.trainer.cut(chunk=chunk, rewind=True))
+
     @rule()
     def follow_far(self) -> None:
         self.far.apply_available()

@@ -6,7 +6,7 @@ import contextlib
 
 import pytest
 
-from pipeline.replica import DamagedCut, Replica, ReplicaError
+from pipeline.replica import DamagedCut, Replica, ReplicaError, StepFell
 from pipeline.wire.frames import CutPosition
 from tests.replica.trainer import DictTrainer, MemoryTransport, assert_equal, assert_shows
 from tests.sabotage.replica import SABOTAGES
@@ -52,13 +52,35 @@ class Walk:
         assert self.replica.position == CutPosition(1, 3)
         self.check(self.trainer.snapshot())
         assert_equal(self.replica, self.trainer, PROBES)
+        self.fork()
+        self.refuse_to_go_back()
         self.refuse()
+
+    def fork(self) -> None:
+        self.transport.begin(self.trainer.fork_at(CutPosition(1, 2)))
+        self.check(self.trainer.cut(rewind=True))
+        assert self.replica.step == self.trainer.step
+        assert_equal(self.replica, self.trainer, PROBES)
+
+    def refuse_to_go_back(self) -> None:
+        """A cut of an earlier step, in another stream that has the same cuts."""
+        transport, trainer = MemoryTransport(), DictTrainer({"item": 4, "user": 3})
+        transport.begin(trainer.header())
+        trainer.update({"item": [1]})
+        transport.publish(trainer.cut())
+        trainer.step -= 1
+        transport.publish(trainer.cut())
+        replica = Replica(transport)  # type: ignore[arg-type]
+        with pytest.raises(StepFell):
+            replica.apply_available()
+        assert replica.position == CutPosition(1, 1)
 
     def refuse(self) -> None:
         """Rows of one cut under the commit frame of another."""
+        stood = self.trainer.previous
         self.train(6, publish=False)
-        other = DictTrainer({"item": 4, "user": 3}, seed=9)
-        other.step, other.number, other.previous = self.trainer.step, self.trainer.number - 1, CutPosition(1, 5)
+        other = DictTrainer({"item": 4, "user": 3}, seed=9, generation=stood.generation)
+        other.step, other.number, other.previous = self.trainer.step, self.trainer.number - 1, stood
         other.model = {name: dict(rows) for name, rows in self.trainer.model.items()}
         other.changed = {"item": {6}, "user": {6}}
         other.update({"item": list(range(6, 26)), "user": [1, 2, 6]})
@@ -67,7 +89,7 @@ class Walk:
         with pytest.raises(DamagedCut):
             self.replica.apply_available()
         with self.replica.view() as view:
-            assert_shows(view, self.trainer, CutPosition(1, 5), PROBES)
+            assert_shows(view, self.trainer, stood, PROBES)
 
 
 def test_the_walk_passes() -> None:

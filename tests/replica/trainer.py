@@ -131,6 +131,7 @@ class DictTrainer:
         self.ended: list[tuple[int, int]] = []
         self.states: dict[CutPosition, Model] = {START: copy.deepcopy(self.model)}
         self.dense_states: dict[CutPosition, dict[str, npt.NDArray[Any]]] = {START: {}}
+        self.steps: dict[CutPosition, int] = {START: 0}
 
     def header(self) -> bytes:
         tables = tuple(StreamedTable(spec, self.codec) for spec in self.specs.values())
@@ -160,7 +161,20 @@ class DictTrainer:
             if self.model[table].pop(row_id, None) is not None:
                 self.changed[table].add(row_id)
 
-    def cut(self, *, chunk: int = 4, end: bool = False, commit: bool = True) -> list[bytes]:
+    def fork_at(self, position: CutPosition) -> bytes:
+        """A new process goes on from the state at ``position`` and will compute something else: its header. Its next cut must be a
+        rewind cut.
+        """
+        now, then = self.states[self.previous], self.states[position]
+        self.model, self.step, self.ended = copy.deepcopy(then), self.steps[position], []
+        if self.dense is not None:
+            self.dense = dict(self.dense_states[position]) or {"w": np.zeros(9)}
+        self.changed = {
+            name: {i for i in {*now[name], *then[name]} if now[name].get(i) != then[name].get(i)} for name in now
+        }
+        return self.next_generation()
+
+    def cut(self, *, chunk: int = 4, end: bool = False, commit: bool = True, rewind: bool = False) -> list[bytes]:
         """The frames of a cut of what changed. Without ``commit`` it is abandoned: the rows come again."""
         self.number += 1
         position = CutPosition(self.generation, self.number)
@@ -172,7 +186,8 @@ class DictTrainer:
         self.previous = position
         self.states[position] = copy.deepcopy(self.model)
         self.dense_states[position] = dict(self.dense or self.dense_states[START])
-        return [*frames[:-1], encode_frame(replace(self.last_commit, end=end))]
+        self.steps[position] = self.step
+        return [*frames[:-1], encode_frame(replace(self.last_commit, end=end, rewind=rewind))]
 
     def snapshot(self, chunk: int = 4) -> list[bytes]:
         """The frames of a snapshot cut at the last cut's position; nothing may have changed since."""

@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-from pipeline.replica import intake, tables
+from pipeline.replica import intake, replica, tables
 from pipeline.replica.intake import Intake
 from pipeline.replica.order import Verdict
 from pipeline.replica.staging import StagedCut, StagedRows
@@ -84,6 +84,12 @@ def show_a_cut_before_it_is_whole() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def go_back_without_a_fork() -> Iterator[None]:
+    with patch.object(replica, "goes_back", lambda *_: False):
+        yield
+
+
 SABOTAGES: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
     sabotage.__name__: sabotage
     for sabotage in (
@@ -95,5 +101,6 @@ SABOTAGES: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
         apply_an_old_cut_again,
         apply_over_a_gap,
         show_a_cut_before_it_is_whole,
+        go_back_without_a_fork,
     )
 }

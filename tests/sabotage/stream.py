@@ -5,12 +5,14 @@ beside this file.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
-from pipeline.stream import changed
+import numpy as np
+
+from pipeline.stream import changed, published
 from pipeline.stream.changed import ChangedSet
 from pipeline.stream.cut import CutBuilder
 from pipeline.stream.streamer import RowStreamer
@@ -205,6 +207,30 @@ def _leave_a_torn_end() -> AbstractContextManager[Any]:
     return patch("pipeline.wire.file_transport.recover_segment", keep)
 
 
+def _leave_the_first_step_out_of_a_rewind() -> AbstractContextManager[Any]:
+    add = published._add
+    return patch.object(published, "_add", lambda found, frame, step: add(found, frame, step + 1))
+
+
+def _leave_a_row_out_of_a_rewind() -> AbstractContextManager[Any]:
+    rewind = RowStreamer.rewind
+    short = lambda self, ids: rewind(self, {name: ids_n[1:] for name, ids_n in ids.items()})  # noqa: E731
+    return patch.object(RowStreamer, "rewind", short)
+
+
+def _withdraw_nothing_at_a_rewind() -> AbstractContextManager[Any]:
+    """Rows that only the dead process had stay."""
+    rewind = RowStreamer.rewind
+
+    def rewind_held(self: RowStreamer, ids: Any) -> Any:
+        everything = self._source.at_fence(lambda _step: self._source.freeze("all", changed_since=0))
+        with closing(everything):
+            held = {name: ids_n[np.isin(ids_n, everything.ids(name))] for name, ids_n in ids.items()}
+        return rewind(self, held)
+
+    return patch.object(RowStreamer, "rewind", rewind_held)
+
+
 SABOTAGES: dict[str, Sabotage] = {
     "skip the last batch": _skip_the_last_batch,
     "forget what an abandoned cut held": _forget_what_an_abandoned_cut_held,
@@ -219,6 +245,9 @@ SABOTAGES: dict[str, Sabotage] = {
     "forget the steps that ended": _forget_the_steps_that_ended,
     "commit without sync": _commit_without_sync,
     "freeze outside the fence": _freeze_outside_the_fence,
+    "leave the first step out of a rewind": _leave_the_first_step_out_of_a_rewind,
+    "leave a row out of a rewind": _leave_a_row_out_of_a_rewind,
+    "withdraw nothing at a rewind": _withdraw_nothing_at_a_rewind,
     "forget sync": _forget_sync,
     "forget to sync the directory": _forget_to_sync_the_directory,
     "leave a torn end": _leave_a_torn_end,

@@ -7,10 +7,11 @@ import pytest
 from pipeline.stream import StreamError
 from pipeline.wire import WireError
 from tests.sabotage.stream import SABOTAGES
+from tests.stream.forks import fork_and_check
 from tests.stream.scenario import live_and_check
 from tests.wire.crashes import crash_and_check
 
-LIVES, CRASHES = range(12), range(60)
+LIVES, CRASHES, FORKS = range(12), range(60), range(8)
 
 
 def check_everything() -> None:
@@ -18,6 +19,8 @@ def check_everything() -> None:
         crash_and_check(seed)
     for seed in LIVES:
         live_and_check(seed)
+    for seed in FORKS:
+        fork_and_check(seed)
 
 
 def test_the_checks_pass_on_the_product() -> None:

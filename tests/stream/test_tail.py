@@ -13,8 +13,8 @@ from tests.stream.memory_source import MemorySource
 from tests.stream.test_streamer import IDENTITY
 
 
-def a_stream(cuts: int) -> tuple[list[bytes], list[CommitFrame]]:
-    """Header first; each cut has three rows frames and its commit frame."""
+def a_stream(cuts: int, *, ended: bool = False) -> tuple[list[bytes], list[CommitFrame]]:
+    """Header first; each cut has three rows frames and its commit frame; ``ended``: one that only says so follows."""
     source, transport = MemorySource(), ListTransport()
     streamer = RowStreamer(source, transport, IDENTITY, StreamerOptions(chunk_rows=2))
     source.on_step = lambda step, ids: streamer.add(step, step, ids)
@@ -22,6 +22,8 @@ def a_stream(cuts: int) -> tuple[list[bytes], list[CommitFrame]]:
     for cut in range(cuts):
         source.train({"items": range(10 * cut, 10 * cut + 6)})
         streamer.cut()
+    if ended:
+        streamer.finish()
     frames = list(transport.frames)
     commits = [frame for frame in map(decode_frame, frames) if isinstance(frame, CommitFrame)]
     return frames, commits
@@ -69,3 +71,13 @@ def test_a_cut_whose_first_frames_are_gone_is_not_whole_and_not_looked_for_behin
 def test_where_nothing_was_committed_there_is_no_tail() -> None:
     (header, *frames), _ = a_stream(1)
     assert find_tail(parts_of(header, frames[:-1], [2, 3], [])) is None
+
+
+def test_where_the_last_cut_only_says_that_the_run_has_ended_the_one_before_it_shows_the_rows() -> None:
+    (header, *frames), commits = a_stream(2, ended=True)
+    tail = find_tail(parts_of(header, frames, [4, len(frames)], []))
+    assert tail is not None
+    assert (tail.commit.position, tail.shown.position) == (commits[2].position, commits[1].position)
+    assert tail.commit.end
+    assert tail.whole
+    assert np.sort(tail.ids["items"]).tolist() == list(range(10, 16))

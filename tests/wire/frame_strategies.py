@@ -146,6 +146,7 @@ def commits(draw: st.DrawFn) -> CommitFrame:
         dense_digest=draw(st.none() | st.integers(0, (1 << 64) - 1)),
         ended_k2=np.array(ended, dtype=np.int64).reshape(-1, 2),
         end=draw(st.booleans()),
+        rewind=draw(st.booleans()),
     )
 
 
