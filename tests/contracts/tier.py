@@ -174,7 +174,7 @@ class TierContract:
         """Each row is filled with one byte, its version: whatever a reader gets, the two agree and never fall. Rows
         are long and many, so that one call takes a while.
         """
-        tier, count, some, most = self.make(), 1000, 700, 240
+        tier, count, some, most = self.make(), 1000, 700, 100
         tier.open([WIDE])
         ids, done = np.arange(count, dtype=np.int64), threading.Event()
         tier.put("wide", ids, WIDE.layout.empty(count), np.zeros(count, dtype=np.int64))

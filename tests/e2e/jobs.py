@@ -57,6 +57,10 @@ class Job:
     summary: dict[str, Any]
     trainer: Trainer
 
+    def least_l1(self) -> int:
+        """The most distinct rows that one step needed."""
+        return int(self.trainer.resources.totals.most_rows)  # type: ignore[union-attr]
+
     def tables(self) -> dict[str, dict[str, np.ndarray[Any, Any]]]:
         """Every table as ``export`` writes it."""
         reader, exported = newest_checkpoint(self.dir), {}

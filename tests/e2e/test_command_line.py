@@ -1,4 +1,4 @@
-"""The command line as a user meets it: real processes, exit codes, files."""
+"""The command line as a user meets it: exit codes, output, files; the run that all look at in a process of its own."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_export_and_replica_agree(quick: Path, tmp_path: Path) -> None:
     for table in json.loads((quick / "summary.json").read_text())["tables"]:
         ours, theirs = tmp_path / "ours.npz", tmp_path / "theirs.npz"
         assert here("export", quick, "--table", table, "--out", ours).code == 0
-        assert pipeline("replica", quick, "--table", table, "--export", theirs).code == 0
+        assert here("replica", quick, "--table", table, "--export", theirs).code == 0
         with np.load(ours) as one, np.load(theirs) as other:
             assert one["ids"].dtype == np.int64
             assert (np.diff(one["ids"]) > 0).all()
@@ -74,7 +74,7 @@ def test_export_and_replica_agree(quick: Path, tmp_path: Path) -> None:
 def test_dense_export_has_the_digest_of_the_summary(quick: Path, tmp_path: Path) -> None:
     from pipeline.models.digest import digest_of_arrays
 
-    assert pipeline("export", quick, "--dense", "--out", tmp_path / "dense.npz").code == 0
+    assert here("export", quick, "--dense", "--out", tmp_path / "dense.npz").code == 0
     with np.load(tmp_path / "dense.npz") as arrays:
         digest = digest_of_arrays({name: arrays[name] for name in arrays.files})
     assert digest == json.loads((quick / "summary.json").read_text())["dense_digest"]
@@ -82,7 +82,7 @@ def test_dense_export_has_the_digest_of_the_summary(quick: Path, tmp_path: Path)
 
 def test_rows_says_what_was_never_updated(quick: Path) -> None:
     table = json.loads((quick / "summary.json").read_text())["tables"][0]
-    outcome = pipeline("rows", quick, "--table", table, "--ids", "-9223372036854775808", "-1")
+    outcome = here("rows", quick, "--table", table, "--ids", "-9223372036854775808", "-1")
     assert outcome.code == 0, outcome.text
     assert outcome.text.count("never updated: initial row") == 2
 
@@ -134,7 +134,7 @@ def test_a_directory_without_a_run_is_named(tmp_path: Path, command: str) -> Non
 
 def test_check_show_and_stages_run_nothing(tmp_path: Path) -> None:
     run_dir = f"run.dir={tmp_path / 'run'}"
-    assert pipeline("check", "quickstart", run_dir).text.endswith("this can run")
+    assert here("check", "quickstart", run_dir).text.endswith("this can run")
     shown = here("show", "quickstart", run_dir)
     assert shown.code == 0, shown.text
     assert any("quickstart.yaml:" in line for line in shown.out.splitlines() if "l1_rows" in line)

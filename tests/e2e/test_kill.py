@@ -14,16 +14,14 @@ import yaml
 
 from pipeline.replica import Replica
 from pipeline.session.resume import Resume
-from tests.e2e.command import finish, here, pipeline, start
+from tests.e2e.command import finish, here, start
 from tests.e2e.patience import until
 from tests.e2e.small import config_file, lines, text
 
-STEPS = 400
 
-
-def job(directory: Path, *, disk: bool) -> Path:
+def job(directory: Path, steps: int, *, disk: bool) -> Path:
     log = directory / "log.csv"
-    log.write_text(text(lines(16 * STEPS)))
+    log.write_text(text(lines(16 * steps)))
     config = config_file(directory, log)
     tree = yaml.safe_load(config.read_text())
     tree["checkpoint"] = {"every": "30 steps"}
@@ -34,7 +32,7 @@ def job(directory: Path, *, disk: bool) -> Path:
     return config
 
 
-def kill_and_resume(config: Path, run: Path, kills: int, rng: random.Random) -> list[int]:
+def kill_and_resume(config: Path, run: Path, steps: int, kills: int, rng: random.Random) -> list[int]:
     """Returns the steps that the resumes began at. A replica follows all of it."""
     began: list[int] = []
     replica = Replica(str(run / "stream"))
@@ -54,7 +52,7 @@ def kill_and_resume(config: Path, run: Path, kills: int, rng: random.Random) -> 
         if kill % 2:  # early: while it starts, loads, or computes again what was published
             until(lambda: is_of_generation(run, kill + 1) or ended())
         else:
-            target = replica.step + rng.randrange(1, 2 * STEPS // kills)
+            target = replica.step + rng.randrange(1, 2 * steps // kills)
             until(lambda: shows(target) or ended())
         outcome = finish(process, signal.SIGKILL)
         assert outcome.code in (0, -signal.SIGKILL), outcome.text
@@ -97,22 +95,22 @@ def assert_same_run(killed: Path, whole: Path, out: Path) -> None:
 
 
 def test_killed_again_and_again(tmp_path: Path) -> None:
-    _killed(tmp_path, kills=2, disk=True)
+    _killed(tmp_path, steps=200, kills=2, disk=True)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("disk", [False, True], ids=["memory", "disk"])
 def test_killed_a_hundred_times(tmp_path: Path, disk: bool) -> None:
-    began = _killed(tmp_path, kills=100, disk=disk)
+    began = _killed(tmp_path, steps=400, kills=100, disk=disk)
     assert sum(step > 0 for step in began) >= len(began) // 2
 
 
-def _killed(tmp_path: Path, *, kills: int, disk: bool) -> list[int]:
+def _killed(tmp_path: Path, *, steps: int, kills: int, disk: bool) -> list[int]:
     (tmp_path / "killed").mkdir()
     (tmp_path / "whole").mkdir()
-    assert pipeline("run", job(tmp_path / "whole", disk=False)).code == 0
-    config = job(tmp_path / "killed", disk=disk)
-    began = kill_and_resume(config, tmp_path / "killed" / "run", kills, random.Random())
+    assert here("run", job(tmp_path / "whole", steps, disk=False)).code == 0
+    config = job(tmp_path / "killed", steps, disk=disk)
+    began = kill_and_resume(config, tmp_path / "killed" / "run", steps, kills, random.Random())
     assert began == sorted(began), "each begins at the newest checkpoint"
     assert_same_run(tmp_path / "killed" / "run", tmp_path / "whole" / "run", tmp_path)
     return began

@@ -49,9 +49,9 @@ def test_a_late_replica_starts_from_a_snapshot_cut(tmp_path: Path) -> None:
     job = run_job(
         tmp_path / "run",
         RAGGED,
-        "stages.source.batches=1000",
-        "stages.stream.snapshot_every='100 steps'",
-        "stages.stream.segment_bytes=65536",
+        "stages.source.batches=400",
+        "stages.stream.snapshot_every='50 steps'",
+        "stages.stream.segment_bytes=32768",
     )
     assert job.summary["snapshot_cuts"] >= 1
     segments = sorted(path.name for path in (job.dir / "stream").glob("*.seg"))
@@ -109,7 +109,7 @@ def test_readers_that_hammer_views_see_only_ended_steps(tmp_path: Path) -> None:
 
     reader = threading.Thread(target=hammer)
     config = copy.deepcopy(RAGGED)
-    config["stages"]["source"] |= {"batches": 300, "seed": int(np.random.default_rng().integers(2**31))}
+    config["stages"]["source"] |= {"batches": 150, "seed": int(np.random.default_rng().integers(2**31))}
     config["stages"]["stream"]["every"] = "1 steps"
     follower.start()
     reader.start()

@@ -1,17 +1,19 @@
-"""Signals to a run in a process of its own, and what others may do with a run that goes on."""
+"""Signals to a run, most in a process of its own, and what others may do with a run that goes on."""
 
 from __future__ import annotations
 
 import copy
 import json
+import os
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pytest
 import yaml
 
 from pipeline.replica import Replica
@@ -40,6 +42,10 @@ def followed_log(directory: Path) -> Path:
     return config_file(directory, logs / "*.csv", follow=True, poll_s=0.02)
 
 
+def is_alive(process: subprocess.Popen[str]) -> bool:
+    return process.poll() is None
+
+
 def replica_step(replica: Replica) -> int:
     replica.apply_available()
     return replica.step
@@ -65,7 +71,7 @@ def assert_ended_cleanly(outcome: Outcome, run: Path, tmp_path: Path) -> None:
 def test_a_run_whose_source_waits_is_live_and_ends_cleanly_when_told(tmp_path: Path) -> None:
     job, run = followed_log(tmp_path), tmp_path / "run"
     with running(job, "stages.stream.every=10ms") as process, Replica(str(run)) as replica:
-        until(lambda: replica_step(replica) == 10, lambda: process.poll() is None)
+        until(lambda: replica_step(replica) == 10, partial(is_alive, process))
         refused = here("rows", run, "--table", "user", "--ids", "1")
         assert refused.code == 2, refused.text
         assert f"rows of the live run in {run} cannot be had in this version" in refused.text
@@ -80,20 +86,25 @@ def test_a_run_whose_source_waits_is_live_and_ends_cleanly_when_told(tmp_path: P
 
 
 def test_interrupt_drains_and_leaves_a_checkpoint(tmp_path: Path) -> None:
+    """To this process, once the run shows in a replica: it takes signals from then to its end."""
     run = tmp_path / "run"
-    with (
-        running("quickstart", f"run.dir={run}", "stages.source.epochs=100000") as process,
-        Replica(str(run)) as replica,
-    ):
-        until(lambda: replica_step(replica) > 3, lambda: process.poll() is None)
-        outcome = finish(process, signal.SIGINT)
+    with ThreadPoolExecutor(1) as other, Replica(str(run)) as replica:
+
+        def interrupt() -> None:
+            until(lambda: replica_step(replica) > 3)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        interrupting = other.submit(interrupt)
+        outcome = here("run", "quickstart", f"run.dir={run}", "stages.source.epochs=100000")
+        interrupting.result()
     assert_ended_cleanly(outcome, run, tmp_path)
 
 
-@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
-def test_a_second_signal_aborts_with_exit_code_1(tmp_path: Path, second: signal.Signals) -> None:
+def stuck_job(directory: Path) -> tuple[Path, Path, Path]:
+    """A job whose second stage never ends. Returns also the files by which it tells that it is stuck, and that it is stopping."""
+    directory.mkdir()
     config = copy.deepcopy(RAGGED)
-    stuck, stopping = tmp_path / "stuck", tmp_path / "stopping"
+    stuck, stopping = directory / "stuck", directory / "stopping"
     source = {
         **config["stages"].pop("source"),
         "batches": 5,
@@ -102,15 +113,25 @@ def test_a_second_signal_aborts_with_exit_code_1(tmp_path: Path, second: signal.
     }
     mine = {"use": "tests.e2e.stuck:Stuck", "tell": str(stuck)}
     config["stages"] = {"source": source, "mine": mine, **config["stages"]}
-    config["run"]["dir"] = str(tmp_path / "run")
-    job = tmp_path / "job.yaml"
+    config["run"]["dir"] = str(directory / "run")
+    job = directory / "job.yaml"
     job.write_text(yaml.safe_dump(config, sort_keys=False))
-    with running(job) as process:
-        until(stuck.exists, lambda: process.poll() is None)
-        process.send_signal(signal.SIGINT)
-        until(stopping.exists, lambda: process.poll() is None)
-        outcome = finish(process, second)
-    assert outcome.code == 1, outcome.text
-    assert f"{second.name} while the run was stopping (interrupt)" in outcome.text
-    assert "Traceback" not in outcome.text
-    assert not (tmp_path / "run" / "summary.json").exists()
+    return job, stuck, stopping
+
+
+def test_a_second_signal_aborts_with_exit_code_1(tmp_path: Path) -> None:
+    """Either one, to two runs that are started together, because starting takes the time."""
+    with ExitStack() as started:
+        runs = []
+        for second in (signal.SIGINT, signal.SIGTERM):
+            job, stuck, stopping = stuck_job(tmp_path / second.name)
+            runs.append((second, started.enter_context(running(job)), stuck, stopping))
+        for second, process, stuck, stopping in runs:
+            until(stuck.exists, partial(is_alive, process))
+            process.send_signal(signal.SIGINT)
+            until(stopping.exists, partial(is_alive, process))
+            outcome = finish(process, second)
+            assert outcome.code == 1, outcome.text
+            assert f"{second.name} while the run was stopping (interrupt)" in outcome.text
+            assert "Traceback" not in outcome.text
+            assert not (tmp_path / second.name / "run" / "summary.json").exists()

@@ -39,7 +39,7 @@ def test_puts_that_overwrite_the_same_rows_keep_the_bytes_bounded_all_along() ->
         # Each putting call may go beyond the bound by what it brings; what is written and removed comes after.
         waiting = OPTIONS.write_behind_bytes // held.records.block * held.records.per_block
         most_rows = OPTIONS.max_space * count + held.slack_rows + 2 * per_put + waiting
-        for _ in range(300):
+        for _ in range(150):
             model.put(log, NARROW, rng.choice(count, per_put, replace=False).tolist())
             assert logs.num_records(held) <= most_rows
             # Files hold seven records; fewer where a segment was ended early, which nobody does here.

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.flow import StageError
 from tests.e2e.jobs import RAGGED, Job, assert_same_bits, run_job
-from tests.e2e.test_exact import RandomDelays, least_l1
+from tests.e2e.test_exact import RandomDelays
 from tests.e2e.test_replica import assert_replica_equals
 from tests.sabotage.pipeline import SABOTAGES
 
@@ -20,7 +20,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Job:
 
 def check(tmp_path: Path, base: Job) -> None:
     """The smallest L1 and a few random delays, with the stream on: the same bits, and a replica that equals them."""
-    job = run_job(tmp_path / "run", RAGGED, f"store.l1_rows={least_l1(base) + 6}", perturb=RandomDelays(1))
+    job = run_job(tmp_path / "run", RAGGED, f"store.l1_rows={base.least_l1() + 6}", perturb=RandomDelays(1))
     assert_same_bits(base, job)
     assert_replica_equals(job)
 

@@ -87,7 +87,7 @@ def skipped(found: Drive) -> int:
     pieces=st.tuples(st.sampled_from([7, 40, 10_000]), st.sampled_from([7, 40, 10_000])),
     data=st.data(),
 )
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_csv_resumes_anywhere(
     files: list[list[bool]], suffixes: list[str], options: dict[str, Any], pieces: tuple[int, int], data: st.DataObject
 ) -> None:
@@ -116,7 +116,7 @@ def test_csv_resumes_anywhere(
     piece=st.sampled_from([8, 24, 1000]),
     data=st.data(),
 )
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_parquet_resumes_anywhere(
     files: list[int], group_rows: int, options: dict[str, Any], piece: int, data: st.DataObject
 ) -> None:
@@ -142,7 +142,7 @@ def test_parquet_resumes_anywhere(
 
 
 @given(options=ARRANGEMENTS, samples=st.integers(1, 30), piece=st.sampled_from([8, 48, 10_000]), data=st.data())
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_synthetic_resumes_anywhere(options: dict[str, Any], samples: int, piece: int, data: st.DataObject) -> None:
     features = {"a": {"ids": 50, "bag": [0, 3], "weights": True}, "b": {"ids": 40, "reuse": 2022}}
     chosen = {"samples": samples, "features": features, "dense": 2, **options}
