@@ -39,10 +39,11 @@ def assert_rows_were_there(job: Job, l1_share: float, memory: str) -> None:
     assert store["tier"] == ("ssd" if memory == "no memory" else "dram over ssd")
     assert (job.summary["l1"]["evictions"] > 0) == (l1_share < 1)
     if l1_share < 1:
-        assert (store["ssd"]["rows"] > 0) == (memory != "much memory")
+        assert store["ssd"]["rows"] > 0, "the last checkpoint saves all"
         assert store["ssd"]["compacted_rows"] > 0 or memory != "no memory"
     if l1_share < 1 and memory != "no memory":
         assert store["dram"]["hits"] > 0
+        assert (store["dram"]["written_back"] > 0) == (memory != "much memory")
 
 
 def check(directory: Path, real: RealJob, l1_share: float, memory: str, lookahead: int) -> None:
