@@ -98,7 +98,7 @@ def test_a_changed_field_under_a_good_checksum_is_refused_or_means_what_it_says(
     except FrameError:
         return
     again = content_of(decoded)
-    absent = {"dead": b"", "columns": [], "snapshot": False}
+    absent = {"dead": b"", "columns": [], "snapshot": False, "end": False}
     assert {**absent, **again} == {
         **absent,
         **{key: value for key, value in content.items() if value is not None or key == "dense"},
