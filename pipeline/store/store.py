@@ -67,8 +67,9 @@ class Store:
         self._snapshots.clear_spill()
 
     def close(self) -> None:
-        """Close snapshots, then the tier and the backend. May be called twice."""
+        """Close snapshots, then what reads, the tier and the backend. May be called twice."""
         self._snapshots.close()
+        self._residency.close()
         self.tier.close()
         self.backend.close()
 
