@@ -30,9 +30,9 @@ from pipeline.store.reservation import Reservation
 from pipeline.store.slots import CLEAN, SlotMachine
 from pipeline.store.tier import RowBytes, Tier
 
-CLEAN_CHUNK_ROWS: Final = 512
+CLEAN_CHUNK_ROWS: Final = 4096
 """Most rows written back under one hold of the residency lock when cleaning ahead."""
-CLEAN_CHUNKS: Final = 16
+CLEAN_CHUNKS: Final = 4
 """Most such chunks one call of ``clean_ahead`` writes."""
 SCAN_WINDOWS: Final = 4
 """A scan for rows to clean finds so many times what is kept clean, so that not every step scans."""
