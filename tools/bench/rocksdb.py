@@ -2,7 +2,8 @@
 
 Warm, all rows are in memory: RocksDB's in its block cache, ours in a cache tier of as many bytes over the disk; and, in a row of its own,
 ours in the system's page cache alone. Cold, both read past the page cache and keep no rows. Gets are made by several threads at once;
-each side is tried with several numbers of them and has the one that serves it best. Puts end when all is in files: the flush counts.
+each side is tried with several numbers of them and has the one that serves it best. Every row was got once before.
+Puts end when all is in files: the flush counts.
 """
 
 from __future__ import annotations
@@ -126,6 +127,8 @@ def _filled(directory: Path, makes: list[Make], num_rows: int) -> Iterator[list[
             tier.open([SPEC])
             sides.append((tier, 0.0))
             sides[-1] = (tier, _fill(tier, num_rows))
+            for start in range(0, num_rows, BATCH):  # what can be kept in memory is
+                tier.get(TABLE, np.arange(start, min(start + BATCH, num_rows)))
         yield sides
     finally:
         for tier, _ in sides:
