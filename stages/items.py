@@ -61,7 +61,9 @@ class DistinctBatch(RawBatch):
 
 @dataclass(frozen=True, slots=True)
 class SlotBatch:
-    """A batch whose distinct rows are resident and pinned."""
+    """A batch whose distinct rows have pinned slots. They are in them when ``Store.load`` of its reservation has returned: at once,
+    unless they come from a disk.
+    """
 
     step: int
     raw: RawBatch

@@ -1,5 +1,7 @@
 """prefetch: reserve the slots of each batch in step order, and read missing rows into them ahead of their lookup.
 
+Rows that come from a disk are read on a lane of their own, batch after batch, while later batches are placed: so the disk is not idle
+meanwhile. A batch goes on at once then, and its lookup waits for its rows (``Store.load``). An error of such a read stops the run.
 ``lookahead`` is an upper bound: where L1 has no room, the stage waits until a step gives some back.
 """
 
@@ -7,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from pydantic import Field
@@ -51,7 +54,7 @@ class Prefetch(Stage):
         self._store: Store = context.resources["store"]
         self._features: FeatureSet = context.resources["features"]
         self._limit: StepLimit = context.resources["step_limit"]
-        self._lane = context.lane("prefetch")
+        self._lane, self._load_lane = context.lane("prefetch"), context.lane("load")
         self._signal = StepSignal(self._store)
 
     async def process(self, raw: RawBatch) -> SlotBatch | Many:
@@ -71,6 +74,8 @@ class Prefetch(Stage):
             batch, unique = await self._distinct(raw)
             await self._wait_for_turn(step)
             reservation = await self._claim(step, raw, batch, unique)
+            if self._store.loads_wait and not reservation.loaded:
+                self._context.spawn(partial(self._load_lane.run, self._store.load, reservation), f"load of step {step}")
         self._step = step
         if self._limit.reached(step):
             self._limit.stop("limit")
@@ -108,7 +113,7 @@ class Prefetch(Stage):
 
     def _reserve_and_load(self, step: int, batch: BatchIds, unique: UniqueIds) -> Reservation | None:
         reservation = self._store.try_reserve(step, batch, unique)
-        if reservation is not None:
+        if reservation is not None and not self._store.loads_wait:
             self._store.load(reservation)
         return reservation
 

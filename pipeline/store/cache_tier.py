@@ -56,6 +56,7 @@ class CacheTier:
 
     def __init__(self, below: Tier, max_bytes: int, policy: str = "lru", clean_ahead: float = 0.05) -> None:
         self.below, self.max_bytes, self.name = below, max_bytes, f"dram over {below.name}"
+        self.gets_at_once = getattr(below, "gets_at_once", 1)
         self._policy, self._clean_share = policy, clean_ahead
         self._specs: tuple[TableSpec, ...] = ()
         self._tables: dict[str, int] = {}

@@ -25,13 +25,14 @@ from pipeline.rows.spec import TableSpec
 from pipeline.store.counters import StoreCounters
 from pipeline.store.errors import L1TooSmall, OutOfStep
 from pipeline.store.policy import Policy
+from pipeline.store.readers import Readers
 from pipeline.store.reservation import Reservation
 from pipeline.store.slots import CLEAN, DIRTY, SlotMachine
 from pipeline.store.tier import RowBytes, Tier
 
-CLEAN_CHUNK_ROWS: Final = 512
+CLEAN_CHUNK_ROWS: Final = 4096
 """Most rows written back under one hold of the residency lock when cleaning ahead."""
-CLEAN_CHUNKS: Final = 16
+CLEAN_CHUNKS: Final = 4
 """Most such chunks one call of ``clean_ahead`` writes."""
 SCAN_WINDOWS: Final = 4
 """A scan for rows to clean finds so many times what is kept clean, so that not every step scans."""
@@ -57,6 +58,7 @@ class Residency:
         self._unloaded: set[int] = set()
         """Steps reserved whose misses have not come."""
         self.residency = threading.Lock()
+        self._readers = Readers(getattr(tier, "gets_at_once", 1))
         self._slots = threading.Lock()
 
     def expect(self, step: int, unique: UniqueIds) -> None:
@@ -110,15 +112,22 @@ class Residency:
                 return
             unique, misses_m = reservation.plan.unique, reservation.misses_m
             bounds = np.searchsorted(misses_m, unique.table_start_t).tolist()
-            for spec, start, stop in zip(self.specs, bounds[:-1], bounds[1:], strict=True):
-                if start < stop:
-                    ids_m = unique.ids_u[misses_m[start:stop]]
-                    rows_mb, versions_m = self.read_below(spec, ids_m)
-                    self.backend.write_rows(reservation.slots_m[start:stop], rows_mb, versions_m)
+            parts = [
+                (spec, slice(start, stop))
+                for spec, start, stop in zip(self.specs, bounds[:-1], bounds[1:], strict=True)
+                if start < stop
+            ]
+            reads = self._readers.map(lambda part: self.read_below(part[0], unique.ids_u[misses_m[part[1]]]), parts)
+            for (_, part), (rows_mb, versions_m) in zip(parts, reads, strict=True):
+                self.backend.write_rows(reservation.slots_m[part], rows_mb, versions_m)
             with self._slots:
                 self.machine.loaded(reservation.slots_m)
                 self._unloaded.discard(reservation.step)
             reservation.loaded = True
+
+    def close(self) -> None:
+        """End the threads that read. May be called twice."""
+        self._readers.close()
 
     def read_below(self, spec: TableSpec, ids_m: Int64s, *, count: bool = True) -> tuple[RowBytes, Int64s]:
         """Rows as the tier holds them, or initial ones of version 0: packed rows [M, row_bytes] and versions."""

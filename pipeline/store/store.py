@@ -59,6 +59,8 @@ class Store:
         self._residency = Residency(self.specs, backend, tier, options.l1_rows, policy, options.clean_ahead)
         self._snapshots = Snapshots(self._residency, options, files or RealFiles(), spill_path)
         self.counters = self._residency.counters
+        self.loads_wait = getattr(tier, "gets_at_once", 1) > 1
+        """Whether ``load`` may take long and little of the processor, as it waits for a disk."""
         self._listeners: list[StepListener] = []
         self._on_room: list[Callable[[], None]] = []
 
@@ -69,8 +71,9 @@ class Store:
         self._snapshots.clear_spill()
 
     def close(self) -> None:
-        """Close snapshots, then the tier and the backend. May be called twice."""
+        """Close snapshots, then what reads, the tier and the backend. May be called twice."""
         self._snapshots.close()
+        self._residency.close()
         self.tier.close()
         self.backend.close()
 

@@ -1,7 +1,8 @@
 """The Tier interface: a place below L1 where rows live.
 
 A tier holds packed rows with their versions, by table name and id. Methods block and may be called from any thread but the event
-loop's, several at once. What ``put`` has taken is visible to every ``get`` that starts after it returned.
+loop's, several at once. A tier that gains by it has an attribute ``gets_at_once``: of so many tables a batch's rows are asked for
+at the same time. What ``put`` has taken is visible to every ``get`` that starts after it returned.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from tools.bench import fio, reads
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fio, "PIECE_BYTES", 1 << 20)
     monkeypatch.setattr(reads, "PIECE_BYTES", 1 << 20)
     monkeypatch.setattr(reads, "SCALES", {True: (2 << 20, 0.01, 2)})
     monkeypatch.setattr(reads, "BATCH_ROWS", 100)

@@ -3,7 +3,7 @@
 The fill puts ids in the calls that a step makes. Memory is what the index says it holds, and beside it what the system says this
 process took. A put waits for nothing, so it counts by its processor time, page faults included: wall time, which is printed too, is
 that of whoever else has the machine. Reserved puts are those of a reopening: many ids a call, into an index that was told their
-number.
+number. Time per cold read, through the whole SSD tier, is taken in ``index_reads``.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ import numpy.typing as npt
 
 from pipeline.rowlog.places import PlaceIndex
 from pipeline.session import environment
+from tools.bench import index_reads
 from tools.bench.report import BenchRow
 
 NAME = "index"
-HELP = "memory of the SSD tier's index over a fill, its slowest put, its rates"
+HELP = "memory of the SSD tier's index over a fill, its slowest put, its rates; time per cold read"
 
 GOAL_BYTES, GOAL_PUT_MS, GOAL_RESERVED_PER_S = 24.0, 10.0, 10_000_000
 FROM_IDS = 1_000_000
@@ -57,8 +58,11 @@ def run(quick: bool) -> list[BenchRow]:
     index = PlaceIndex(count)
     rows.append(_reserved_row(index, count))
     rows += _find_rows(index, count, "reserved")
+    del index
+    cold = index_reads.rows(quick)
     knobs = {"ids": count, "from": FROM_IDS, "ids_per_put": PUT, "ids_per_reserved_put": REOPEN, "threads": 1}
-    return [BenchRow(NAME, row[0], row[1], goal=row[2], met=row[3], knobs=knobs) for row in rows]
+    described = [(row, knobs) for row in rows] + [(row, index_reads.KNOBS) for row in cold]
+    return [BenchRow(NAME, row[0], row[1], goal=row[2], met=row[3], knobs=knobs) for row, knobs in described]
 
 
 Figures = tuple[str, str, str, bool | None]

@@ -45,8 +45,8 @@ class Rowstream:
         self._store = Store(specs, rules, self._features, self._backend, DramTier(), store_options)
         self._store.open()
         self._work = make_work(distribution, steps)
-        self._outs = self._columns(_aligned(np.zeros((BATCH, TABLES * DIM), np.float32)))
-        self._grads = self._columns(_aligned(self._work.gradient_bd))
+        self._outs = columns_of(aligned(np.zeros((BATCH, TABLES * DIM), np.float32)))
+        self._grads = columns_of(aligned(self._work.gradient_bd))
         self._step = self._filled = 0
         self._fill()
         self.knobs = {"threads": threads, "l1_rows": TABLES * ROWS, "policy": store_options.policy}
@@ -61,9 +61,6 @@ class Rowstream:
             self._store.load(reservation)
             self._store.release(reservation)
             self._store.skip_step(self._filled)
-
-    def _columns(self, array_bd: np.ndarray[Any, np.dtype[np.float32]]) -> list[Matrix]:
-        return [Matrix.of(array_bd[:, table * DIM : (table + 1) * DIM]) for table in range(TABLES)]
 
     def _batch(self, ids_n: np.ndarray[Any, np.dtype[np.int64]], samples: int) -> BatchIds:
         starts, offsets = _bags(samples)
@@ -94,7 +91,12 @@ def _bags(samples: int) -> tuple[Int64s, Int64s]:
     return starts, starts[:-1, None] + np.arange(samples + 1)
 
 
-def _aligned(array_bd: np.ndarray[Any, np.dtype[np.float32]]) -> np.ndarray[Any, np.dtype[np.float32]]:
+def columns_of(array_bd: np.ndarray[Any, np.dtype[np.float32]]) -> list[Matrix]:
+    """The columns of each table."""
+    return [Matrix.of(array_bd[:, table * DIM : (table + 1) * DIM]) for table in range(TABLES)]
+
+
+def aligned(array_bd: np.ndarray[Any, np.dtype[np.float32]]) -> np.ndarray[Any, np.dtype[np.float32]]:
     """A copy that starts on a multiple of 64 bytes, as torch's tensors do."""
     copy = aligned_bytes(array_bd.nbytes).view(np.float32).reshape(array_bd.shape)
     copy[:] = array_bd

@@ -21,7 +21,7 @@ from unittest.mock import patch
 import numpy as np
 
 from pipeline.rowlog import RandomReads, random_reads, read_group
-from tools.bench.fio import ABSENT, FIO_DEPTH, Window, fio_window, usable_engine
+from tools.bench.fio import ABSENT, FIO_DEPTH, PIECE_BYTES, Window, fio_window, usable_engine, write_file
 from tools.bench.jobs import scratch
 from tools.bench.report import BenchRow
 
@@ -29,7 +29,6 @@ NAME = "reads"
 HELP = "random row reads from disk, cold and warm, against fio"
 
 ROW_BYTES, BATCH_ROWS, DEPTHS = 272, 16_384, (32, 64)
-PIECE_BYTES = 64 << 20
 SCALES = {True: (1 << 30, 1.0, 3), False: (6 << 30, 2.0, 9)}
 """Bytes of the file, seconds of a window, rounds; by whether it is to be quick."""
 GOAL = 0.95
@@ -54,21 +53,6 @@ def run(quick: bool) -> list[BenchRow]:
         path = directory / "rows"
         write_file(path, size)
         return [*_cold(path, window_s, rounds, knobs), _warm(path, window_s, rounds, knobs)]
-
-
-def write_file(path: Path, size: int) -> None:
-    """Random bytes, on the device; then read once, so that the device meets no block for the first time, and out of memory again."""
-    rng = np.random.default_rng(0)
-    with path.open("w+b") as file:
-        for _ in range(size // PIECE_BYTES):
-            file.write(rng.bytes(PIECE_BYTES))
-        file.flush()
-        os.fsync(file.fileno())
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        file.seek(0)
-        while file.read(PIECE_BYTES):
-            pass
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _cold(path: Path, window_s: float, rounds: int, knobs: dict[str, object]) -> list[BenchRow]:
