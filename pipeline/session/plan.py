@@ -21,7 +21,7 @@ from pipeline.rows.spec import Initializer, TableSpec
 from pipeline.session.dense_side import initial_model
 from pipeline.session.errors import L1SmallerThanBatch
 from pipeline.session.settings import Settings
-from pipeline.store import CacheTooSmall, rows_within
+from pipeline.session.tier_sizes import check_tiers
 
 RESOURCES = (
     "backend",
@@ -71,7 +71,7 @@ def make_plan(loaded: Loaded[Settings]) -> Plan:
         num_dense=int(getattr(graph.stages[0].options, "num_dense", 0)),
         tree=loaded.tree,
     )
-    _check_dram(made, loaded)
+    check_tiers(made.specs, [table.max_rows for table in settings.tables.values()], settings.store, loaded)
     _check_dense_side(made, loaded)
     return made
 
@@ -111,17 +111,6 @@ def _check_l1(settings: Settings, graph: Graph) -> None:
         max_ids = getattr(stage.options, "max_ids", None)
         if max_ids is not None and settings.store.l1_rows < max_ids:
             raise L1SmallerThanBatch(settings.store.l1_rows, stage.name, max_ids)
-
-
-def _check_dram(made: Plan, loaded: Loaded[Settings]) -> None:
-    """A cache over the disk has room for a batch. Without a disk the bound is met, or not, when rows come."""
-    store = made.settings.store
-    if store.ssd is None or store.dram_bytes is None:
-        return
-    try:
-        rows_within(made.specs, store.dram_bytes)
-    except CacheTooSmall as error:
-        raise loaded.error([("store.dram_bytes", str(error))]) from error
 
 
 def _check_features(loaded: Loaded[Settings], graph: Graph) -> None:

@@ -143,12 +143,12 @@ class Resources:
 
     def _make_tier(self) -> Tier:
         options = self.plan.settings.store
-        if options.ssd is None:
+        if options.ssd is None and options.tier is None:
             return DramTier(options.dram_bytes)
-        disk = SsdTier(self.log)
+        below = SsdTier(self.log) if options.tier is None else options.tier.make()
         if options.dram_bytes is None:
-            return disk
-        return CacheTier(disk, options.dram_bytes, options.policy, options.clean_ahead)
+            return below
+        return CacheTier(below, options.dram_bytes, options.policy, options.clean_ahead)
 
     def _open_store(self, backend: Any) -> Store:
         plan = self.plan

@@ -17,6 +17,7 @@ LAYOUT: Final = (
     "run.progress_s",
     "run.background_nice",
     "store.*",
+    "tables.*.max_rows",
     "replica.*",
     "stages.*.queue.*",
     "stages.prefetch.lookahead",

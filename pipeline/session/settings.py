@@ -54,6 +54,9 @@ class TableSettings(Part):
     dim: int = Field(64, ge=4, le=1024, multiple_of=4, description="weights per row, a multiple of 4")
     init: InitSettings = Field(default_factory=InitSettings, description="how rows begin")
     optimizer: OptimizerOptions = Field(default_factory=RowwiseAdagradOptions, description="how rows are updated")
+    max_rows: int | None = Field(
+        None, ge=1, description="rows it may come to have: then check can say that the tiers are too small for them"
+    )
 
 
 class FeatureSettings(Part):

@@ -25,6 +25,11 @@ INDEX_BYTES: Final = 24
 """What the id index may take per row; counted as if it did."""
 
 
+def dram_bytes_for(spec: TableSpec, rows: int) -> int:
+    """What the DRAM tier counts for so many rows of a table."""
+    return rows * (spec.layout.row_bytes + WORD_BYTES + INDEX_BYTES)
+
+
 class _Table:
     """One table's rows. Callers hold ``lock``."""
 

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, field_validator, model_validator
 
 from pipeline.store.policy import find_policy
 from pipeline.store.ssd_options import SsdOptions
+from pipeline.store.tier import Tier
+from pipeline.store.tier_list import find_tier, merge_tiers
 
 
-def _refuse(_value: Any) -> None:
-    raise ValueError(
-        "the tiers below L1 have keys of their own: memory (store.dram_bytes bounds it), a disk (store.ssd), or with both "
-        "memory over the disk; a list of tiers comes later: leave it out"
-    )
+class OwnTier(BaseModel):
+    """``use`` names a class that implements ``pipeline.store.Tier``; all other keys are its arguments."""
 
+    model_config = ConfigDict(extra="allow", frozen=True)
 
-NotYet = Annotated[None, BeforeValidator(_refuse)]
-"""A key whose place is fixed already, and which is refused until what it configures is there."""
+    use: str = Field(description="package.module:Class of a tier of your own, in place of DRAM or SSD")
+
+    @field_validator("use")
+    @classmethod
+    def exists(cls, use: str) -> str:
+        find_tier(use)
+        return use
+
+    def make(self) -> Tier:
+        tier: Tier = find_tier(self.use)(**(self.model_extra or {}))
+        return tier
 
 
 class StoreOptions(BaseModel):
@@ -42,10 +51,10 @@ class StoreOptions(BaseModel):
         le=1,
         description="share of L1, next to leave, that is kept written back; 0: only as it leaves",
     )
-    dram_bytes: int | None = Field(
+    dram_bytes: ByteSize | None = Field(
         default=None,
         ge=1,
-        description="most bytes the DRAM tier may hold, index included; with store.ssd it is a write-back cache over the "
+        description="most bytes the DRAM tier may hold, index included, as 8GB or a number; with store.ssd a write-back cache over the "
         "disk; not set: no bound, and with store.ssd no DRAM tier",
     )
     shadow_bytes: int = Field(
@@ -63,7 +72,20 @@ class StoreOptions(BaseModel):
         description="keep the rows that leave L1 on disk, behind memory of store.dram_bytes if that is set; {} for the "
         "defaults; not set: in memory",
     )
-    tiers: NotYet = Field(default=None, exclude=True, description="not in this version")
+    tier: OwnTier | None = Field(
+        default=None, description="a tier of your own below L1; with store.dram_bytes memory over it"
+    )
+    tiers: list[dict[str, Any]] | None = Field(
+        default=None,
+        description="the same as a list, from the top: {l1: {rows: ...}}, {dram: {bytes: ...}}, {ssd: {path: ..., bytes: ...}} or "
+        "{use: ...}",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def tiers_are_keys(cls, given: Any) -> Any:
+        """What ``tiers`` lists is entered under the keys of its own; nothing may be given both ways."""
+        return merge_tiers(given) if isinstance(given, dict) and given.get("tiers") else given
 
     @field_validator("policy")
     @classmethod

@@ -17,6 +17,7 @@ from pipeline.flow.run_info import RunInfo
 from pipeline.rowlog import export_dense, export_table
 from pipeline.session import environment
 from pipeline.session.commands import look_for_resume
+from pipeline.session.disk import Disk
 from pipeline.session.inspect_rows import newest_checkpoint
 from pipeline.session.plan import Plan, make_plan
 from pipeline.session.resources import Resources
@@ -86,6 +87,7 @@ def run_job(
     on_step: Callable[[int], None] | None = None,
     on_open: Callable[[Resources], None] | None = None,
     resume: bool = False,
+    disk: Disk | None = None,
     accept: Sequence[str] = (),
 ) -> Job:
     """Run ``config`` (a mapping, or the name of one) in ``directory``; ``on_step`` is called at each step's end.
@@ -98,7 +100,7 @@ def run_job(
         Path(source).write_text(yaml.safe_dump(dict(config), sort_keys=False))
     plan = make_plan(load([source], [f"run.dir={directory}", *overrides], Settings))
     with _claimed(directory, plan, resume, accept) as (info, going_on), LoopGuard():
-        trainer = Trainer(plan, info, resume=going_on, perturb=perturb, handle_signals=False)
+        trainer = Trainer(plan, info, resume=going_on, perturb=perturb, handle_signals=False, disk=disk)
         if on_step is not None:
             trainer.on_open.append(lambda resources: resources.store.on_step(lambda step, _plan: on_step(step)))
         if on_open is not None:

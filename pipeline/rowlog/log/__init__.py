@@ -1,6 +1,6 @@
 """The row log: see ``row_log`` and the room's README.md."""
 
-from pipeline.rowlog.log.errors import LogClosed, LogCorrupt, LogFailed
+from pipeline.rowlog.log.errors import LogClosed, LogCorrupt, LogFailed, LogFull
 from pipeline.rowlog.log.mark import Beginning, Held, Mark, SavedRows, SavedTable
 from pipeline.rowlog.log.options import RowLogOptions
 from pipeline.rowlog.log.row_log import RowLog
@@ -12,6 +12,7 @@ __all__ = [
     "LogClosed",
     "LogCorrupt",
     "LogFailed",
+    "LogFull",
     "Mark",
     "RowLog",
     "RowLogOptions",

@@ -27,6 +27,8 @@ class Accounts:
         """Those that are needed no more, but are still being read, or named by a checkpoint."""
         self.num_rows = 0
         """Records in ``segments``."""
+        self.disk_bytes = 0
+        """Of all files, ``kept`` ones too; those that are being filled as they will be when they are full."""
         self._retire = retire
 
     def restore(self, segments: Collection[Segment], held: Collection[Segment]) -> None:
@@ -34,8 +36,15 @@ class Accounts:
         self.segments.update((segment.number, segment) for segment in segments)
         self.kept.update((segment.number, segment) for segment in held if segment.number not in self.segments)
         self.num_rows = sum(segment.num_rows for segment in segments)
+        self.disk_bytes = sum(segment.size for segment in {*segments, *held})
         for segment in segments:
             self.settle(segment)
+
+    def sealed(self, segment: Segment, size: int) -> None:
+        """Its file has come to ``size`` bytes."""
+        self.disk_bytes += size - segment.size
+        segment.sealed, segment.size = True, size
+        self.settle(segment)
 
     def appended(self, segment: Segment, count: int) -> None:
         """So many records were appended, all live."""
@@ -69,6 +78,7 @@ class Accounts:
                 candidates += [other for other in self.segments.values() if other.dead and self._is_out(other)]
             if one.number in self.kept and self._is_left(one):
                 del self.kept[one.number]
+                self.disk_bytes -= one.size
                 self._retire(one)
 
     def _is_out(self, segment: Segment) -> bool:

@@ -23,3 +23,14 @@ class LogFailed(RowLogError):
 class LogClosed(RowLogError):
     def __init__(self, directory: str) -> None:
         super().__init__(f"the row log in {directory} is closed")
+
+
+class LogFull(RowLogError):
+    """The log's byte bound was reached. The rows that were refused were not taken; all others are held."""
+
+    def __init__(self, directory: str, table: str, rows: int, held_bytes: int, max_bytes: int) -> None:
+        super().__init__(
+            f"the row log in {directory} holds {held_bytes} of at most {max_bytes} bytes, segments that checkpoints need among them, and "
+            f"cannot take {rows} more rows of table {table!r}: raise store.ssd.bytes, or keep fewer checkpoints (checkpoint.keep)"
+        )
+        self.table, self.rows, self.held_bytes, self.max_bytes = table, rows, held_bytes, max_bytes

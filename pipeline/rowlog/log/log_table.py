@@ -31,7 +31,7 @@ from pipeline.rowlog.log.records import DEAD, ROW_BITS, MemoryExtents, Records, 
 from pipeline.rowlog.log.recovery import recover
 from pipeline.rowlog.log.row_reads import RowReads
 from pipeline.rowlog.log.segment import Extent, Kind, OpenSegment, Segment
-from pipeline.rowlog.log.segment_format import Footer
+from pipeline.rowlog.log.segment_format import Footer, segment_size
 from pipeline.rowlog.log.sinks import Sinks
 from pipeline.rowlog.log.table_mark import TableMark
 from pipeline.rowlog.places import PlaceIndex
@@ -72,7 +72,8 @@ class LogTable:
         self._sinks, self._reads, self._begin = sinks, reads, begin
         self.accounts = Accounts(sinks.retire)
         self.segments = self.accounts.segments
-        self._capacity = min(self.records.capacity(segment_bytes), ROW_MASK)
+        self.capacity = min(self.records.capacity(segment_bytes), ROW_MASK)
+        self.full_bytes = segment_size(self.records, self.capacity)
         self._extent_rows = self.records.capacity(min(extent_bytes, segment_bytes))
         self.next_number = 1
         self._filling: dict[Kind, OpenSegment] = {}
@@ -85,11 +86,11 @@ class LogTable:
     @property
     def slack_rows(self) -> int:
         """Garbage that is never worth moving: two segments are being filled, one may be in the making."""
-        return 2 * self._capacity
+        return 2 * self.capacity
 
     @property
     def num_rows(self) -> int:
-        """Records in all segments."""
+        """Records in the segments that are needed."""
         return self.accounts.num_rows
 
     def all_segments(self, *, kept: bool = False) -> list[Segment]:
@@ -100,8 +101,7 @@ class LogTable:
     @property
     def movable_below(self) -> int:
         """Compaction leaves segments alone that were begun after the mark: whoever lists what was put since looks there."""
-        mark = self.mark
-        return garbage.NOWHERE if mark is None else mark.number
+        return getattr(self.mark, "number", garbage.NOWHERE)
 
     # What the tier does.
 
@@ -158,9 +158,9 @@ class LogTable:
         """The footer is in the file, and durable."""
         with self.lock:
             segment = filling.segment
-            segment.sealed, segment.size, segment.footer = True, size, footer
+            segment.footer = footer
             self.unsealed.pop(segment.number, None)
-            self.accounts.settle(segment)
+            self.accounts.sealed(segment, size)
 
     # What checkpoints hold.
 
@@ -228,12 +228,12 @@ class LogTable:
     def _open(self, kind: Kind) -> OpenSegment:
         number = self.next_number
         self.next_number += 1
-        segment = Segment(number, self._begin(self.spec, number), kind)
-        filling = OpenSegment(segment, self.records, self._capacity, self._extent_rows)
+        segment = Segment(number, self._begin(self.spec, number), kind, size=self.full_bytes)
+        self.accounts.disk_bytes += segment.size
+        filling = OpenSegment(segment, self.records, self.capacity, self._extent_rows)
         self.segments[number] = segment
         self._filling[kind] = self.unsealed[number] = filling
-        if kind is Kind.SAVED:
-            assert self.mark is not None
+        if self.mark is not None and kind is Kind.SAVED:
             self.mark.name(segment)
         return filling
 

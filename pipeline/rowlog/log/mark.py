@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.files import Files
+from pipeline.rowlog.log.bound import Bound
 from pipeline.rowlog.log.log_table import LogTable
 from pipeline.rowlog.log.segment import Segment
 from pipeline.rowlog.log.segment_format import SealedSegment, read_footer
@@ -76,8 +77,8 @@ class Held:
 class Mark:
     """A checkpoint that is being written. One thread."""
 
-    def __init__(self, tables: Mapping[str, LogTable], files: Files, writer: WriteBehind) -> None:
-        self._files, self._writer, self._tables = files, writer, tables
+    def __init__(self, tables: Mapping[str, LogTable], files: Files, writer: WriteBehind, bound: Bound) -> None:
+        self._files, self._writer, self._tables, self._bound = files, writer, tables, bound
         self._marks = {name: TableMark(table) for name, table in tables.items()}
 
     def put_since(self, table: str) -> Iterator[Int64s]:
@@ -86,8 +87,9 @@ class Mark:
         return self._marks[table].put_since(lambda segment: read_footer(self._files, segment.as_sealed()).ids_n)
 
     def save(self, table: str, ids_n: Int64s, rows_nb: npt.NDArray[np.uint8], versions_n: Int64s) -> None:
-        """Append rows as they stood at the mark, ids distinct; each once. Waits while the disk is behind. Raises LogFailed."""
+        """Append rows as they stood at the mark, ids distinct; each once. Waits while the disk is behind. Raises LogFailed, LogFull."""
         self._writer.wait_for_room()
+        self._bound.check(self._tables[table], len(ids_n))
         if len(ids_n):
             self._marks[table].save(ids_n, rows_nb, versions_n)
 

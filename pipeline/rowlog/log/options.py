@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ByteSize, ConfigDict, Field
 
 
 class RowLogOptions(BaseModel):
@@ -26,4 +26,9 @@ class RowLogOptions(BaseModel):
         default=0.5,
         gt=0,
         description="bytes that compaction may move for each byte put, while there is room; beyond that puts wait for it",
+    )
+    bytes: ByteSize | None = Field(
+        default=None,
+        description="most bytes on disk, all directories and the segments of kept checkpoints together, as 20GB or a number; a run that "
+        "needs more stops; not set: no bound",
     )

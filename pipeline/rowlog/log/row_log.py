@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from pipeline.files import DirectoryLock, Files, WritableFile
 from pipeline.rowlog.errors import UnknownTable
+from pipeline.rowlog.log.bound import Bound
 from pipeline.rowlog.log.compactor import Compactor
 from pipeline.rowlog.log.errors import LogClosed
 from pipeline.rowlog.log.log_table import LogTable
@@ -96,6 +97,7 @@ class RowLog:
         self._writer = WriteBehind(self.directories[0], self.options.write_behind_bytes)
         self.tables = {spec.name: self._table(spec) for spec in specs}
         self.held = restore(self.tables, self._beginning, self._files, self._reads)
+        self._bound = Bound(self.directories[0], self.tables, self.options.bytes)
         self._compactor = Compactor(self.tables, self._files, self._writer, self.options)
         self._is_open = True
         self._writer.start()
@@ -113,12 +115,22 @@ class RowLog:
         return LogTable(spec, sinks, self._reads, self._path, options.segment_bytes, options.extent_bytes)
 
     def put(self, table: str, ids_n: Int64s, rows_nb: RowBytes, versions_n: Int64s) -> None:
-        """Write or replace rows, ids distinct. Waits while too much is to be written or compacted. Raises LogFailed."""
+        """Write or replace rows, ids distinct. Waits while too much is to be written or compacted.
+
+        Raises LogFailed; LogFull, and none of these rows is taken.
+        """
         held = self.table(table)
         self._writer.wait_for_room()
         self._compactor.wait_for_space(held)
+        self._make_room(held, len(ids_n))
         held.put(ids_n, rows_nb, versions_n)
         self._compactor.told_of(len(ids_n) * held.records.stride)
+
+    def _make_room(self, table: LogTable, rows: int) -> None:
+        """Where the bound on bytes is near, compaction may free some first. Raises LogFull."""
+        if not self._bound.has_room(table, rows):
+            self._compactor.compact()
+            self._bound.check(table, rows)
 
     def get(self, table: str, ids_n: Int64s) -> tuple[Rows, npt.NDArray[np.bool_]]:
         """Rows in the order asked, and which of them are held; absent ones are zeros. Raises LogCorrupt."""
@@ -146,7 +158,7 @@ class RowLog:
     def mark(self) -> Mark:
         """Begin a checkpoint of what was put so far: quick, and nothing is written here. One at a time."""
         self._check_open()
-        self._mark = Mark(self.tables, self._files, self._writer)
+        self._mark = Mark(self.tables, self._files, self._writer, self._bound)
         return self._mark
 
     def put_since_mark(self, table: str) -> Iterator[Int64s]:
@@ -182,6 +194,7 @@ class RowLog:
             "rows": sum(table.index.count for table in self.tables.values()),
             "index_bytes": sum(table.index.nbytes for table in self.tables.values()),
             "segments": len(segments),
+            "disk_bytes": self._bound.held_bytes,
             "written_bytes": self._writer.written_bytes,
             "compacted_rows": self._compactor.moved_rows,
             "put_waited_s": round(self._compactor.waited_s, 3),

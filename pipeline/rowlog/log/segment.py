@@ -52,7 +52,7 @@ class Segment:
     reading: int = -1
     """Its number at ``RowReads``; -1 before the file is there."""
     size: int = 0
-    """Bytes of the sealed file."""
+    """Bytes of the file; before it is sealed, those it will have when it is full."""
     footer: str = ""
     """Its footer's checksum, 16 hex digits, once it is sealed."""
 

@@ -53,6 +53,11 @@ class SealedSegment:
     checksum: str
 
 
+def segment_size(records: Records, num_rows: int) -> int:
+    """Bytes of a sealed segment of so many records."""
+    return HEADER_BYTES + records.data_bytes(num_rows) + KEY_BYTES * num_rows + TRAILER_BYTES
+
+
 def describe(spec: TableSpec, number: int, records: Records) -> dict[str, Any]:
     """What a segment says of itself."""
     columns = [[column.name, column.dtype, column.width, column.role] for column in spec.layout.columns]
