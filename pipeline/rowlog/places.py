@@ -36,28 +36,28 @@ class PlaceIndex:
 
     def __init__(self, expected: int = 0, shard_entries: int = 1 << 15) -> None:
         """Room for ``expected`` ids from the start. ``shard_entries``: 128 or more; few are for tests."""
-        self._directory = Directory(shard_entries)
+        self.directory = Directory(shard_entries)
         self.reserve(expected)
 
     @property
     def count(self) -> int:
         """How many ids it holds."""
-        return int(self._directory.shards_kf[:, shards.COUNT].sum())
+        return int(self.directory.shards_kf[:, shards.COUNT].sum())
 
     @property
     def nbytes(self) -> int:
         """Memory held: pages of entries that were written, and the directory."""
-        return self._directory.nbytes
+        return self.directory.nbytes
 
     def reserve(self, count: int) -> None:
         """Make room for ``count`` ids in all, so that no put of new ids has to."""
-        self._directory.reserve(count)
+        self.directory.reserve(count)
 
     def find(self, ids_n: Any) -> Int64s:
         """The place of each id, -1 where absent. int64 [n]; duplicates allowed."""
         ids_n = read_only_ids(ids_n)
         places_n = np.empty(ids_n.shape[0], dtype=np.int64)
-        kernels.find_places(*self._directory.for_kernels, ids_n, places_n)
+        kernels.find_places(*self.directory.for_kernels, ids_n, places_n)
         return places_n
 
     def put(self, ids_n: Any, places_n: Any) -> Int64s:
@@ -77,35 +77,19 @@ class PlaceIndex:
 
     def _put(self, ids_n: Int64s, places_n: Int64s) -> Int64s:
         old_n = np.empty(ids_n.shape[0], dtype=np.int64)
-        entries, scratch, done = self._directory.shard_entries, self._directory.scratch, 0
+        entries, scratch, done = self.directory.shard_entries, self.directory.scratch, 0
         while True:
-            done = kernels.put_places(*self._directory.for_kernels, ids_n, places_n, done, old_n, entries, scratch)
+            done = kernels.put_places(*self.directory.for_kernels, ids_n, places_n, done, old_n, entries, scratch)
             if done == ids_n.shape[0]:
                 return old_n
-            self._directory.divide(int(shards.key_of(ids_n[done])))
-
-    def recover(self, ids_n: Any, places_n: Any, versions_r: Int64s, bases_s: Int64s) -> Int64s:
-        """Enter ids; of two places of an id, the one whose record has the newer version stays. The other one, or -1: int64 [n].
-
-        The version of the record at place p is ``versions_r[bases_s[p >> 32] + (p & 0xFFFFFFFF)]``; with the sign bit it forgets its
-        id, and wins a tie.
-        """
-        ids_n, places_n = _pairs(ids_n, places_n)
-        older_n = np.empty(ids_n.shape[0], dtype=np.int64)
-        entries, scratch, done = self._directory.shard_entries, self._directory.scratch, 0
-        while True:
-            held = self._directory.for_kernels
-            done = kernels.recover_places(*held, ids_n, places_n, done, versions_r, bases_s, older_n, entries, scratch)
-            if done == ids_n.shape[0]:
-                return older_n
-            self._directory.divide(int(shards.key_of(ids_n[done])))
+            self.directory.divide(int(shards.key_of(ids_n[done])))
 
     def move(self, ids_n: Any, places_n: Any, from_n: Any) -> Bools:
         """Replace the place of each id that is at ``from_n`` now. Which were: bool [n]. Raises BadPlace."""
         ids_n, places_n = _pairs(ids_n, places_n)
         from_n = _one_for_each(from_n, ids_n)
         moved_n = np.empty(ids_n.shape[0], dtype=np.bool_)
-        kernels.move_places(*self._directory.for_kernels, ids_n, places_n, from_n, moved_n)
+        kernels.move_places(*self.directory.for_kernels, ids_n, places_n, from_n, moved_n)
         return moved_n
 
     def remove(self, ids_n: Any) -> Int64s:
@@ -115,7 +99,7 @@ class PlaceIndex:
         """
         ids_n = read_only_ids(ids_n)
         old_n = np.empty(ids_n.shape[0], dtype=np.int64)
-        kernels.remove_places(*self._directory.for_kernels, ids_n, old_n)
+        kernels.remove_places(*self.directory.for_kernels, ids_n, old_n)
         return old_n
 
     def items(self) -> Iterator[tuple[Int64s, Int64s]]:
@@ -125,7 +109,7 @@ class PlaceIndex:
         """
         key = LOWEST
         while key <= HIGHEST:
-            shard_f = self._directory.shards_kf[self._directory.number_of(key)]
+            shard_f = self.directory.shards_kf[self.directory.number_of(key)]
             size = int(shard_f[shards.COUNT])
             ids_n, places_n = np.empty(size, dtype=np.int64), np.empty(size, dtype=np.int64)
             found = shards.read_shard(shard_f.ctypes.data, key, ids_n, places_n)

@@ -128,17 +128,19 @@ def _is_newer(version, other):  # type: ignore[no-untyped-def]
 
 @kernel
 def recover_places(  # type: ignore[no-untyped-def]
-    shards, cells, bits, ids_n, places_n, start, versions_r, bases_s, older_n, entries, scratch
+    shards, cells, bits, ids_n, places_n, start, first, last, versions_r, bases_s, older_n, entries, scratch
 ):
-    """As ``put_places``, but of two places of an id the one with the newer version stays; ``older_n``: the other one, or -1.
+    """As ``put_places``, of ids with keys in ``first`` .. ``last``; but of two places of an id the one with the newer version stays.
 
-    The version of place p is ``versions_r[bases_s[p >> 32] + (p & 0xFFFFFFFF)]``.
+    ``older_n``: the other one, or -1. The version of place p is ``versions_r[bases_s[p >> 32] + (p & 0xFFFFFFFF)]``. Several threads
+    may run it at once on parts of the keys that share no shard.
     """
     low = (1 << 32) - 1
     ring_r2 = np.empty((RING, 2), dtype=np.int64)
     for n in range(start - AHEAD, ids_n.shape[0]):
-        _look_ahead(shards, cells, bits, ids_n, n + AHEAD, ring_r2)
-        if n >= start:
+        if n + AHEAD < ids_n.shape[0] and first <= key_of(ids_n[n + AHEAD]) <= last:
+            _look_ahead(shards, cells, bits, ids_n, n + AHEAD, ring_r2)
+        if n >= start and first <= key_of(ids_n[n]) <= last:
             key, shard = ring_r2[n & (RING - 1), 0], ring_r2[n & (RING - 1), 1]
             place, at = places_n[n], seek(shard, key)
             if holds(at, key):

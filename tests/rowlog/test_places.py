@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from pipeline.rowlog import places as places_module
+from pipeline.rowlog import places_recovery
 from pipeline.rowlog.errors import BadPlace, IndexMemory
 from pipeline.rowlog.places import PlaceIndex
 from pipeline.rowlog.shard_kernels import END, id_of, key_of
@@ -90,7 +91,7 @@ class PlacesMachine(RuleBasedStateMachine):
 
     @invariant()
     def searches_end_inside_a_shards_memory(self) -> None:
-        assert self.index._directory.shards_kf[:, END].max() < SHARD_ENTRIES
+        assert self.index.directory.shards_kf[:, END].max() < SHARD_ENTRIES
 
 
 TestPlacesAgainstADict = PlacesMachine.TestCase
@@ -119,7 +120,7 @@ def test_many_ids_keep_their_places_while_shards_split(make: Callable[[Int64s], 
     index = PlaceIndex()
     for start in range(0, ids.shape[0], 8192):
         assert (index.put(ids[start : start + 8192], places_n[start : start + 8192]) == -1).all()
-    assert index._directory.shards_kf.shape[0] > 3
+    assert index.directory.shards_kf.shape[0] > 3
     order = np.random.default_rng().permutation(ids.shape[0])
     assert (index.find(ids[order]) == places_n[order]).all()
     assert (index.find(absent) == -1).all()
@@ -195,4 +196,35 @@ def test_a_crowded_shard_that_was_emptied_takes_ids_again() -> None:
             assert (index.remove(ids[1:] if start else ids) >= 0).all()
         index.remove(index.ids())
     assert index.count == 0
-    assert index._directory.shards_kf.shape[0] < 200
+    assert index.directory.shards_kf.shape[0] < 200
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_recovery_keeps_the_newest_of_each_id_whatever_the_order(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
+    """Small shards, which are split all the time; records in segments, in random order of versions."""
+    monkeypatch.setattr(places_recovery, "FEW", 1)
+    rng = np.random.default_rng()
+    counts = rng.integers(1, 3000, 9)
+    bases_s, total = np.concatenate([[0], np.cumsum(counts)[:-1]]), int(counts.sum())
+    versions_r = rng.integers(1, 50, total) | np.where(rng.random(total) < 0.1, np.int64(-(1 << 63)), 0)
+    ids_r = rng.integers(-900, 900, total)
+    index, older = PlaceIndex(shard_entries=SHARD_ENTRIES), []
+    index.put(np.arange(5000, 9000), np.zeros(4000, dtype=np.int64))  # of shards there are some
+    index.remove(np.arange(5000, 9000))
+    with places_recovery.Recovery(index, threads, versions_r, bases_s) as recovery:
+        for number, count in enumerate(counts.tolist()):
+            part = slice(bases_s[number], bases_s[number] + count)
+            older.append(recovery.enter(ids_r[part], np.arange(count) | number << 32))
+    expected: dict[int, tuple[int, bool]] = {}
+    for row_id, version in zip(ids_r.tolist(), versions_r.tolist(), strict=True):
+        expected[row_id] = max(expected.get(row_id, (0, False)), (version & ((1 << 63) - 1), version < 0))
+    ids_n = np.array(sorted(expected))
+    places_n = index.find(ids_n)
+    found_n = versions_r[bases_s[places_n >> 32] + (places_n & 0xFFFFFFFF)]
+    assert [(int(version) & ((1 << 63) - 1), bool(version < 0)) for version in found_n] == [
+        expected[row_id] for row_id in ids_n.tolist()
+    ]
+    assert index.count == len(expected)
+    left = np.concatenate(older)
+    left = left[left >= 0]
+    assert len(np.unique(left)) == len(left) == total - len(expected), "each older record is told once"

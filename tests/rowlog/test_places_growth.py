@@ -19,7 +19,7 @@ Int64s = npt.NDArray[np.int64]
 
 def records(index: PlaceIndex) -> Int64s:
     """A copy of the shards' records, in the order of LOW."""
-    return index._directory.shards_kf.copy()
+    return index.directory.shards_kf.copy()
 
 
 def moved_ids(before_kf: Int64s, after_kf: Int64s) -> int:

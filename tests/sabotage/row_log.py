@@ -19,6 +19,7 @@ from pipeline.rowlog.log.segment_format import encode_footer
 from pipeline.rowlog.log.table_mark import TableMark
 from pipeline.rowlog.log.write_behind import WriteBehind
 from pipeline.rowlog.places import PlaceIndex
+from pipeline.rowlog.places_recovery import Recovery
 
 
 @contextmanager
@@ -203,10 +204,12 @@ def take_moved_rows_for_new_ones() -> Iterator[None]:
 def recover_by_place_and_not_by_version() -> Iterator[None]:
     """Of two records of an id, the one in the later segment is taken for the newest."""
 
-    def recover(self: PlaceIndex, ids_n: Any, places_n: Any, _versions: Any, _bases: Any) -> Any:
-        return self.put(ids_n, places_n)
+    def enter(self: Recovery, ids_n: Any, places_n: Any) -> Any:
+        index = object.__new__(PlaceIndex)
+        index.directory = self._directory
+        return index.put(ids_n, places_n)
 
-    with patch.object(PlaceIndex, "recover", recover):
+    with patch.object(Recovery, "enter", enter):
         yield
 
 

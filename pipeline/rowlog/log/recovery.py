@@ -12,7 +12,9 @@ Legend: n records of one segment; r records of all segments.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +23,10 @@ from pipeline.rowlog.log.records import ROW_BITS
 from pipeline.rowlog.log.segment import Segment
 from pipeline.rowlog.log.segment_format import Footer
 from pipeline.rowlog.places import PlaceIndex
+from pipeline.rowlog.places_recovery import Recovery
 
 Int64s = npt.NDArray[np.int64]
+MOST_THREADS: Final = 8
 VERSION_BITS = np.int64((1 << 63) - 1)
 
 
@@ -41,15 +45,16 @@ def recover(
         total += segment.num_rows
     versions_r, forgetful = np.empty(total, dtype=np.int64), []
     index.reserve(min(total, expected_rows))
-    for segment in segments:
-        ids_n, versions_n = footer(segment)
-        start = int(bases_s[segment.number])
-        versions_r[start : start + len(ids_n)] = versions_n
-        if bool((versions_n < 0).any()):
-            forgetful.append(segment)
-        segment.live += len(ids_n)
-        older_n = index.recover(ids_n, _places(segment), versions_r, bases_s)
-        _count_out(by_number, older_n[older_n >= 0])
+    with Recovery(index, min(os.cpu_count() or 1, MOST_THREADS), versions_r, bases_s) as recovery:
+        for segment in segments:
+            ids_n, versions_n = footer(segment)
+            start = int(bases_s[segment.number])
+            versions_r[start : start + len(ids_n)] = versions_n
+            if bool((versions_n < 0).any()):
+                forgetful.append(segment)
+            segment.live += len(ids_n)
+            older_n = recovery.enter(ids_n, _places(segment))
+            _count_out(by_number, older_n[older_n >= 0])
     for segment in forgetful:
         ids_n, versions_n = footer(segment)
         places_n = _places(segment)

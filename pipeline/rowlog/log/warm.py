@@ -6,6 +6,7 @@ import numpy as np
 
 from pipeline.rowlog.log.records import MemoryExtents, Records, Rows
 from pipeline.rowlog.places import PlaceIndex
+from pipeline.rowlog.places_recovery import Recovery
 from pipeline.rows.layout import Column, RowLayout
 from pipeline.rows.spec import Initializer, TableSpec
 
@@ -23,6 +24,7 @@ def warm_up() -> None:
     index = PlaceIndex()
     index.put(ids_n, ids_n)
     index.move(ids_n, ids_n, index.find(ids_n))
-    index.recover(ids_n, ids_n, rows.versions_n, ids_n)
+    with Recovery(index, 1, rows.versions_n, ids_n) as recovery:
+        recovery.enter(ids_n, ids_n)
     index.ids()
     index.remove(ids_n)
