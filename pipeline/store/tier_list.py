@@ -17,12 +17,12 @@ def merge_tiers(given: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a store with what its ``tiers`` lists under the keys of its own. Raises ValueError that says what would do."""
     merged, last = {key: value for key, value in given.items() if key != "tiers"}, -1
     if not isinstance(given["tiers"], list):
-        raise ValueError(f"tiers is a list of {FORMS}")
+        raise ValueError(f"store.tiers is a list of {FORMS}")
     for entry in given["tiers"]:
         kind = _kind_of(entry)
         if ORDER.index(kind) <= last or (kind == "use" and last == ORDER.index("ssd")):
             raise ValueError(
-                f"tiers are listed from the top, each once: l1, dram, then ssd or one of your own; found {kind} out of place"
+                f"store.tiers are listed from the top, each once: l1, dram, then ssd or one of your own; found {kind} out of place"
             )
         last = ORDER.index(kind)
         if merged.get(KEYS[kind]) is not None:
@@ -37,7 +37,7 @@ def _kind_of(entry: Any) -> str:
             return "use"
         if len(entry) == 1 and next(iter(entry)) in KEYS:
             return str(next(iter(entry)))
-    raise ValueError(f"{entry!r} is no tier; one is written {FORMS}")
+    raise ValueError(f"store.tiers: {entry!r} is no tier; one is written {FORMS}")
 
 
 def _value_of(kind: str, entry: Mapping[str, Any]) -> Any:
@@ -47,7 +47,7 @@ def _value_of(kind: str, entry: Mapping[str, Any]) -> Any:
     if kind not in ONLY:
         return value
     if not isinstance(value, Mapping) or set(value) != {ONLY[kind]}:
-        raise ValueError(f"{kind} has one key, {ONLY[kind]}; found {value!r}")
+        raise ValueError(f"store.tiers: {kind} has one key, {ONLY[kind]}; found {value!r}")
     return value[ONLY[kind]]
 
 

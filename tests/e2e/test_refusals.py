@@ -39,7 +39,10 @@ REFUSED = {
         ["store.dram_bytes is 1000", "set store.dram_bytes to at least"],
     ),
     "a directory named twice": (["store.ssd.path=[/tmp/x, /tmp/x]"], ["store.ssd.path", "named twice"]),
-    "a list of tiers": (["store.tiers=[dram, ssd]"], ["store.tiers", "leave it out"]),
+    "a list of tiers that are none": (
+        ["store.tiers=[dram, ssd]"],
+        ["store.tiers", "'dram' is no tier; one is written"],
+    ),
     "an unknown model": (["model.use=dlrmm"], ["model", "did you mean 'dlrm'"]),
     "an unknown option of the model": (["model.topmlp=[8, 1]"], ["model", "did you mean 'top_mlp'"]),
     "a model that cannot take its features": (["tables.item.dim=16"], ["needs one dim", "'item': 16"]),
