@@ -95,6 +95,18 @@ def move_places(shards, cells, bits, ids_n, places_n, from_n, moved_n):  # type:
                 write_word(at + 8, ~places_n[n])
 
 
+@inline
+def _place_in(shard, key, at, entries, scratch):  # type: ignore[no-untyped-def]
+    """Where a new key goes, which is not at ``at``; -1 where the shard must be split first."""
+    if get(shard, END) >= entries - 1:
+        return -1
+    if get(shard, COUNT) >= get(shard, LIMIT):
+        if not widen(shard, get(shard, COUNT), entries, scratch):
+            return -1
+        return seek(shard, key)
+    return at
+
+
 @kernel
 def put_places(shards, cells, bits, ids_n, places_n, start, old_n, entries, scratch):  # type: ignore[no-untyped-def]
     """Enter or replace from ``ids_n[start]`` on; returns where it stopped: at the end, or where a shard must be split."""
@@ -108,12 +120,9 @@ def put_places(shards, cells, bits, ids_n, places_n, start, old_n, entries, scra
                 old_n[n] = ~read_word(at + 8)
                 write_word(at + 8, ~places_n[n])
                 continue
-            if get(shard, END) >= entries - 1:
+            at = _place_in(shard, key, at, entries, scratch)
+            if at < 0:
                 return n
-            if get(shard, COUNT) >= get(shard, LIMIT):
-                if not widen(shard, get(shard, COUNT), entries, scratch):
-                    return n
-                at = seek(shard, key)
             enter(shard, at, key, ~places_n[n])
             old_n[n] = -1
     return ids_n.shape[0]
@@ -151,12 +160,9 @@ def recover_places(  # type: ignore[no-untyped-def]
                     older_n[n] = held
                     write_word(at + 8, ~place)
                 continue
-            if get(shard, END) >= entries - 1:
+            at = _place_in(shard, key, at, entries, scratch)
+            if at < 0:
                 return n
-            if get(shard, COUNT) >= get(shard, LIMIT):
-                if not widen(shard, get(shard, COUNT), entries, scratch):
-                    return n
-                at = seek(shard, key)
             enter(shard, at, key, ~place)
             older_n[n] = -1
     return ids_n.shape[0]
