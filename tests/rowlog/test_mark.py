@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -239,14 +240,22 @@ def live(trained: Trained, rng: random.Random, step: int) -> None:
         trained.log.compact()
 
 
-def test_a_row_that_compaction_moved_since_the_mark_is_older_than_the_saved_one() -> None:
-    options = RowLogOptions(segment_bytes=65536, extent_bytes=4096, max_space=1.01)
-    trained = Trained(RecordingFiles(), options)
+@contextmanager
+def mostly_overwritten() -> Iterator[Trained]:
+    """A checkpoint, and then each of its segments has only a few rows left: there is much to move."""
+    trained = Trained(RecordingFiles(), RowLogOptions(segment_bytes=65536, extent_bytes=4096, max_space=1.01))
     try:
         trained.change(NARROW, range(1000))
         trained.checkpoint()
         trained.change(NARROW, MOST)
         trained.clean(NARROW, MOST)
+        yield trained
+    finally:
+        trained.log.close()
+
+
+def test_a_row_that_compaction_moved_since_the_mark_is_older_than_the_saved_one() -> None:
+    with mostly_overwritten() as trained:
         trained.change(NARROW, range(0, 1000, 10))
         trained.begin()
         before = trained.log.stats()["compacted_rows"]
@@ -256,19 +265,11 @@ def test_a_row_that_compaction_moved_since_the_mark_is_older_than_the_saved_one(
         trained.end()
         trained.check()
         trained.crash("drop", random.Random(0))
-    finally:
-        trained.log.close()
 
 
 def test_the_newest_record_may_lie_in_the_older_segment() -> None:
     """A segment that takes puts, begun before the one that takes what compaction moves, and filled longer."""
-    options = RowLogOptions(segment_bytes=65536, extent_bytes=4096, max_space=1.01)
-    trained = Trained(RecordingFiles(), options)
-    try:
-        trained.change(NARROW, range(1000))
-        trained.checkpoint()
-        trained.change(NARROW, MOST)
-        trained.clean(NARROW, MOST)
+    with mostly_overwritten() as trained:
         trained.log.compact()
         filling = {one.kind: one.number for one in trained.log.table("narrow").all_segments() if not one.sealed}
         assert filling[Kind.PUT] < filling[Kind.MOVED]
@@ -276,8 +277,6 @@ def test_the_newest_record_may_lie_in_the_older_segment() -> None:
         trained.clean(NARROW, range(0, 1000, 10))
         trained.checkpoint()
         trained.crash("drop", random.Random(0))
-    finally:
-        trained.log.close()
 
 
 def test_a_checkpoint_writes_what_changed_and_no_more() -> None:

@@ -78,5 +78,5 @@ def _remove_unnamed(files: Files, directory: str) -> None:
     readers = [CheckpointReader(files, os.path.join(directory, name)) for name in names]
     named = {os.path.basename(segment.path) for reader in readers for segment in reader.saved.all_segments()}
     for name in files.list(os.path.join(directory, ROWS)):
-        if name not in named and name != ".lock":
+        if name not in named and name.endswith(".seg"):  # under a temporary name too
             files.remove(os.path.join(directory, ROWS, name))

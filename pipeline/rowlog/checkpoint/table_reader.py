@@ -16,14 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.files import Files
-from pipeline.rowlog.log.errors import LogCorrupt
 from pipeline.rowlog.log.mark import SavedTable
-from pipeline.rowlog.log.records import HEADER_BYTES, ROW_BITS, Records, Rows
+from pipeline.rowlog.log.records import ROW_BITS, Records, Rows
 from pipeline.rowlog.log.recovery import recover
-from pipeline.rowlog.log.restore import number_of
 from pipeline.rowlog.log.row_reads import RowReads
 from pipeline.rowlog.log.segment import Kind, Segment
-from pipeline.rowlog.log.segment_format import check_header, describe, read_footer
+from pipeline.rowlog.log.segment_format import check_is_of, check_unpacked, number_of, read_footer
 from pipeline.rowlog.places import PlaceIndex
 from pipeline.rows.spec import TableSpec
 
@@ -72,8 +70,7 @@ class TableReader:
         self._sealed = {number_of(one.path): one for one in saved.segments}
         segments = [Segment(number, one.path, Kind.PUT, one.num_rows) for number, one in self._sealed.items()]
         for segment in segments:
-            description = describe(spec, segment.number, self._records)
-            check_header(segment.path, files.read(segment.path, 0, HEADER_BYTES), description)
+            check_is_of(files, spec, self._records, segment.path)
         recover(self.index, segments, lambda one: read_footer(files, self._sealed[one.number]), saved.num_rows)
 
     @property
@@ -118,9 +115,5 @@ class TableReader:
         files.reads.read(files_n, records.offsets(places_n & ROW_MASK), found_nb)
         into_n = np.arange(len(ids_n), dtype=np.int64)
         wrong = records.unpack(found_nb.reshape(-1), into_n * records.stride, places_n, ids_n, into_n, rows)
-        if wrong >= 0:
-            number, row = divmod(int(places_n[wrong]), 1 << ROW_BITS)
-            at = int(records.offsets(np.array([row], dtype=np.int64))[0])
-            what = f"the record of id {int(ids_n[wrong])} of table {self._spec.name!r} is not what was written"
-            raise LogCorrupt(self._sealed[number].path, at, what)
+        check_unpacked(wrong, ids_n, places_n, records, self._spec.name, lambda number: self._sealed[number].path)
         return rows

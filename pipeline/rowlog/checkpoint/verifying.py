@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -12,10 +12,15 @@ import numpy as np
 from pipeline.files import Files
 from pipeline.rowlog.checkpoint.reader import CheckpointReader
 from pipeline.rowlog.errors import RowLogError
-from pipeline.rowlog.log.errors import LogCorrupt
-from pipeline.rowlog.log.records import HEADER_BYTES, ROW_BITS, Records, Rows
-from pipeline.rowlog.log.restore import number_of
-from pipeline.rowlog.log.segment_format import SealedSegment, check_header, describe, read_footer
+from pipeline.rowlog.log.records import ROW_BITS, Records, Rows
+from pipeline.rowlog.log.segment_format import (
+    SealedSegment,
+    check_is_of,
+    check_unpacked,
+    number_of,
+    read_footer,
+    read_records,
+)
 from pipeline.rows.spec import TableSpec
 
 PIECE_BYTES: Final = 4 << 20
@@ -38,20 +43,18 @@ def check_checkpoint(reader: CheckpointReader, checked: Checked) -> Iterator[Non
         for sealed in reader.saved.tables[spec.name].segments:
             if sealed.path not in checked.paths:
                 checked.paths.add(sealed.path)
-                _note(checked, lambda spec=spec, sealed=sealed: _check_segment(reader.files, spec, sealed))
+                _note(checked, partial(_check_segment, reader.files, spec, sealed))
                 checked.segments += 1
                 checked.records += sealed.num_rows
                 checked.nbytes += sealed.size
                 yield
     for name, entry in reader.manifest.blobs.items():
-        _note(checked, lambda name=name: reader.blob(name))
-        checked.paths.add(os.path.join(reader.path, entry.file))
+        _note(checked, partial(reader.blob, name))
         checked.nbytes += entry.size
         yield
 
 
-def _note(checked: Checked, check: object) -> None:
-    assert callable(check)
+def _note(checked: Checked, check: Callable[[], object]) -> None:
     try:
         check()
     except (RowLogError, OSError) as error:
@@ -61,21 +64,15 @@ def _note(checked: Checked, check: object) -> None:
 def _check_segment(files: Files, spec: TableSpec, sealed: SealedSegment) -> None:
     """Raises LogCorrupt, OtherFormat, OSError."""
     records, number = Records.of(spec), number_of(sealed.path)
-    check_header(sealed.path, files.read(sealed.path, 0, HEADER_BYTES), describe(spec, number, records))
+    check_is_of(files, spec, records, sealed.path)
     ids_n, versions_n = read_footer(files, sealed)
     per_piece = max(1, PIECE_BYTES // records.block) * records.per_block
     for first in range(0, sealed.num_rows, per_piece):
         rows_n = np.arange(first, min(first + per_piece, sealed.num_rows), dtype=np.int64)
-        start, size = HEADER_BYTES + records.data_bytes(first), records.data_bytes(len(rows_n))
-        data = np.frombuffer(files.read(sealed.path, start, size), dtype=np.uint8)
-        if len(data) != size:
-            raise LogCorrupt(sealed.path, start + len(data), "the file ends among its records")
+        data, start = read_records(files, records, sealed.path, first, len(rows_n))
         rows = Rows(np.empty((len(rows_n), records.row_bytes), np.uint8), np.empty(len(rows_n), np.int64))
         places_n, into_n = rows_n | number << ROW_BITS, rows_n - first
         wrong = records.unpack(data, records.offsets(rows_n) - start, places_n, ids_n[rows_n], into_n, rows)
         if wrong < 0 and not np.array_equal(rows.versions_n, versions_n[rows_n]):
             wrong = int(np.flatnonzero(rows.versions_n != versions_n[rows_n])[0])
-        if wrong >= 0:
-            at = int(records.offsets(rows_n[wrong : wrong + 1])[0])
-            what = f"the record of id {int(ids_n[first + wrong])} of table {spec.name!r} is not what was written"
-            raise LogCorrupt(sealed.path, at, what)
+        check_unpacked(wrong, ids_n[rows_n], places_n, records, spec.name, lambda _number: sealed.path)

@@ -24,9 +24,9 @@ from pipeline.rowlog.log import garbage
 from pipeline.rowlog.log.errors import LogCorrupt
 from pipeline.rowlog.log.log_table import LogTable
 from pipeline.rowlog.log.options import RowLogOptions
-from pipeline.rowlog.log.records import HEADER_BYTES, ROW_BITS, Rows
+from pipeline.rowlog.log.records import ROW_BITS, Rows
 from pipeline.rowlog.log.segment import Segment
-from pipeline.rowlog.log.segment_format import read_footer
+from pipeline.rowlog.log.segment_format import read_footer, read_records
 from pipeline.rowlog.log.table_moves import emptied, move, needed_at
 from pipeline.rowlog.log.worker import Worker
 from pipeline.rowlog.log.write_behind import WriteBehind
@@ -141,11 +141,8 @@ class Compactor(Worker):
         self, table: LogTable, segment: Segment, first: int, per_piece: int, rows_n: Any, ids_n: Any
     ) -> None:
         records = table.records
-        start = HEADER_BYTES + records.data_bytes(first)
-        size = records.data_bytes(min(per_piece, segment.num_rows - first))
-        data = np.frombuffer(self._files.read(segment.path, start, size), dtype=np.uint8)
-        if len(data) != size:
-            raise LogCorrupt(segment.path, start + len(data), "the file ends among its records")
+        count = min(per_piece, segment.num_rows - first)
+        data, start = read_records(self._files, records, segment.path, first, count)
         places_n = rows_n | segment.number << ROW_BITS
         rows = Rows(np.empty((len(rows_n), records.row_bytes), np.uint8), np.empty(len(rows_n), np.int64))
         into_n = np.arange(len(rows_n), dtype=np.int64)

@@ -26,12 +26,11 @@ import numpy.typing as npt
 
 from pipeline.rowlog.log import garbage
 from pipeline.rowlog.log.accounts import Accounts
-from pipeline.rowlog.log.errors import LogCorrupt
 from pipeline.rowlog.log.records import DEAD, ROW_BITS, MemoryExtents, Records, Rows
 from pipeline.rowlog.log.recovery import recover
 from pipeline.rowlog.log.row_reads import RowReads
 from pipeline.rowlog.log.segment import Extent, Kind, OpenSegment, Segment
-from pipeline.rowlog.log.segment_format import Footer, segment_size
+from pipeline.rowlog.log.segment_format import Footer, check_unpacked, segment_size
 from pipeline.rowlog.log.sinks import Sinks
 from pipeline.rowlog.log.table_mark import TableMark
 from pipeline.rowlog.places import PlaceIndex
@@ -101,7 +100,8 @@ class LogTable:
     @property
     def movable_below(self) -> int:
         """Compaction leaves segments alone that were begun after the mark: whoever lists what was put since looks there."""
-        return getattr(self.mark, "number", garbage.NOWHERE)
+        mark = self.mark
+        return garbage.NOWHERE if mark is None else mark.number
 
     # What the tier does.
 
@@ -289,11 +289,9 @@ class LogTable:
 
     def check_unpacked(self, wrong: int, ids_n: Int64s, places_n: Int64s) -> None:
         """Raise LogCorrupt for number ``wrong`` of these, unless it is -1 (``Records.unpack``)."""
-        if wrong >= 0:
-            number, row = divmod(int(places_n[wrong]), 1 << ROW_BITS)
-            at = int(self.records.offsets(np.array([row], dtype=np.int64))[0])
-            what = f"the record of id {int(ids_n[wrong])} of table {self.spec.name!r} is not what was written"
-            raise LogCorrupt(self._begin(self.spec, number), at, what)
+        check_unpacked(
+            wrong, ids_n, places_n, self.records, self.spec.name, lambda number: self._begin(self.spec, number)
+        )
 
     def _done_reading(self, wanted: Wanted) -> None:
         for segment in wanted.segments:

@@ -89,8 +89,8 @@ class Mark:
     def save(self, table: str, ids_n: Int64s, rows_nb: npt.NDArray[np.uint8], versions_n: Int64s) -> None:
         """Append rows as they stood at the mark, ids distinct; each once. Waits while the disk is behind. Raises LogFailed, LogFull."""
         self._writer.wait_for_room()
-        self._bound.check(self._tables[table], len(ids_n))
         if len(ids_n):
+            self._bound.check(self._tables[table], len(ids_n))
             self._marks[table].save(ids_n, rows_nb, versions_n)
 
     def seal(self) -> tuple[SavedRows, Held]:

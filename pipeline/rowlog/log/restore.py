@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from pipeline.files import Files
 from pipeline.rowlog.log.log_table import LogTable
 from pipeline.rowlog.log.mark import Beginning, Held, SavedTable
-from pipeline.rowlog.log.records import HEADER_BYTES
 from pipeline.rowlog.log.row_reads import RowReads
 from pipeline.rowlog.log.segment import Kind, Segment
-from pipeline.rowlog.log.segment_format import SealedSegment, check_header, describe, read_footer
+from pipeline.rowlog.log.segment_format import SealedSegment, check_is_of, number_of, read_footer
 
 
 def restore(tables: Mapping[str, LogTable], beginning: Beginning, files: Files, reads: RowReads) -> list[Held]:
@@ -38,16 +37,9 @@ def _segment(
     table: LogTable, sealed: SealedSegment, known: dict[str, Segment], files: Files, reads: RowReads
 ) -> Segment:
     if sealed.path not in known:
-        number = number_of(sealed.path)
-        description = describe(table.spec, number, table.records)
-        check_header(sealed.path, files.read(sealed.path, 0, HEADER_BYTES), description)
-        segment = Segment(number, sealed.path, Kind.PUT, sealed.num_rows, sealed=True, size=sealed.size)
+        check_is_of(files, table.spec, table.records, sealed.path)
+        segment = Segment(number_of(sealed.path), sealed.path, Kind.PUT, sealed.num_rows, sealed=True, size=sealed.size)
         segment.footer = sealed.checksum
         segment.reading = reads.open(sealed.path)
         known[sealed.path] = segment
     return known[sealed.path]
-
-
-def number_of(path: str) -> int:
-    """The number in a segment's name."""
-    return int(path.removesuffix(".seg")[-10:])

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -22,10 +23,11 @@ import xxhash
 from pipeline.files import Files
 from pipeline.rowlog.errors import OtherFormat
 from pipeline.rowlog.log.errors import LogCorrupt
-from pipeline.rowlog.log.records import HEADER_BYTES, Records
+from pipeline.rowlog.log.records import HEADER_BYTES, ROW_BITS, Records
 from pipeline.rows.spec import TableSpec
 
 Int64s = npt.NDArray[np.int64]
+RowBytes = npt.NDArray[np.uint8]
 
 FORMAT_VERSION: Final = 1
 MAGIC, FOOTER_MAGIC = b"RSLG", b"RSLF"
@@ -126,6 +128,36 @@ def decode_footer(path: str, data: bytes, count: int, digest: int, offset: int) 
         raise LogCorrupt(path, offset, "the footer's checksum does not agree with its bytes")
     both = np.frombuffer(data, dtype="<i8")
     return Footer(both[:count], both[count:])
+
+
+def number_of(path: str) -> int:
+    """The number in a segment's name."""
+    return int(path.removesuffix(".seg")[-10:])
+
+
+def check_is_of(files: Files, spec: TableSpec, records: Records, path: str) -> None:
+    """Raises LogCorrupt, OtherFormat unless the file's header is that of a segment of this table with the number in its name."""
+    check_header(path, files.read(path, 0, HEADER_BYTES), describe(spec, number_of(path), records))
+
+
+def read_records(files: Files, records: Records, path: str, first: int, count: int) -> tuple[RowBytes, int]:
+    """(bytes of so many records from number ``first`` on, which begins a block; where in the file they begin). Raises LogCorrupt."""
+    start, size = HEADER_BYTES + records.data_bytes(first), records.data_bytes(count)
+    data = np.frombuffer(files.read(path, start, size), dtype=np.uint8)
+    if len(data) != size:
+        raise LogCorrupt(path, start + len(data), "the file ends among its records")
+    return data, start
+
+
+def check_unpacked(
+    wrong: int, ids_n: Int64s, places_n: Int64s, records: Records, table: str, path: Callable[[int], str]
+) -> None:
+    """Raise LogCorrupt for number ``wrong`` of these records, unless it is -1 (``Records.unpack``). ``path``: of a segment's number."""
+    if wrong >= 0:
+        number, row = divmod(int(places_n[wrong]), 1 << ROW_BITS)
+        at = int(records.offsets(np.array([row], dtype=np.int64))[0])
+        what = f"the record of id {int(ids_n[wrong])} of table {table!r} is not what was written"
+        raise LogCorrupt(path(number), at, what)
 
 
 def read_footer(files: Files, sealed: SealedSegment) -> Footer:
