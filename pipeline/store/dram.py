@@ -7,7 +7,8 @@ rows are copied, so a reader sees a row whole, as it was before a ``put`` or as 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -51,10 +52,18 @@ class _Table:
         fetch(places_n, self._bases_c, CHUNK_SHIFT, self.stride_bytes, rows_nb, versions_n)
         return rows_nb, versions_n
 
-    def versions(self, places_n: Int64s) -> Int64s:
-        """The last word of each row's stride."""
+    def versions_later(self) -> Callable[[Int64s], Int64s]:
+        """Versions by place, as they are when they are asked for; that needs no lock. Chunks never move, and a version is one word."""
         words = [chunk.view(np.int64)[:, -1] for chunk in self._chunks]
-        return np.concatenate([np.empty(0, dtype=np.int64), *words])[places_n]
+
+        def versions(places_n: Int64s) -> Int64s:
+            versions_n = np.empty(places_n.shape[0], dtype=np.int64)
+            starts = np.searchsorted(places_n, np.arange(len(words) + 1) << CHUNK_SHIFT).tolist()
+            for number, (start, stop) in enumerate(pairwise(starts)):
+                versions_n[start:stop] = words[number][places_n[start:stop] - (number << CHUNK_SHIFT)]
+            return versions_n
+
+        return versions
 
     def store(self, places_n: Int64s, rows_nb: RowBytes, versions_n: Int64s) -> None:
         self.grow_to(int(places_n.max()) + 1)
@@ -125,8 +134,9 @@ class DramTier:
         forbid_event_loop("DramTier.unsaved")
         held = self._table(table)
         with held.lock:
-            ids_n, places_n = held.index.items()
-            return ids_n[held.versions(places_n) > since]
+            (ids_n, places_n), versions = held.index.items(), held.versions_later()
+        # Without the lock: a step may wait for it, and there may be many rows. One that is put meanwhile has a higher version still.
+        return ids_n[versions(places_n) > since]
 
     def count(self, table: str) -> int:
         return self._table(table).index.count
