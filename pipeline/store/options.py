@@ -87,6 +87,12 @@ class StoreOptions(BaseModel):
         """What ``tiers`` lists is entered under the keys of its own; nothing may be given both ways."""
         return merge_tiers(given) if isinstance(given, dict) and given.get("tiers") else given
 
+    @model_validator(mode="after")
+    def one_lowest_tier(self) -> StoreOptions:
+        if self.ssd is not None and self.tier is not None:
+            raise ValueError("store.ssd and store.tier are both the lowest tier: keep one of them")
+        return self
+
     @field_validator("policy")
     @classmethod
     def policy_exists(cls, policy: str) -> str:

@@ -40,6 +40,8 @@ def test_a_list_is_the_keys(tiers: list[dict[str, Any]], keys: dict[str, Any]) -
         ({"tiers": [{"ssd": {}}, {"dram": {"bytes": 9}}]}, "listed from the top"),
         ({"tiers": [{"ssd": {}}, {"ssd": {}}]}, "each once"),
         ({"tiers": [{"ssd": {}}, {"use": "tests.e2e.own_tier:OwnTier"}]}, "out of place"),
+        ({"ssd": {}, "tier": {"use": "tests.e2e.own_tier:OwnTier"}}, "both the lowest tier: keep one"),
+        ({"tiers": [{"ssd": {}}], "tier": {"use": "tests.e2e.own_tier:OwnTier"}}, "both the lowest tier: keep one"),
         ({"tiers": [{"hbm": {}}]}, "is no tier; one is written"),
         ({"tiers": [{"l1": {"row": 3}}]}, "l1 has one key, rows"),
         ({"tiers": [{"use": "nowhere:Tier"}]}, "cannot import 'nowhere'"),
