@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tools.bench.lookup_work import BATCH, DIM, ROWS, TABLES
-from tools.bench.report import BenchRow
+from tools.bench.report import BenchRow, step_times
 from tools.bench.side import Side
 
 NAME = "lookup"
@@ -63,7 +63,6 @@ def check_rows(ours_nd: Any, theirs_nd: Any) -> None:
 
 
 def _row(distribution: str, optimizer: str, ms: list[list[float]], sides: list[Side]) -> BenchRow:
-    medians = [statistics.median(side) for side in ms]
     knobs = {
         "tables": TABLES,
         "rows": ROWS,
@@ -73,18 +72,15 @@ def _row(distribution: str, optimizer: str, ms: list[list[float]], sides: list[S
         "runs": len(ms[0]),
         **sides[0].knobs,
     }
-    what = f"{optimizer}, ids {distribution}"
-    text = f"{medians[0]:.2f} ms a step ({min(ms[0]):.2f} to {max(ms[0]):.2f})"
+    return speed_row(NAME, f"{optimizer}, ids {distribution}", step_times(ms[0]), ms, PEER, knobs)
+
+
+def speed_row(
+    bench: str, what: str, text: str, ms: list[list[float]], peer: str, knobs: dict[str, object], goal: float = GOAL
+) -> BenchRow:
+    """Our runs, told as ``text``, against the peer's: ``ms`` of a step, ours first; with ours alone the peer was absent."""
     if len(ms) == 1:
-        return BenchRow(NAME, what, text, PEER, ABSENT, knobs=knobs)
-    ratio = medians[1] / medians[0]
-    return BenchRow(
-        bench=NAME,
-        what=what,
-        measured=f"{text}: {ratio:.2f}x the peer's speed",
-        peer=PEER,
-        peer_measured=f"{medians[1]:.2f} ms a step ({min(ms[1]):.2f} to {max(ms[1]):.2f})",
-        goal=f">= {GOAL:.0f}x",
-        met=ratio >= GOAL,
-        knobs=knobs,
-    )
+        return BenchRow(bench, what, text, PEER, ABSENT, knobs=knobs)
+    ratio = statistics.median(ms[1]) / statistics.median(ms[0])
+    measured = f"{text}: {ratio:.2f}x the peer's speed"
+    return BenchRow(bench, what, measured, peer, step_times(ms[1]), f">= {goal:.0f}x", ratio >= goal, knobs)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -18,3 +19,8 @@ class BenchRow:
     goal: str = "-"
     met: bool | None = None
     knobs: Mapping[str, object] = field(default_factory=dict)
+
+
+def step_times(ms: Sequence[float]) -> str:
+    """A step's median, and between what runs it lay."""
+    return f"{statistics.median(ms):.2f} ms a step ({min(ms):.2f} to {max(ms):.2f})"

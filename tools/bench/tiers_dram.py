@@ -13,9 +13,9 @@ from contextlib import ExitStack
 from typing import Any
 
 from tools.bench.jobs import scratch
-from tools.bench.lookup import ABSENT, PEER, THREADS, check_rows
+from tools.bench.lookup import PEER, THREADS, check_rows, speed_row
 from tools.bench.lookup_work import BATCH, DIM, ROWS, TABLES, checked_ids, make_work
-from tools.bench.report import BenchRow
+from tools.bench.report import BenchRow, step_times
 from tools.bench.side import Side
 from tools.bench.tier_job import NAMES, write_job
 
@@ -66,21 +66,8 @@ def work_knobs(distribution: str) -> dict[str, object]:
 
 def _row(distribution: str, taken: list[list[dict[str, Any]]], steps: int, knobs: dict[str, object]) -> BenchRow:
     ms = [[run["seconds"] / steps * 1e3 for run in side] for side in taken]
-    medians = [statistics.median(side) for side in ms]
     misses = statistics.median(run["misses"] / steps for run in taken[0])
     cpu_ms = statistics.median(run["cpu_s"] / steps * 1e3 for run in taken[0])
     what = f"10 % of the rows in L1, the rest in DRAM, ids {distribution}"
-    text = f"{medians[0]:.2f} ms a step ({min(ms[0]):.2f} to {max(ms[0]):.2f}), {misses:,.0f} rows brought in, {cpu_ms:.1f} ms of CPU"
-    if len(ms) == 1:
-        return BenchRow(NAME, what, text, PEER, ABSENT, knobs=knobs)
-    ratio = medians[1] / medians[0]
-    return BenchRow(
-        bench=NAME,
-        what=what,
-        measured=f"{text}: {ratio:.2f}x the peer's speed",
-        peer=f"{PEER}, all rows in RAM",
-        peer_measured=f"{medians[1]:.2f} ms a step ({min(ms[1]):.2f} to {max(ms[1]):.2f})",
-        goal=f">= {GOAL:.0f}x",
-        met=ratio >= GOAL,
-        knobs=knobs,
-    )
+    text = f"{step_times(ms[0])}, {misses:,.0f} rows brought in, {cpu_ms:.1f} ms of CPU"
+    return speed_row(NAME, what, text, ms, f"{PEER}, all rows in RAM", knobs, GOAL)
