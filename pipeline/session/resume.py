@@ -87,7 +87,7 @@ class Resume:
             raise OtherCheckpoint(path, f"it has the tables {sorted(found)}, the job has {sorted(wanted)}")
         for name, spec in wanted.items():
             if found[name] != spec:
-                raise OtherCheckpoint(path, f"table {name!r} is {found[name]} there and {spec} here")
+                raise OtherCheckpoint(path, f"of table {name!r} {_differences(found[name], spec)}")
 
     def load_rows(self, store: Store) -> None:
         """Put all rows into the tier."""
@@ -117,6 +117,21 @@ class Resume:
     def told(self) -> ResumedFrom:
         """As stages see it."""
         return ResumedFrom(self.step, self.changed_after)
+
+
+def _differences(there: TableSpec, here: TableSpec) -> str:
+    """What differs between two specs of one table, for people."""
+    pairs = {
+        "dim": (there.dim, here.dim),
+        "columns": (_columns(there), _columns(here)),
+        "initial rows": (there.initializer, here.initializer),
+        "seed": (there.seed, here.seed),
+    }
+    return "; ".join(f"{what} was {old} and is {new}" for what, (old, new) in pairs.items() if old != new)
+
+
+def _columns(spec: TableSpec) -> str:
+    return ", ".join(f"{one.name} {one.dtype}[{one.width}]" for one in spec.layout.columns)
 
 
 def _arrays(data: bytes) -> dict[str, Any]:
