@@ -30,13 +30,14 @@ ABSENT = "absent: pip install --no-deps fbgemm-gpu-cpu==1.8.0"
 def run(quick: bool) -> list[BenchRow]:
     have_peer = importlib.util.find_spec("fbgemm_gpu") is not None
     return [
-        _compare(distribution, optimizer, PAIRS[quick], have_peer)
+        row
         for distribution in DISTRIBUTIONS
         for optimizer in ("sgd", "rowwise_adagrad")
+        for row in _compare(distribution, optimizer, PAIRS[quick], have_peer)
     ]
 
 
-def _compare(distribution: str, optimizer: str, pairs: int, have_peer: bool) -> BenchRow:
+def _compare(distribution: str, optimizer: str, pairs: int, have_peer: bool) -> list[BenchRow]:
     modules = ["tools.bench.lookup_rowstream", "tools.bench.lookup_fbgemm"][: 1 + have_peer]
     with ExitStack() as stack:
         arguments = (distribution, optimizer, str(STEPS), str(THREADS))
@@ -47,7 +48,10 @@ def _compare(distribution: str, optimizer: str, pairs: int, have_peer: bool) -> 
                 times[number].append(seconds(sides[number]))
         if have_peer:
             check_rows(*(side.ask({"rows": True})["rows"] for side in sides))
-    return _row(distribution, optimizer, [[run / STEPS * 1e3 for run in side[1:]] for side in times], sides)
+        phases = sides[0].ask({"phases": STEPS})["phases"]
+    row = _row(distribution, optimizer, [[run / STEPS * 1e3 for run in side[1:]] for side in times], sides)
+    told = ", ".join(f"{name} {ms:.2f}" for name, ms in phases.items())
+    return [row, BenchRow(NAME, "of it", f"{told} ms", knobs=row.knobs)]
 
 
 def seconds(side: Side) -> float:

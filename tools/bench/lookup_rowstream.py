@@ -19,6 +19,7 @@ from pipeline.optim import OptimizerOptions, RowwiseAdagradOptions, SgdOptions, 
 from pipeline.rows.spec import Initializer, TableSpec
 from pipeline.store import DramTier, Store, StoreOptions
 from tools.bench.lookup_work import BATCH, DIM, EPS, LR, ROWS, TABLES, checked_ids, make_work, serve
+from tools.bench.step_share import Stopwatch
 
 FILL = 10_000
 """Samples of a batch that brings rows in."""
@@ -77,6 +78,23 @@ class Rowstream:
             self._store.gather(reservation, self._outs)
             self._store.update(reservation, self._grads)
             self._store.release(reservation)
+
+    def phases(self, steps: int) -> dict[str, float]:
+        """Where a step's time goes: milliseconds by what was called, over so many more steps."""
+        watch = Stopwatch()
+        calls = {
+            "de-duplicate": (self._backend, "deduplicate"),
+            "reserve": (self._store, "try_reserve"),
+            "gather": (self._store, "gather"),
+            "update": (self._store, "update"),
+            "release": (self._store, "release"),
+        }
+        for name, (holder, call) in calls.items():
+            watch.wrap(holder, call, name)
+        self.run(steps)
+        for holder, call in calls.values():
+            delattr(holder, call)  # the twin of this object; the class's own is seen again
+        return {name: 1e3 * seconds / steps for name, seconds in watch.seconds.items()}
 
     def rows(self) -> np.ndarray[Any, Any]:
         ids = checked_ids(self._work)

@@ -69,7 +69,9 @@ def checked_ids(work: Work) -> npt.NDArray[np.int64]:
 
 
 def serve(side: Any) -> None:
-    """Answer the benchmark's requests, one JSON object a line on standard input: {"run": steps} or {"rows": true}."""
+    """Answer the benchmark's requests, one JSON object a line on standard input: {"run": steps}, {"rows": true}, or of our side
+    {"phases": steps}.
+    """
     import json
     import sys
     import time
@@ -81,5 +83,7 @@ def serve(side: Any) -> None:
             started = time.perf_counter()
             side.run(int(request["run"]))
             print(json.dumps({"seconds": time.perf_counter() - started}), flush=True)
+        elif "phases" in request:
+            print(json.dumps({"phases": side.phases(int(request["phases"]))}), flush=True)
         else:
             print(json.dumps({"rows": side.rows().tolist()}), flush=True)
