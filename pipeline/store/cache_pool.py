@@ -138,6 +138,16 @@ class CachePool:
             self.machine.cleaned(slots)
             self.num_dirty -= int(slots.shape[0])
 
+    def saved(self, table: int, ids_n: Int64s, versions_n: Int64s) -> None:
+        """The tier below has these versions: rows that are not younger here are clean."""
+        with self.lock:
+            slots_n = self._locate(table, ids_n)
+            slots_n, versions_n = slots_n[slots_n >= 0], versions_n[slots_n >= 0]
+            old_n = self._backend.read_versions(slots_n) <= versions_n
+            slots = slots_n[old_n & (self.machine.arrays.states_s[slots_n] == DIRTY)]
+            self.machine.cleaned(slots)
+            self.num_dirty -= int(slots.shape[0])
+
     def drop(self, table: int, ids_n: Int64s) -> None:
         """Forget rows, dirty ones too; ids distinct, absent ones are passed over."""
         with self.lock:

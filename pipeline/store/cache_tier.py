@@ -11,9 +11,10 @@ Why a reader always finds a row. Where a row that was put is, rules over time:
    older than that of the last put that returned before the call. Looking below first could miss the row in both.
 
 Locks: ``_writing`` > ``pool.lock``. ``_writing`` is held by whoever writes below (a write-back, ``delete``), so that an
-older version never comes after a newer one; and by ``count``, so that each row is counted once. A checkpoint saves rows below
-without it (``rowlog.log.table_mark``): they are those that are here, in no newer version. A put takes it only when no clean row
-can leave. No lock is held while the tier below is read, and only ``_writing`` while it is written.
+older version never comes after a newer one; and by ``count``, so that each row is counted once. Checkpoints put rows below
+through ``saved``, under it: what is dirty here, and not younger, is clean then, so that it is not put over them later. A put
+takes it only when no clean row can leave. No lock is held while the tier below is read, and only ``_writing`` while it is
+written.
 
 Rows that were read from below are not admitted. Whoever reads a row takes it into L1, where a second copy is of no use, and
 puts it here when it leaves, if it was changed; a row that leaves L1 unchanged was put when L1 cleaned it. Snapshots
@@ -23,7 +24,7 @@ read everything once. So the memory holds other rows than L1, as far as it can.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -37,7 +38,7 @@ from pipeline.store.cache_size import bytes_for, rows_within
 from pipeline.store.errors import UnknownTable
 from pipeline.store.policy import find_policy
 from pipeline.store.row_blocks import aligned_rows
-from pipeline.store.tier import Bools, Int64s, RowBytes, Tier, TierRows, unsaved_ids
+from pipeline.store.tier import Bools, GetsSaved, Int64s, RowBytes, Tier, TierRows, unsaved_ids
 
 PIECE_ROWS: Final = 4096
 """Rows copied under one hold of the pool's lock."""
@@ -165,6 +166,16 @@ class CacheTier:
         number = self._enter("unsaved", table)
         here = self._pool.dirty_ids(number)
         return np.concatenate([here, unsaved_ids(self.below, table, since)])
+
+    def saved(self, table: str, ids_n: Int64s, versions_n: Int64s, save: Callable[[], None], /) -> None:
+        """See ``GetsSaved``. A row may have been saved from L1, and be dirty here as it was when it left L1 the last time."""
+        number = self._enter("saved", table)
+        if not isinstance(self.below, GetsSaved):
+            save()
+            return
+        with self._writing:
+            self.below.saved(table, ids_n, versions_n, save)
+            self._pool.saved(number, ids_n, versions_n)
 
     def _only_here(self, table: str, number: int) -> Int64s:
         """Ids of rows that are not below, in any version; some that were put below meanwhile may be missing, or among them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 
 from pipeline.store.snapshot import Snapshot
 from pipeline.store.store import Store
+from pipeline.store.tier import save_past
 
 CHUNK_ROWS: Final = 65_536
 
@@ -31,6 +33,7 @@ def save_changed(store: Store, snapshot: Snapshot, into: TakesRows, since: int) 
             rows = snapshot.read(name, chunk)
             changed_n = rows.versions_n > since
             rows_nb = np.ascontiguousarray(rows.rows_nb[changed_n, : layouts[name].row_bytes])
-            into.save(name, chunk[changed_n], rows_nb, rows.versions_n[changed_n])
+            ids_n, versions_n = chunk[changed_n], rows.versions_n[changed_n]
+            save_past(store.tier, name, ids_n, versions_n, partial(into.save, name, ids_n, rows_nb, versions_n))
             saved += rows_nb.shape[0]
     return saved

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,10 @@ class SsdTier:
         """See ``ListsUnsaved``: what was put before the checkpoint began, its segments hold."""
         self._enter("unsaved", table)
         return np.concatenate([np.empty(0, dtype=np.int64), *self.log.put_since_mark(table)])
+
+    def saved(self, _table: str, _ids_n: Int64s, _versions_n: Int64s, save: Callable[[], None], /) -> None:
+        """See ``GetsSaved``. L1 puts each row as it is there, so nothing older can be on its way."""
+        save()
 
     def count(self, table: str) -> int:
         return self.log.table(table).index.count

@@ -7,7 +7,7 @@ at the same time. What ``put`` has taken is visible to every ``get`` that starts
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -71,6 +71,22 @@ class ListsUnsaved(Protocol):
         """
 
 
+@runtime_checkable
+class GetsSaved(Protocol):
+    """What a tier has, beside ``Tier``, to which checkpoints put rows past the tiers above it."""
+
+    def saved(self, table: str, ids_n: Int64s, versions_n: Int64s, save: Callable[[], None], /) -> None:
+        """Call ``save``, which puts these rows here, ids distinct. From then on ``put`` gets no older version of them from above."""
+
+
 def unsaved_ids(tier: Tier, table: str, since: int) -> Int64s:
     """``tier.unsaved``; of a tier that does not know, all ids."""
     return tier.unsaved(table, since) if isinstance(tier, ListsUnsaved) else tier.ids(table)
+
+
+def save_past(tier: Tier, table: str, ids_n: Int64s, versions_n: Int64s, save: Callable[[], None]) -> None:
+    """``tier.saved``; a tier that does not get what is saved has nothing to say about it."""
+    if isinstance(tier, GetsSaved):
+        tier.saved(table, ids_n, versions_n, save)
+    else:
+        save()

@@ -267,6 +267,30 @@ def test_a_row_that_compaction_moved_since_the_mark_is_older_than_the_saved_one(
         trained.crash("drop", random.Random(0))
 
 
+@pytest.mark.parametrize("sealed", [False, True])
+@pytest.mark.parametrize(("put", "newest"), [(2, 3), (3, 3), (5, 5)], ids=["older", "same", "younger"])
+def test_what_was_put_since_the_mark_may_be_older_than_the_saved_row(sealed: bool, put: int, newest: int) -> None:
+    """Memory over the disk may put down what it holds of a row that lies, younger, in L1, where the checkpoint finds it."""
+    ids = ids_of(range(20))
+
+    def versions(version: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        return np.full(len(ids), version)
+
+    with logs.closing(logs.log_in_memory(RecordingFiles())) as log:
+        log.put("narrow", ids, rows_of(NARROW, ids, 1), versions(1))
+        mark = log.mark()
+        log.put("narrow", ids, rows_of(NARROW, ids, put), versions(put))
+        if sealed:
+            log.flush()
+        mark.save("narrow", ids, rows_of(NARROW, ids, 3), versions(3))
+        _, held = mark.seal()
+        held.release()
+        rows, found_n = log.get("narrow", ids)
+        assert found_n.all()
+        assert set(rows.versions_n.tolist()) == {newest}
+        assert rows.rows_nb.tobytes() == rows_of(NARROW, ids, newest).tobytes()
+
+
 def test_the_newest_record_may_lie_in_the_older_segment() -> None:
     """A segment that takes puts, begun before the one that takes what compaction moves, and filled longer."""
     with mostly_overwritten() as trained:

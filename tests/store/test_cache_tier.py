@@ -229,6 +229,26 @@ def test_the_thread_keeps_rows_clean_and_puts_do_not_write() -> None:
     tier.close()
 
 
+@pytest.mark.parametrize(("here", "newest"), [(1, 2), (2, 2), (3, 3)], ids=["older", "same", "younger"])
+def test_a_row_that_a_checkpoint_saved_past_the_cache_is_not_put_over_by_an_older_one(
+    disk: SsdTier, here: int, newest: int
+) -> None:
+    """The row was saved from L1; what the cache holds, dirty, is what L1 had put here before."""
+    tier, spec, ids = CacheTier(disk, bytes_for(SPECS, 200), clean_ahead=0), SPECS[0], ids_of(range(50))
+    rows = {version: fresh_rows(np.random.default_rng(version), spec, len(ids)) for version in (1, 2, 3)}
+    tier.open(SPECS)
+    try:
+        tier.put(spec.name, ids, rows[here], np.full(len(ids), here))
+        mark, versions_n = disk.log.mark(), np.full(len(ids), 2)
+        tier.saved(spec.name, ids, versions_n, lambda: mark.save(spec.name, ids, rows[2], versions_n))
+        _, held = mark.seal()
+        tier.flush()
+        assert_rows(disk.get(spec.name, ids), rows[newest], np.full(len(ids), newest), [True] * len(ids))
+        held.release()
+    finally:
+        tier.close()
+
+
 def test_rows_that_were_put_last_stay_and_reading_changes_nothing() -> None:
     tier = CacheTier(DramTier(), bytes_for(SPECS, 6), clean_ahead=0)
     tier.open(SPECS)

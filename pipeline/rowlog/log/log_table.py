@@ -160,6 +160,8 @@ class LogTable:
             segment = filling.segment
             segment.footer = footer
             self.unsealed.pop(segment.number, None)
+            if self.mark is not None and segment.number >= self.mark.number and segment.kind is Kind.PUT:
+                self.mark.versions[segment.number] = filling.versions_n
             self.accounts.sealed(segment, size)
 
     # What checkpoints hold.

@@ -7,7 +7,9 @@ How a checkpoint comes to hold the rows of one moment, while puts go on. Rules.
    which are named too: ``save``. So the named segments hold nothing younger than the mark, and of each id the row of that moment.
 3. A row that was dirty at the mark may be put at any time after it. So whoever looks for rows to save looks in the tiers above
    first, from the top down, and last at what was put since: a row that moves down is met again.
-4. A saved row is the newest from then on, unless the row was put again, or forgotten, since the mark.
+4. A saved row is the newest from then on, unless a younger one was put, or the row forgotten, since the mark. One that was put
+   since may be older than the saved one: a tier above, from which the row had moved up again, put down what it had left.
+   After the save nobody puts an older one: see ``store.tier.GetsSaved``.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from pipeline.rowlog.log.log_table import LogTable
 
 Int64s = npt.NDArray[np.int64]
+ROW_MASK: Final = (1 << ROW_BITS) - 1
 NO_IDS: Final = np.empty(0, dtype=np.int64)
 
 
@@ -36,6 +39,8 @@ class TableMark:
         self.named: list[Segment] = []
         self.forgotten: list[Int64s] = []
         """Ids deleted since the mark."""
+        self.versions: dict[int, Int64s] = {}
+        """Of the records in segments that were put and sealed since the mark: 8 bytes each, until ``end``."""
         with table.lock:
             assert table.mark is None, "one checkpoint at a time"
             table.end_all()
@@ -74,17 +79,21 @@ class TableMark:
         with table.lock:
             table.max_version = max(table.max_version, int(versions_n.max(initial=0)))
             places_n = table.append(ids_n, rows_nb, versions_n, Kind.SAVED)
-            old_n = table.index.find(ids_n)
-            newest_n = (old_n < self.number << ROW_BITS) | np.isin(old_n >> ROW_BITS, self._moved())
+            newest_n = self._versions_since(table.index.find(ids_n)) <= versions_n
             newest_n &= ~np.isin(ids_n, np.concatenate([NO_IDS, *self.forgotten]))
             table.accounts.leave(table.index.put(ids_n[newest_n], places_n[newest_n]))
             table.accounts.leave(places_n[~newest_n])
 
-    def _moved(self) -> list[int]:
-        """Segments begun since the mark that hold older records: compaction has moved them there."""
-        return [
-            number for number, one in self._table.segments.items() if one.kind is Kind.MOVED and number >= self.number
-        ]
+    def _versions_since(self, places_n: Int64s) -> Int64s:
+        """Versions of records that were put since the mark; 0 for those of before, which compaction may have moved since."""
+        table, versions_n = self._table, np.zeros(len(places_n), dtype=np.int64)
+        for number in np.unique(places_n[places_n >= self.number << ROW_BITS] >> ROW_BITS).tolist():
+            if table.segments[number].kind is Kind.PUT:
+                filling = table.unsealed.get(number)
+                known_r = self.versions[number] if filling is None else filling.versions_n
+                here = np.flatnonzero(places_n >> ROW_BITS == number)
+                versions_n[here] = known_r[places_n[here] & ROW_MASK]
+        return versions_n
 
     def end(self) -> list[Segment]:
         """End what ``save`` has filled. Returns what the checkpoint names, held; the last ones may not be sealed yet."""
