@@ -52,8 +52,8 @@ class SegmentDirectory:
         return epoch
 
     def remove_before(self, number: int) -> int:
-        """Remove the segments before ``number``, oldest first, so that what stays has no hole. Returns the bytes
-        freed.
+        """Remove the segments before ``number``, oldest first, each durably before the next: what stays has no hole, not even after
+        a crash that keeps some removals and loses others. Returns the bytes freed.
         """
         freed = 0
         for old in self.numbers():
@@ -61,7 +61,6 @@ class SegmentDirectory:
                 break
             freed += self.files.size(self.segment_path(old))
             self.files.remove(self.segment_path(old))
-        if freed:
             self.files.sync_dir(self.path)
         return freed
 
