@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from cuda.plan import UniqueIds
+from pipeline.files import Files
 from pipeline.flow import Marker, Stage, StageContext, StageOptions
 from pipeline.flow.run_info import RunInfo
 from pipeline.rows.codec import find_codec
@@ -90,13 +91,21 @@ class Stream(Stage):
     Options = StreamOptions
     consumes = Stepped
     produces = Stepped
-    needs = {"store": Store, "row_source": object, "run": RunInfo, "stream_report": dict, "table_names": tuple}
+    needs = {
+        "store": Store,
+        "row_source": object,
+        "run": RunInfo,
+        "stream_report": dict,
+        "table_names": tuple,
+        "files": object,
+    }
 
     async def open(self, context: StageContext) -> None:
         self._run: RunInfo = context.resources["run"]
         self._tables: tuple[str, ...] = context.resources["table_names"]
         self._report: dict[str, Any] = context.resources["stream_report"]
         self._store: Store = context.resources["store"]
+        self._files: Files = context.resources["files"]
         self._source = context.resources["row_source"].with_codec(self.options.codec)
         self._lane, self._snapshot_lane = context.lane("stream"), context.lane("stream_snapshot")
         self._compact_lane = context.lane("stream_compact")
@@ -121,7 +130,7 @@ class Stream(Stage):
     def _open_stream(self, path: Path) -> None:
         """On the lane. Raises StreamTaken, and what the transport raises."""
         options = FileTransportOptions(segment_bytes=self.options.segment_bytes)
-        self._transport = FileTransport(str(path), options=options)
+        self._transport = FileTransport(str(path), self._files, options)
         resume = self._resume = self._find_resume(path)
         self._streamer = RowStreamer(
             self._source,
@@ -137,7 +146,7 @@ class Stream(Stage):
 
     def _find_resume(self, path: Path) -> StreamResume | None:
         """Raises StreamTaken for a stream that is not this run's to go on with."""
-        taken, resumed = holds_stream(str(path)), self._run.resumed
+        taken, resumed = holds_stream(str(path), self._files), self._run.resumed
         if resumed is None:
             if taken:
                 raise StreamTaken(path)

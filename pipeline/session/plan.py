@@ -35,6 +35,7 @@ RESOURCES = (
     "checkpoints",
     "row_source",
     "stream_report",
+    "files",
     "run",
     "step_limit",
 )

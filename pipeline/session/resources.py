@@ -35,11 +35,9 @@ READ_DEPTH = 32
 class Resources:
     """Everything that is open during a run. A context manager; ``by_name`` is what stages are given."""
 
-    def __init__(
-        self, plan: Plan, run: RunInfo, say: Any, resume: Resume | None = None, disk: Disk | None = None
-    ) -> None:
+    def __init__(self, plan: Plan, run: RunInfo, say: Any, resume: Resume | None, disk: Disk) -> None:
         self.plan, self.run, self._say, self._resume = plan, run, say, resume
-        self._disk = disk or Disk()
+        self._disk = disk
         self._stack = ExitStack()
         self.by_name: dict[str, Any] = {}
 
@@ -97,6 +95,7 @@ class Resources:
             "checkpoints": self.checkpoints,
             "row_source": StoreRowSource(self.store, plan.specs, self.model, self.run),
             "stream_report": self.stream_report,
+            "files": self._disk.files,
             "run": self.run,
             "step_limit": self.step_limit,
         }

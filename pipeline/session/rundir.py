@@ -19,13 +19,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from pipeline.files import DirectoryLock, RealFiles, is_locked, write_atomically
+from pipeline.files import DirectoryLock, Files, RealFiles, is_locked, temporary_name, write_atomically
 from pipeline.flow.run_info import Fork, RunInfo
 from pipeline.session.errors import NoRun, NoRunDir, RunDirTaken
 
 FORMAT_VERSION = 1
 NOTED = ("resumed_from", "fork")
 OURS = ("run.json", "summary.json", "checkpoints", "stream", "ssd", "spill", "dead_letters", "lock", ".lock")
+
+UNFINISHED = tuple(temporary_name(name) for name in ("run.json", "summary.json"))
 
 
 class GoesOn(Protocol):
@@ -38,14 +40,17 @@ Found = TypeVar("Found", bound=GoesOn)
 
 
 @contextmanager
-def claim(path: Path, *, seed: int, record: dict[str, Any], overwrite: bool) -> Iterator[RunInfo]:
+def claim(
+    path: Path, *, seed: int, record: dict[str, Any], overwrite: bool, files: Files | None = None
+) -> Iterator[RunInfo]:
     """Make ``path`` the directory of a new run, locked while the context lasts.
 
     Raises RunDirTaken, NoRunDir and LockedDirectory; with ``overwrite`` an old run is removed first. Only what a run wrote is
     removed: a directory that holds anything else is refused.
     """
+    files = files or RealFiles()
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        files.make_dirs(str(path))
     except (FileExistsError, NotADirectoryError):
         raise NoRunDir(path) from None
     with DirectoryLock(str(path)):
@@ -59,13 +64,13 @@ def claim(path: Path, *, seed: int, record: dict[str, Any], overwrite: bool) -> 
             "started": time.time(),
             **record,
         }
-        write_atomically(RealFiles(), str(path / "run.json"), (json.dumps(described, indent=1) + "\n").encode())
+        _describe(files, path, described)
         yield info
 
 
 @contextmanager
 def claim_again(
-    path: Path, look: Callable[[dict[str, Any]], Found], *, record: dict[str, Any]
+    path: Path, look: Callable[[dict[str, Any]], Found], *, record: dict[str, Any], files: Files | None = None
 ) -> Iterator[tuple[RunInfo, Found]]:
     """Take over the directory of a run whose process has ended, as its next generation, locked while the context lasts.
 
@@ -82,8 +87,12 @@ def claim_again(
         began = {"generation": int(described["generation"]) + 1, "started": time.time()}
         now: dict[str, Any] = {**lasting, **record, **began, **found.note, "history": history}
         info = RunInfo(now["run_id"], path, int(now["seed"]), now["generation"], forks=_forks([*history, now]))
-        write_atomically(RealFiles(), str(path / "run.json"), (json.dumps(now, indent=1) + "\n").encode())
+        _describe(files or RealFiles(), path, now)
         yield info, found
+
+
+def _describe(files: Files, path: Path, described: Mapping[str, Any]) -> None:
+    write_atomically(files, str(path / "run.json"), (json.dumps(described, indent=1) + "\n").encode())
 
 
 def _forks(generations: Sequence[Mapping[str, Any]]) -> tuple[Fork, ...]:
@@ -92,6 +101,8 @@ def _forks(generations: Sequence[Mapping[str, Any]]) -> tuple[Fork, ...]:
 
 
 def _clear(path: Path, overwrite: bool) -> None:
+    for name in UNFINISHED:  # of a process that died before it was a run's
+        (path / name).unlink(missing_ok=True)
     found = [entry.name for entry in path.iterdir() if not entry.name.endswith("lock")]
     foreign = [name for name in found if name not in OURS]
     if foreign:

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from pipeline.files import RealFiles, write_atomically
+from pipeline.files import Files, write_atomically
 from pipeline.flow import RunReport
 from pipeline.flow.run_info import RunInfo
 from pipeline.models.digest import dense_digest
@@ -65,6 +65,6 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def write_summary(run_dir: Path, summary: dict[str, Any]) -> None:
+def write_summary(files: Files, run_dir: Path, summary: dict[str, Any]) -> None:
     text = json.dumps(summary, indent=1, allow_nan=False) + "\n"
-    write_atomically(RealFiles(), str(run_dir / "summary.json"), text.encode())
+    write_atomically(files, str(run_dir / "summary.json"), text.encode())

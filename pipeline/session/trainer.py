@@ -42,7 +42,7 @@ class Trainer:
         disk: Disk | None = None,
     ) -> None:
         """``resume``: what to go on from; None begins at the first step."""
-        self.plan, self.run, self._resume, self._disk = plan, run, resume, disk
+        self.plan, self.run, self._resume, self._disk = plan, run, resume, disk or Disk()
         if resume is not None:
             self.run = replace(run, resumed=resume.told())
         self._perturb, self._handle_signals = perturb, handle_signals
@@ -69,7 +69,7 @@ class Trainer:
                 if follower is not None:
                     follower.close()
             summary = summarize(self.plan, self.run, resources, report, seconds, followed)
-            write_summary(self.run.dir, summary)
+            write_summary(self._disk.files, self.run.dir, summary)
         return report, summary
 
     def _follower(self) -> Follower | None:

@@ -200,9 +200,9 @@ class FileTransport:
             raise TransportError(f"{self._directory.path}: only the process that called claim() may write")
 
 
-def holds_stream(directory: str) -> bool:
+def holds_stream(directory: str, files: Files | None = None) -> bool:
     """Whether somebody ever claimed a stream in ``directory``. Writes nothing."""
-    transport = FileTransport(directory)
+    transport = FileTransport(directory, files)
     try:
         return bool(transport.epoch)
     except StreamAbsent:

@@ -99,7 +99,7 @@ def run_job(
         source = str(directory.with_suffix(".yaml"))
         Path(source).write_text(yaml.safe_dump(dict(config), sort_keys=False))
     plan = make_plan(load([source], [f"run.dir={directory}", *overrides], Settings))
-    with _claimed(directory, plan, resume, accept) as (info, going_on), LoopGuard():
+    with _claimed(directory, plan, resume, accept, disk or Disk()) as (info, going_on), LoopGuard():
         trainer = Trainer(plan, info, resume=going_on, perturb=perturb, handle_signals=False, disk=disk)
         if on_step is not None:
             trainer.on_open.append(lambda resources: resources.store.on_step(lambda step, _plan: on_step(step)))
@@ -111,15 +111,16 @@ def run_job(
 
 @contextmanager
 def _claimed(
-    directory: Path, plan: Plan, resume: bool, accept: Sequence[str]
+    directory: Path, plan: Plan, resume: bool, accept: Sequence[str], disk: Disk
 ) -> Iterator[tuple[RunInfo, Resume | None]]:
     record = {"environment": environment.record(plan.settings.run.threads), "config": plan.tree}
     if not resume:
-        with claim(directory, seed=plan.settings.run.seed, record=record, overwrite=False) as info:
+        with claim(directory, seed=plan.settings.run.seed, record=record, overwrite=False, files=disk.files) as info:
             yield info, None
         return
     checked = partial(look_for_resume, plan, record, accept)
-    with claim_again(directory, checked if accept else lambda _: Resume.newest(directory), record=record) as claimed:
+    look = checked if accept else lambda _: Resume.newest(directory)
+    with claim_again(directory, look, record=record, files=disk.files) as claimed:
         yield claimed
 
 
