@@ -151,6 +151,7 @@ class Stream(Stage):
             if taken:
                 raise StreamTaken(path)
             return None
+        self._transport.claim()  # cuts off what a crash left of an end that was not durable; it may look like damage to who only reads
         tail = find_tail(self._transport.newest_first()) if taken else None
         if tail is not None and tail.header.run_id != self._run.run_id:
             raise StreamTaken(path)

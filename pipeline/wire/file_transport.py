@@ -85,6 +85,8 @@ class FileTransport:
         """
         with self._lock:
             self._check_open()
+            if self._claimed is not None:
+                return self._directory.read_epoch()
             self._directory.files.make_dirs(self._directory.path)
             with ExitStack() as held:
                 held.enter_context(self._make_lock(self._directory.path))

@@ -56,7 +56,9 @@ class Transport(Protocol):
         """The writer's end of the stream, before which everything was published."""
 
     def claim(self) -> str:
-        """Become the one writer and recover what a crash left; return the epoch. Raises when another writer lives."""
+        """Become the one writer and recover what a crash left; return the epoch. Again, it only returns that. Raises when another
+        writer lives.
+        """
 
     def begin(self, header: bytes) -> Position:
         """Publish the header frame that starts a generation, acknowledged; it is repeated wherever a stream's part

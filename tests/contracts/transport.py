@@ -198,6 +198,7 @@ class TransportContract:
         with pytest.raises(StreamAbsent):
             _ = transport.epoch
         epoch = transport.claim()
+        assert transport.claim() == epoch, "twice is once"
         transport.begin(HEADER)
         assert opener().epoch == transport.epoch == epoch
         transport.close()

@@ -68,8 +68,12 @@ class RecordingFiles:
 
     def after_crash(self, outcome: Outcome = "drop", rng: random.Random | None = None) -> RecordingFiles:
         """The disk as another process finds it."""
+        return RecordingFiles(self.root_after_crash(outcome, rng or random.Random(0)))
+
+    def root_after_crash(self, outcome: Outcome, rng: random.Random) -> DirNode:
+        """The same as a tree."""
         with self.lock:
-            return RecordingFiles(self._root.after_crash(outcome, rng or random.Random(0)))
+            return self._root.after_crash(outcome, rng)
 
     def enter(self, kind: str, path: str) -> _Fault | None:
         """Count a call; raise Crashed where it is due; return the fault that it meets."""

@@ -1,0 +1,85 @@
+"""G5 at every call: whatever a crash leaves of a run's disk holds what was told is there, and the run goes on from it to the same end."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.crash_images import TIERS, Oracle, Reopened, record
+from tests.files.journal import Image, crash_images
+
+IN_CI = {"memory": 20, "disk": 50, "memory over disk": 30}
+"""Images that are gone on from; drawn by a fixed seed, while what the run did when differs from run to run."""
+CRASHED_AGAIN = 12
+
+
+@pytest.fixture(scope="module")
+def oracle(tmp_path_factory: pytest.TempPathFactory) -> Oracle:
+    return Oracle(tmp_path_factory.mktemp("images") / "whole")
+
+
+def images_of(directory: Path, tiers: str) -> list[Image]:
+    """Of a run with checkpoints, compaction and publishing."""
+    directory.mkdir()
+    entries, job = record(directory, TIERS[tiers])
+    store, kinds = job.summary["store"], {entry.kind for entry in entries}
+    assert {"checkpoint", "cut", "rename", "sync", "remove"} <= kinds
+    assert tiers == "memory" or store["ssd"]["compacted_rows"] > 0
+    images = list(crash_images(entries))
+    assert {image.outcome for image in images} == {"keep", "drop", "tear", "reorder"}
+    return images
+
+
+def reopen(images: Iterable[Image], directory: Path, oracle: Oracle, tiers: str, *, go_on: bool) -> None:
+    for image in images:
+        reopened = Reopened(image, directory)
+        try:
+            reopened.check(oracle)
+            if go_on:
+                reopened.go_on(oracle, TIERS[tiers])
+        except BaseException as error:
+            error.add_note(str(image))
+            raise
+        finally:
+            reopened.close()
+        shutil.rmtree(directory)
+
+
+@pytest.mark.parametrize("tiers", TIERS)
+def test_a_run_goes_on_from_what_a_crash_left(tmp_path: Path, oracle: Oracle, tiers: str) -> None:
+    images = images_of(tmp_path / "recorded", tiers)
+    reopen(random.Random(1).sample(images, IN_CI[tiers]), tmp_path / "image", oracle, tiers, go_on=True)
+
+
+@pytest.mark.parametrize("tiers", TIERS)
+def test_a_run_that_goes_on_may_crash_again(tmp_path: Path, oracle: Oracle, tiers: str) -> None:
+    """While it opens what the crash left, proves, compacts and publishes."""
+    rng, images = random.Random(2), images_of(tmp_path / "recorded", tiers)
+    first = rng.choice([image for image in images if image.noted.get("checkpoint")])
+    first.write_to(tmp_path / "again")
+    entries, _ = record(tmp_path / "again", TIERS[tiers], resume=True)
+    again = list(crash_images(entries, before=first))
+    reopen(rng.sample(again, CRASHED_AGAIN // len(TIERS)), tmp_path / "image", oracle, tiers, go_on=True)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("tiers", TIERS)
+def test_a_run_goes_on_from_every_image(tmp_path: Path, oracle: Oracle, tiers: str) -> None:
+    reopen(images_of(tmp_path / "recorded", tiers), tmp_path / "image", oracle, tiers, go_on=True)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("tiers", TIERS)
+def test_every_crash_of_runs_that_go_on(tmp_path: Path, oracle: Oracle, tiers: str) -> None:
+    """Of three such runs, all images are reopened."""
+    images = images_of(tmp_path / "recorded", tiers)
+    for number, first in enumerate(random.Random().sample(images, 3)):
+        first.write_to(tmp_path / str(number))
+        entries, _ = record(
+            tmp_path / str(number), TIERS[tiers], resume=(tmp_path / str(number) / "run" / "run.json").exists()
+        )
+        reopen(crash_images(entries, before=first), tmp_path / "image", oracle, tiers, go_on=False)
