@@ -99,6 +99,8 @@ class SegmentReader:
                 self._position = following
         except FileNotFoundError:
             self._explain_missing()
+            if self._position is None and self._directory.numbers():
+                return self._read()  # what it would have begun with was trimmed; there is more
         return []
 
     def _locate(self) -> Position | None:

@@ -69,6 +69,21 @@ def test_segments_are_bounded_and_each_begins_with_the_header(tmp_path: Path) ->
         assert len(data) <= 4096 + HEAD_BYTES
 
 
+def test_a_reader_that_began_where_a_writer_died_at_once_reads_on_when_that_is_gone(tmp_path: Path) -> None:
+    """It found a segment without a record; by its next look that segment was trimmed, and others were there."""
+    directory = tmp_path / "s"
+    transport = FileTransport(str(directory), options=OPTIONS)
+    transport.claim()
+    (directory / "0000000001.seg").touch()
+    reading = reading_of(directory)
+    assert reading.take_all() == []
+    transport.begin(HEADER)
+    behind = [transport.publish([frame(k)], sync=True) for k in range(10)]
+    transport.retain_from(behind[-1])
+    assert reading.take_all() == [frame(k) for k in range(10)]
+    transport.close()
+
+
 def test_a_reader_takes_a_bounded_number_of_bytes_at_once_however_much_waits(tmp_path: Path) -> None:
     directory = write_stream(tmp_path / "s", 500, segment_bytes=64 << 10)
     subscription, count = FileTransport(str(directory), options=OPTIONS).subscribe(None), 0
