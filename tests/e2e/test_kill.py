@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,8 @@ from pipeline.session.resume import Resume
 from tests.e2e.command import finish, here, start
 from tests.e2e.patience import until
 from tests.e2e.small import config_file, lines, text
+
+LONG = 100
 
 
 def job(directory: Path, steps: int, *, disk: bool) -> Path:
@@ -35,6 +40,7 @@ def job(directory: Path, steps: int, *, disk: bool) -> Path:
 def kill_and_resume(config: Path, run: Path, steps: int, kills: int, rng: random.Random) -> list[int]:
     """Returns the steps that the resumes began at. A replica follows all of it."""
     began: list[int] = []
+    landed = Counter[str]()
     replica = Replica(str(run / "stream"))
 
     def shows(step: int) -> bool:
@@ -51,10 +57,13 @@ def kill_and_resume(config: Path, run: Path, steps: int, kills: int, rng: random
 
         if kill % 2:  # early: while it starts, loads, or computes again what was published
             until(lambda: is_of_generation(run, kill + 1) or ended())
+        elif kill % 4 == 2:  # in the middle of a checkpoint, or of compaction
+            until(at_work(run, kill % 8 == 2, ended), pause_s=0.0005)
         else:
             target = replica.step + rng.randrange(1, 2 * steps // kills)
             until(lambda: shows(target) or ended())
         outcome = finish(process, signal.SIGKILL)
+        landed["checkpoint"] += any(path.name.startswith(".new-step") for path in (run / "checkpoints").glob(".new*"))
         assert outcome.code in (0, -signal.SIGKILL), outcome.text
         began.append(Resume.newest(run).step)
         return outcome.code
@@ -67,9 +76,27 @@ def kill_and_resume(config: Path, run: Path, steps: int, kills: int, rng: random
         assert outcome.code == 0, outcome.text
         shows(0)
         assert replica.step == json.loads((run / "summary.json").read_text())["last_step"]
+        assert kills < LONG or landed["checkpoint"], "no kill came in the middle of a checkpoint"
     finally:
         replica.close()
     return began
+
+
+def at_work(run: Path, checkpoint: bool, ended: Callable[[], bool]) -> Callable[[], bool]:
+    """Says when a checkpoint is being written, or when compaction has just removed a segment."""
+    seen: set[str] = set()
+
+    def names(directory: Path) -> set[str]:
+        return {entry.name for entry in os.scandir(directory)} if directory.exists() else set()
+
+    def now() -> bool:
+        if checkpoint:
+            return ended() or any(name.startswith(".new-step") for name in names(run / "checkpoints"))
+        before, here = set(seen), names(run / "ssd")
+        seen.update(here)
+        return ended() or bool(before - here) or not (run / "ssd").exists()
+
+    return now
 
 
 def is_of_generation(run: Path, generation: int) -> bool:
@@ -101,7 +128,7 @@ def test_killed_again_and_again(tmp_path: Path) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("disk", [False, True], ids=["memory", "disk"])
 def test_killed_a_hundred_times(tmp_path: Path, disk: bool) -> None:
-    began = _killed(tmp_path, steps=400, kills=100, disk=disk)
+    began = _killed(tmp_path, steps=400, kills=LONG, disk=disk)
     assert sum(step > 0 for step in began) >= len(began) // 2
 
 

@@ -123,6 +123,8 @@ class Image:
     noted: dict[str, int]
     root: DirNode
     digest: bytes
+    has_holes: bool
+    """Whether what was not synced may have come in any order, in this crash or one before."""
 
     def __str__(self) -> str:
         where = self.call.path or f"file {self.call.file}"
@@ -151,7 +153,8 @@ def crash_images(entries: Sequence[Entry], seed: int = 0, before: Image | None =
             digest = _digest(root)
             if digest not in seen:
                 seen.add(digest)
-                yield Image(at, named, outcome, noted, root, digest)
+                has_holes = outcome == "reorder" or (before is not None and before.has_holes)
+                yield Image(at, named, outcome, noted, root, digest, has_holes)
 
 
 def _replay(disk: RecordingFiles, open_files: dict[int, RecordingFile], entry: Entry) -> bool:
