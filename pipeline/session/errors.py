@@ -50,6 +50,16 @@ class L1SmallerThanBatch(SessionError):
         )
 
 
+class DisksTooSmall(SessionError):
+    exit_code = 2
+
+    def __init__(self, directories: Sequence[str], max_bytes: int, room: int) -> None:
+        super().__init__(
+            f"store.ssd.bytes is {max_bytes}, and the disks of {', '.join(directories)} have room for {room} bytes: set it to at most "
+            "that, free some, or name directories on larger disks in store.ssd.path"
+        )
+
+
 class CopyTaken(SessionError):
     exit_code = 2
 

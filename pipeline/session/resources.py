@@ -21,6 +21,7 @@ from pipeline.session.checkpoints import Checkpoints
 from pipeline.session.copies import Copies
 from pipeline.session.dense_side import initial_model
 from pipeline.session.disk import Disk
+from pipeline.session.disk_room import check_disk_room
 from pipeline.session.plan import Plan
 from pipeline.session.resume import Resume
 from pipeline.session.retention import Retention
@@ -126,6 +127,8 @@ class Resources:
         options = RowLogOptions() if disk is None else disk
         own = [str(self.run.dir / "checkpoints" / "rows")]
         directories = [os.path.abspath(path) for path in (own if disk is None else disk.directories(self.run.dir))]
+        if disk is not None:
+            check_disk_room(directories, disk.bytes)
         depth, direct = (READ_DEPTH, False) if disk is None else (disk.depth, disk.direct)
         checkpoints = () if self._resume is None else self._resume.checkpoints
         self._retention = Retention(files, settings.checkpoint.keep, checkpoints, directories)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import yaml
 from pipeline.config import ConfigError, load
 from pipeline.flow import StageError
 from pipeline.rowlog.log import LogFull
+from pipeline.session.errors import DisksTooSmall
 from pipeline.session.plan import make_plan
 from pipeline.session.settings import Settings
 from tests.e2e.command import here
@@ -38,6 +40,17 @@ def test_a_list_of_tiers_trains_as_the_keys_do(tmp_path: Path, whole: Job) -> No
     store = job.summary["store"]
     assert (store["tier"], store["l1_rows"], store["dram"]["max_bytes"]) == ("dram over ssd", 150, 40_000)
     assert_same_bits(whole, job)
+
+
+def test_more_bytes_than_the_disks_have_are_refused_before_training(tmp_path: Path) -> None:
+    two = [str(tmp_path / "a" / "b"), str(tmp_path / "c")]
+    config = {**RAGGED, "store": {"l1_rows": 150, "ssd": {"bytes": "900PB", "path": two, **TINY}}}
+    with pytest.raises(
+        DisksTooSmall, match=rf"900000000000000000.*{two[0]}, {two[1]} have room for \d+ bytes"
+    ) as refused:
+        run_job(tmp_path / "run", config)
+    free = shutil.disk_usage(tmp_path).free
+    assert int(str(refused.value).split("room for ")[1].split()[0]) < 2 * free, "two directories on one disk share it"
 
 
 def test_a_table_that_outgrows_its_bytes_stops_the_run_and_the_checkpoint_before_is_whole(tmp_path: Path) -> None:
