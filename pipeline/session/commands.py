@@ -16,9 +16,11 @@ from pipeline.session import environment
 
 if TYPE_CHECKING:
     from pipeline.config import Loaded
+    from pipeline.flow import RunReport
     from pipeline.session.plan import Plan
     from pipeline.session.resume import Resume
     from pipeline.session.settings import Settings
+    from pipeline.session.trainer import Trainer
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
 
@@ -55,14 +57,19 @@ def run(
     if resume:
         look = partial(look_for_resume, plan, described, accept)
         with claim_again(settings.run.dir, look, record=described) as (info, going_on):
-            report, summary = Trainer(plan, info, resume=going_on).train()
+            report, summary = _train(Trainer(plan, info, resume=going_on))
     else:
         with claim(settings.run.dir, seed=settings.run.seed, record=described, overwrite=overwrite) as info:
-            report, summary = Trainer(plan, info).train()
+            report, summary = _train(Trainer(plan, info))
     print(short_report(summary, info.dir))
     if summary["lost"]:
         return FAILED
     return INTERRUPTED if report.outcome == "interrupt" else DONE
+
+
+def _train(trainer: Trainer) -> tuple[RunReport, dict[str, Any]]:
+    trainer.on_open.append(lambda _resources: environment.leave_start_to_itself())
+    return trainer.train()
 
 
 def look_for_resume(plan: Plan, now: dict[str, Any], accept: Sequence[str], before: dict[str, Any]) -> Resume:

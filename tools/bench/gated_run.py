@@ -129,6 +129,7 @@ def train(config: str, directory: Path, overrides: list[str], prepare: Prepare =
 
     with claim(directory, seed=0, record={}, overwrite=False) as info:
         trainer = Trainer(plan, info)
+        trainer.on_open.append(lambda _resources: environment.leave_start_to_itself())
         trainer.on_open.append(hold)
         trainer.train()
 

@@ -51,6 +51,7 @@ def run(quick: bool) -> list[BenchRow]:
     environment.keep_freed_memory()  # as every run does
     count = 5_000_000 if quick else 100_000_000
     _compile()
+    environment.leave_start_to_itself()
     index = PlaceIndex()
     fill = _fill(index, count)
     rows = [*_fill_rows(fill), *_find_rows(index, count, "grown by puts")]

@@ -96,6 +96,7 @@ def measure(directory: Path, steps: int) -> dict[str, Any]:
 
     with claim(directory, seed=0, record={}, overwrite=False) as info:
         trainer = Trainer(plan, info)
+        trainer.on_open.append(lambda _resources: environment.leave_start_to_itself())
         trainer.on_open.append(watch_all)
         trainer.train()
     (begin, before), (end, after) = marks[WARM_STEPS], marks[max(marks)]

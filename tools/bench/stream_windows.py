@@ -63,6 +63,7 @@ def measure(config: str, directory: Path, overrides: list[str]) -> dict[str, Any
     plan = make_plan(load([config], [f"run.dir={directory}", "replica.embedded=false", *overrides], Settings))
     with claim(directory, seed=0, record={}, overwrite=False) as info:
         trainer = Trainer(plan, info)
+        trainer.on_open.append(lambda _resources: environment.leave_start_to_itself())
         trainer.on_open.append(lambda resources: resources.store.on_step(windows.at_fence))
         _, summary = trainer.train()
     pairs = min(len(windows.ms[True]), len(windows.ms[False]))
