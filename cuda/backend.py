@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from cuda.plan import BatchIds, Float32s, Int32s, Int64s, Matrix, SlotPlan, UniqueIds
+from cuda.plan import BatchIds, Float32s, Int32s, Int64s, Matrix, RowPlaces, SlotPlan, UniqueIds
 from pipeline.rows.spec import TableSpec
 
 RowBytes = npt.NDArray[np.uint8]
@@ -68,6 +68,12 @@ class Backend(Protocol):
 
     def read_versions(self, slots_m: Int32s) -> Int64s:
         """Versions [M] alone."""
+
+    def row_places(self, slots_m: Int32s) -> RowPlaces | None:
+        """Where the rows of slots lie, for those who move them without a copy between; None where the host cannot reach them.
+
+        Good while the slots are the caller's: bound, and written by nobody else.
+        """
 
     def write_rows(self, slots_m: Int32s, rows_mb: RowBytes, versions_m: Int64s) -> None:
         """Copy packed rows into slots; ``rows_mb`` may be narrower than the pool's rows."""

@@ -70,6 +70,13 @@ class UniqueIds:
         return int(self.ids_u.shape[0])
 
 
+class RowPlaces(NamedTuple):
+    """Where rows lie in the host's memory, by address: packed rows, on word boundaries, and their versions, an int64 each. [M]"""
+
+    rows_m: Int64s
+    versions_m: Int64s
+
+
 @dataclass(frozen=True, slots=True)
 class SlotPlan:
     """A batch whose rows are all resident."""

@@ -19,7 +19,7 @@ from cuda.host.recycle import Recycler, aligned_bytes
 from cuda.host.tables import TableSet, stride_for
 from cuda.host.threads import use_threads
 from cuda.host.unique import Deduplicator
-from cuda.plan import MEAN, BatchIds, Float32s, Int32s, Int64s, Matrix, SlotPlan, UniqueIds
+from cuda.plan import MEAN, BatchIds, Float32s, Int32s, Int64s, Matrix, RowPlaces, SlotPlan, UniqueIds
 from pipeline.rows.spec import TableSpec
 
 FEW = 4096
@@ -107,6 +107,12 @@ class HostBackend:
     def read_versions(self, slots_m: Int32s) -> Int64s:
         self._enter("read_versions")
         return self._pool.versions[slots_m.astype(np.int64) * self._pool.version_step]
+
+    def row_places(self, slots_m: Int32s) -> RowPlaces:
+        self._enter("row_places")
+        slots_m = self._checked(slots_m).astype(np.int64)
+        versions = self._pool.versions.ctypes.data + np.int64(8 * self._pool.version_step) * slots_m
+        return RowPlaces(self._pool.base + np.int64(self._pool.stride) * slots_m, versions)
 
     def write_rows(self, slots_m: Int32s, rows_mb: RowBytes, versions_m: Int64s) -> None:
         self._enter("write_rows")

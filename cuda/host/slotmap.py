@@ -120,7 +120,15 @@ def admit(
 ) -> bool:
     """Bind slots to pairs that are not resident. False, with the pair left as it was, where one is."""
     base = entries_c2.ctypes.data
+    tables, ids = pair_tables_s.ctypes.data, pair_ids_s.ctypes.data
     for m in range(slots_m.shape[0]):
+        if m + 2 * AHEAD < slots_m.shape[0]:
+            slot = np.int64(slots_m[m + 2 * AHEAD])
+            prefetch_read(tables + 4 * slot, 4)
+            prefetch_read(ids + 8 * slot, 8)
+        if m + AHEAD < slots_m.shape[0]:
+            slot = np.int64(slots_m[m + AHEAD])
+            prefetch_read(base + 16 * _home(entries_c2, pair_tables_s[slot], pair_ids_s[slot]), 16)
         _unbind(entries_c2, pair_tables_s, pair_ids_s, slots_m[m])
     for m in range(slots_m.shape[0]):
         if m + AHEAD < slots_m.shape[0]:

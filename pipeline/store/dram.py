@@ -7,7 +7,8 @@ rows are copied, so a reader sees a row whole, as it was before a ``put`` or as 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from typing import Final
 
@@ -15,8 +16,10 @@ import numpy as np
 
 from cuda.backend import forbid_event_loop
 from cuda.host.memory import allocate
+from cuda.plan import Int32s, RowPlaces
 from pipeline.rows.index import IdIndex
 from pipeline.rows.spec import TableSpec
+from pipeline.store import dram_kernels as kernels
 from pipeline.store.errors import TierFull, UnknownTable
 from pipeline.store.row_blocks import WORD_BYTES, aligned_rows, fetch, store
 from pipeline.store.tier import Bools, Int64s, RowBytes, TierRows
@@ -34,17 +37,32 @@ def dram_bytes_for(spec: TableSpec, rows: int) -> int:
 class _Table:
     """One table's rows. Callers hold ``lock``."""
 
-    def __init__(self, spec: TableSpec) -> None:
-        self.spec, self.lock, self.index = spec, threading.Lock(), IdIndex()
+    def __init__(self, spec: TableSpec, described_f: Int64s) -> None:
+        """``described_f``: as in ``dram_kernels``, kept up to date under the lock."""
+        self.spec, self.lock, self.index, self.described_f = spec, threading.Lock(), IdIndex(), described_f
         self.row_bytes = spec.layout.row_bytes
         self.stride_bytes = self.row_bytes + WORD_BYTES
         self._chunks: list[RowBytes] = []
         self._bases_c = np.empty(0, dtype=np.int64)
+        self.describe()
 
     def grow_to(self, rows: int) -> None:
         while len(self._chunks) << CHUNK_SHIFT < rows:
             self._chunks.append(allocate(1 << CHUNK_SHIFT, self.stride_bytes))
             self._bases_c = np.array([chunk.ctypes.data for chunk in self._chunks], dtype=np.int64)
+
+    def insert(self, ids_n: Int64s) -> Int64s:
+        """Places of these rows, made where they are new."""
+        places_n = self.index.insert(ids_n)
+        self.grow_to(int(places_n.max()) + 1)
+        self.describe()
+        return places_n
+
+    def describe(self) -> None:
+        """Bring ``described_f`` up to date, for kernels that see many tables."""
+        entries_c, ids_p = self.index.arrays
+        where = entries_c.ctypes.data, entries_c.shape[0], ids_p.ctypes.data, self._bases_c.ctypes.data
+        self.described_f[:] = *where, self.stride_bytes, self.row_bytes // WORD_BYTES
 
     def fetch(self, places_n: Int64s) -> tuple[RowBytes, Int64s]:
         rows_nb = np.empty((places_n.shape[0], self.row_bytes), dtype=np.uint8)
@@ -66,7 +84,6 @@ class _Table:
         return versions
 
     def store(self, places_n: Int64s, rows_nb: RowBytes, versions_n: Int64s) -> None:
-        self.grow_to(int(places_n.max()) + 1)
         store(places_n, self._bases_c, CHUNK_SHIFT, self.stride_bytes, rows_nb, self.row_bytes, versions_n)
 
 
@@ -80,9 +97,13 @@ class DramTier:
         self.held_bytes = 0
         self._budget = threading.Lock()
         self._tables: dict[str, _Table] = {}
+        self._described_tf = np.empty((0, kernels.FIELDS), dtype=np.int64)
 
     def open(self, specs: Sequence[TableSpec]) -> None:
-        self._tables = {spec.name: _Table(spec) for spec in specs}
+        self._described_tf = np.zeros((len(specs), kernels.FIELDS), dtype=np.int64)
+        self._tables = {
+            spec.name: _Table(spec, of_it_f) for spec, of_it_f in zip(specs, self._described_tf, strict=True)
+        }
         self.held_bytes = 0
 
     def get(self, table: str, ids_n: Int64s) -> TierRows:
@@ -106,9 +127,49 @@ class DramTier:
             if self.max_bytes is not None:  # otherwise one look-up does
                 self._count(held, int(np.count_nonzero(held.index.find(ids_n) < 0)))
             before = held.index.count
-            held.store(held.index.insert(ids_n), rows_nb, versions_n)
+            held.store(held.insert(ids_n), rows_nb, versions_n)
             if self.max_bytes is None:
                 self._count(held, held.index.count - before)
+
+    def get_rows(self, tables_n: Int32s, ids_n: Int64s, at: RowPlaces, /) -> Bools:
+        """See ``MovesRows``."""
+        forbid_event_loop("DramTier.get_rows")
+        with self._locked(tables_n):
+            places_n = self._find(tables_n, ids_n)[0]
+            kernels.move_rows(self._described_tf, CHUNK_SHIFT, tables_n, places_n, *at, False)
+        return places_n >= 0
+
+    def put_rows(self, tables_n: Int32s, ids_n: Int64s, at: RowPlaces, /) -> None:
+        """See ``MovesRows``. Raises TierFull as ``put`` does."""
+        forbid_event_loop("DramTier.put_rows")
+        with self._locked(tables_n) as tables:
+            places_n, absent = self._find(tables_n, ids_n)
+            if absent:
+                self._make_places(tables, tables_n, ids_n, places_n)
+            kernels.move_rows(self._described_tf, CHUNK_SHIFT, tables_n, places_n, *at, True)
+
+    @contextmanager
+    def _locked(self, tables_n: Int32s) -> Iterator[dict[int, _Table]]:
+        """Hold the locks of these tables, which are given by number."""
+        every = list(self._tables.values())
+        numbers = np.flatnonzero(np.bincount(tables_n, minlength=len(every))).tolist()
+        with ExitStack() as held:
+            for number in numbers:  # in order: two calls never wait for each other
+                held.enter_context(every[number].lock)
+            yield {number: every[number] for number in numbers}
+
+    def _find(self, tables_n: Int32s, ids_n: Int64s) -> tuple[Int64s, int]:
+        """Places, -1 where absent, and how many are. Under the locks."""
+        places_n = np.empty(ids_n.shape[0], dtype=np.int64)
+        return places_n, int(kernels.find_places(self._described_tf, tables_n, ids_n, places_n))
+
+    def _make_places(self, tables: dict[int, _Table], tables_n: Int32s, ids_n: Int64s, places_n: Int64s) -> None:
+        """Give absent rows their places, all or none. Under the locks."""
+        absent_n = np.flatnonzero(places_n < 0)
+        new = {number: absent_n[tables_n[absent_n] == number] for number in np.unique(tables_n[absent_n]).tolist()}
+        self._count_bytes({tables[number]: len(rows_n) for number, rows_n in new.items()})
+        for number, rows_n in new.items():
+            places_n[rows_n] = tables[number].insert(ids_n[rows_n])
 
     def delete(self, table: str, ids_n: Int64s) -> None:
         forbid_event_loop("DramTier.delete")
@@ -156,8 +217,13 @@ class DramTier:
 
     def _count(self, held: _Table, rows: int) -> None:
         """Add so many rows to what is held, or raise TierFull."""
-        wanted = rows * (held.stride_bytes + INDEX_BYTES)
+        self._count_bytes({held: rows})
+
+    def _count_bytes(self, rows: Mapping[_Table, int]) -> None:
+        """Add so many rows of each table to what is held, or raise TierFull and add none."""
+        wanted = sum(count * (held.stride_bytes + INDEX_BYTES) for held, count in rows.items())
         with self._budget:
             if self.max_bytes is not None and wanted > 0 and self.held_bytes + wanted > self.max_bytes:
-                raise TierFull(self.name, held.spec.name, rows, self.held_bytes, self.max_bytes, wanted)
+                names = ", ".join(held.spec.name for held in rows)
+                raise TierFull(self.name, names, sum(rows.values()), self.held_bytes, self.max_bytes, wanted)
             self.held_bytes += wanted

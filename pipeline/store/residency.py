@@ -28,7 +28,7 @@ from pipeline.store.policy import Policy
 from pipeline.store.readers import Readers
 from pipeline.store.reservation import Reservation
 from pipeline.store.slots import CLEAN, DIRTY, SlotMachine
-from pipeline.store.tier import RowBytes, Tier
+from pipeline.store.tier import MovesRows, RowBytes, Tier
 
 CLEAN_CHUNK_ROWS: Final = 4096
 """Most rows written back under one hold of the residency lock when cleaning ahead."""
@@ -110,20 +110,40 @@ class Residency:
         with reservation.lock:
             if reservation.loaded:
                 return
-            unique, misses_m = reservation.plan.unique, reservation.misses_m
-            bounds = np.searchsorted(misses_m, unique.table_start_t).tolist()
-            parts = [
-                (spec, slice(start, stop))
-                for spec, start, stop in zip(self.specs, bounds[:-1], bounds[1:], strict=True)
-                if start < stop
-            ]
-            reads = self._readers.map(lambda part: self.read_below(part[0], unique.ids_u[misses_m[part[1]]]), parts)
-            for (_, part), (rows_mb, versions_m) in zip(parts, reads, strict=True):
-                self.backend.write_rows(reservation.slots_m[part], rows_mb, versions_m)
+            if not self._move_in(reservation):
+                self._read_in(reservation)
             with self._slots:
                 self.machine.loaded(reservation.slots_m)
                 self._unloaded.discard(reservation.step)
             reservation.loaded = True
+
+    def _move_in(self, reservation: Reservation) -> bool:
+        """Have the tier write the rows where they go; False where it, or the backend, cannot."""
+        places = self.backend.row_places(reservation.slots_m) if isinstance(self.tier, MovesRows) else None
+        if places is None:
+            return False
+        assert isinstance(self.tier, MovesRows)
+        unique, misses_m = reservation.plan.unique, reservation.misses_m
+        tables_m, ids_m = unique.tables_u[misses_m], unique.ids_u[misses_m]
+        absent = np.flatnonzero(~self.tier.get_rows(tables_m, ids_m, places))
+        for number in np.unique(tables_m[absent]).tolist():
+            some = absent[tables_m[absent] == number]
+            rows_mb = initial_rows(self.specs[number], ids_m[some])
+            self.backend.write_rows(reservation.slots_m[some], rows_mb, np.zeros(some.shape[0], dtype=np.int64))
+        self._count_initial(int(absent.shape[0]))
+        return True
+
+    def _read_in(self, reservation: Reservation) -> None:
+        unique, misses_m = reservation.plan.unique, reservation.misses_m
+        bounds = np.searchsorted(misses_m, unique.table_start_t).tolist()
+        parts = [
+            (spec, slice(start, stop))
+            for spec, start, stop in zip(self.specs, bounds[:-1], bounds[1:], strict=True)
+            if start < stop
+        ]
+        reads = self._readers.map(lambda part: self.read_below(part[0], unique.ids_u[misses_m[part[1]]]), parts)
+        for (_, part), (rows_mb, versions_m) in zip(parts, reads, strict=True):
+            self.backend.write_rows(reservation.slots_m[part], rows_mb, versions_m)
 
     def close(self) -> None:
         """End the threads that read. May be called twice."""
@@ -138,10 +158,14 @@ class Residency:
             rows_mb = initial_rows(spec, ids_m)
         elif absent.shape[0]:
             rows_mb[absent] = initial_rows(spec, ids_m[absent])
-        if count and absent.shape[0]:
-            with self._slots:
-                self.counters.initial_rows += int(absent.shape[0])
+        if count:
+            self._count_initial(int(absent.shape[0]))
         return rows_mb, got.versions_n
+
+    def _count_initial(self, rows: int) -> None:
+        if rows:
+            with self._slots:
+                self.counters.initial_rows += rows
 
     def check_readable(self, reservation: Reservation, action: str = "gather") -> None:
         """Raise RuntimeError unless all its rows are there: its own misses and those of earlier batches, which it may
@@ -199,6 +223,17 @@ class Residency:
     def _write_back(self, slots_m: Int32s) -> None:
         """Put dirty rows without pins into the tier, then call them clean. Under the residency lock."""
         tables_m, ids_m = self.backend.pairs(slots_m)
+        places = self.backend.row_places(slots_m) if isinstance(self.tier, MovesRows) else None
+        if places is not None:
+            assert isinstance(self.tier, MovesRows)
+            self.tier.put_rows(tables_m, ids_m, places)
+        else:
+            self._put_by_table(slots_m, tables_m, ids_m)
+        with self._slots:
+            self.machine.cleaned(slots_m)
+        self.counters.write_backs += int(slots_m.shape[0])
+
+    def _put_by_table(self, slots_m: Int32s, tables_m: Int32s, ids_m: Int64s) -> None:
         order = np.argsort(tables_m, kind="stable")
         slots_m, tables_m, ids_m = slots_m[order], tables_m[order], ids_m[order]
         rows_mb, versions_m = self.backend.read_rows(slots_m)
@@ -206,9 +241,6 @@ class Residency:
         for start, stop in pairwise(bounds):
             part, name = slice(start, stop), self.specs[int(tables_m[start])].name
             self.tier.put(name, ids_m[part], rows_mb[part], versions_m[part])
-        with self._slots:
-            self.machine.cleaned(slots_m)
-        self.counters.write_backs += int(slots_m.shape[0])
 
     def copy_resident(self, tables_n: Int32s, ids_n: Int64s) -> tuple[npt.NDArray[np.bool_] | None, RowBytes, Int64s]:
         """Copy those rows that are in L1: (which of ``ids_n`` they are, packed rows, versions); None says that all are.

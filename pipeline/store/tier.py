@@ -14,6 +14,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from cuda.plan import Int32s, RowPlaces
 from pipeline.rows.spec import TableSpec
 
 RowBytes = npt.NDArray[np.uint8]
@@ -69,6 +70,21 @@ class ListsUnsaved(Protocol):
         """Ids, in any order, duplicates and more of them allowed, of all rows that this tier held when the checkpoint began,
         or got since, and that changed after packed version ``since``, unless the tier itself names them to the checkpoint.
         """
+
+
+@runtime_checkable
+class MovesRows(Protocol):
+    """What a tier in the host's memory may have beside ``Tier``: rows of many tables in one call, straight from where they lie, or to
+    there. ``tables_n`` are numbers in the order in which ``open`` named the tables.
+
+    A tier that inherits it, and whose own ``get`` or ``put`` is to be called, sets ``get_rows = None``.
+    """
+
+    def get_rows(self, tables_n: Int32s, ids_n: Int64s, at: RowPlaces, /) -> Bools:
+        """As ``get``, of distinct pairs. Which are held; where one is not, nothing is written."""
+
+    def put_rows(self, tables_n: Int32s, ids_n: Int64s, at: RowPlaces, /) -> None:
+        """As ``put``, of distinct pairs: all of them, or none if it raises."""
 
 
 @runtime_checkable

@@ -6,6 +6,7 @@ The oracle is ``tests.cuda.reference``; answers must equal it bit for bit.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -94,6 +95,18 @@ class BackendContract:
         np.testing.assert_array_equal(read_rows, rows[order])
         np.testing.assert_array_equal(read_versions, versions[order])
         np.testing.assert_array_equal(backend.read_versions(slots[order]), versions[order])
+
+    def test_rows_lie_where_the_backend_says(self, backend: Backend, random: Random) -> None:
+        """Where it says so at all: a device's memory cannot be reached so."""
+        slots = self.open(backend, cases.mixed(random)[0])[:500]
+        rows = random.integers(0, 256, (500, backend.row_bytes), dtype=np.uint8)
+        versions = random.integers(0, 2**62, 500)
+        backend.write_rows(slots, rows, versions)
+        places = backend.row_places(slots)
+        if places is not None:
+            for n in random.permutation(500)[:50]:
+                assert ctypes.string_at(int(places.rows_m[n]), backend.row_bytes) == rows[n].tobytes()
+                assert ctypes.string_at(int(places.versions_m[n]), 8) == versions[n : n + 1].tobytes()
 
     def test_narrow_rows_leave_the_rest_of_a_slot_alone(self, backend: Backend, random: Random) -> None:
         slots = self.open(backend, cases.mixed(random)[0])[:40]
@@ -298,6 +311,7 @@ class BackendContract:
             "pairs": lambda: backend.pairs(slots[:1]),
             "read_rows": lambda: backend.read_rows(slots[:1]),
             "read_versions": lambda: backend.read_versions(slots[:1]),
+            "row_places": lambda: backend.row_places(slots[:1]),
             "write_rows": lambda: backend.write_rows(slots[:1], rows, versions),
             "gather_pool": lambda: backend.gather_pool(plan, outs),
             "sum_gradients": lambda: backend.sum_gradients(plan, grads),

@@ -15,9 +15,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
+from cuda.plan import RowPlaces
 from pipeline.rows.layout import Column, RowLayout
 from pipeline.rows.spec import Initializer, TableSpec
-from pipeline.store.tier import Tier, TierRows
+from pipeline.store.tier import MovesRows, Tier, TierRows
 
 EXTREMES = [-(2**63), 2**63 - 1, -1, 0, 1]
 ANY_ID = st.sampled_from(EXTREMES) | st.integers(-(2**63), 2**63 - 1)
@@ -259,6 +260,80 @@ class TierContract:
 
         few = settings(max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck))
         run_state_machine_as_test(AgainstDict, settings=few)
+
+
+class MovesRowsContract(TierContract):
+    """For tiers that are ``MovesRows`` too."""
+
+    def test_rows_of_many_tables_are_as_in_a_dict(self, tier: Tier) -> None:
+        """Calls of both kinds in turn, deletes between them; random pairs in random order, the extremes among them."""
+        assert isinstance(tier, MovesRows)
+        random, held = np.random.default_rng(), dict[tuple[int, int], bytes]()
+        for version in range(1, 40):
+            pairs = random_pairs(random)
+            tables_n = np.array([table for table, _ in pairs], dtype=np.int32)
+            ids_n = ids_of([row_id for _, row_id in pairs])
+            if version % 3:
+                memory, at = somewhere(random, len(pairs))
+                memory[:, -1] = version
+                tier.put_rows(tables_n, ids_n, at)
+                held |= {pair: packed(memory[n], pair[0]) for n, pair in enumerate(pairs)}
+            elif version % 2:
+                tier.delete(SPECS[0].name, ids_n[tables_n == 0])
+                held = {pair: row for pair, row in held.items() if pair not in set(pairs) or pair[0]}
+            memory, at = somewhere(random, len(pairs))
+            before, found_n = memory.copy(), tier.get_rows(tables_n, ids_n, at)
+            assert found_n.tolist() == [pair in held for pair in pairs]
+            for n, pair in enumerate(pairs):
+                if found_n[n]:
+                    assert packed(memory[n], pair[0]) == held[pair]
+                    memory[n, : WORDS[pair[0]]], memory[n, -1] = before[n, : WORDS[pair[0]]], before[n, -1]
+            assert np.array_equal(memory, before), "nothing else was written"
+        for number, spec in enumerate(SPECS):
+            ids_n = ids_of([row_id for table, row_id in held if table == number])
+            assert sorted(tier.ids(spec.name).tolist()) == sorted(ids_n.tolist())
+            got = tier.get(spec.name, ids_n)
+            assert got.found_n.all()
+            for row_id, row, row_version in zip(ids_n.tolist(), got.rows_nb, got.versions_n, strict=True):
+                assert row.tobytes() + row_version.tobytes() == held[number, row_id]
+
+    def test_what_was_put_either_way_is_got_either_way(self, tier: Tier) -> None:
+        assert isinstance(tier, MovesRows)
+        random, ids = np.random.default_rng(), np.arange(3000)
+        rows = fresh_rows(random, SPECS[1], len(ids))
+        tier.put(SPECS[1].name, ids, rows, ids + 1)
+        memory, at = somewhere(random, len(ids))
+        assert tier.get_rows(np.ones(len(ids), np.int32), ids, at).all()
+        assert np.array_equal(memory[:, : WORDS[1]].copy().view(np.uint8), rows)
+        assert memory[:, -1].tolist() == (ids + 1).tolist()
+
+    def test_a_call_without_rows_does_nothing(self, tier: Tier) -> None:
+        assert isinstance(tier, MovesRows)
+        none = np.empty(0, dtype=np.int64)
+        tier.put_rows(none.astype(np.int32), none, RowPlaces(none, none))
+        assert tier.get_rows(none.astype(np.int32), none, RowPlaces(none, none)).shape == (0,)
+
+
+WORDS = [spec.layout.row_bytes // 8 for spec in SPECS]
+
+
+def random_pairs(random: np.random.Generator) -> list[tuple[int, int]]:
+    ids = [*EXTREMES, *range(100, 400)]
+    count = int(random.integers(1, 300))
+    drawn = {(int(random.integers(len(SPECS))), ids[int(random.integers(len(ids)))]) for _ in range(count)}
+    return sorted(drawn, key=lambda _pair: random.random())
+
+
+def somewhere(random: np.random.Generator, count: int) -> tuple[npt.NDArray[np.int64], RowPlaces]:
+    """Memory full of anything, a row of words and a version at its end each, and where these lie, in random order."""
+    memory = random.integers(-(2**63), 2**63 - 1, (count, max(WORDS) + 3))
+    rows_n = memory.ctypes.data + memory.strides[0] * np.arange(count, dtype=np.int64)
+    return memory, RowPlaces(rows_n, rows_n + 8 * (memory.shape[1] - 1))
+
+
+def packed(words: npt.NDArray[np.int64], table: int) -> bytes:
+    """The row of a table that lies in these words, and its version."""
+    return words[: WORDS[table]].tobytes() + words[-1:].tobytes()
 
 
 def assert_rows(

@@ -13,6 +13,7 @@ from unittest.mock import patch
 
 import numpy as np
 
+from cuda.host import HostBackend
 from cuda.plan import Int32s, Int64s, SlotPlan
 from pipeline.rows.initial import initial_rows
 from pipeline.rows.spec import TableSpec
@@ -206,7 +207,10 @@ def load_without_the_tier() -> Iterator[None]:
             return initial_rows(spec, ids_m), np.zeros_like(ids_m)
         return honest(self, spec, ids_m, count=False)
 
-    with patch.object(Residency, "read_below", nothing):
+    with (
+        patch.object(Residency, "read_below", nothing),
+        patch.object(HostBackend, "row_places", lambda *_: None),  # rows are read, not moved in
+    ):
         yield
 
 

@@ -28,6 +28,7 @@ class Slow(DramTier):
     """A tier that reads when it may: a disk, as the store sees it."""
 
     gets_at_once = 2
+    get_rows = None  # type: ignore[assignment]  # asked for rows table by table
 
     def __init__(self) -> None:
         super().__init__()

@@ -90,7 +90,7 @@ class Pauses:
 
 
 def pausing(base: type[Any], names: tuple[str, ...], pauses: Pauses, *arguments: Any) -> Any:
-    """An object of ``base`` that pauses before and after each of its methods ``names``."""
+    """An object of ``base`` that pauses before and after each of those methods ``names`` that it has."""
 
     def around(name: str) -> Callable[..., Any]:
         def method(self: Any, *args: Any, **named: Any) -> Any:
@@ -101,7 +101,8 @@ def pausing(base: type[Any], names: tuple[str, ...], pauses: Pauses, *arguments:
 
         return method
 
-    return type(f"Pausing{base.__name__}", (base,), {name: around(name) for name in names})(*arguments)
+    twins = {name: around(name) for name in names if hasattr(base, name)}
+    return type(f"Pausing{base.__name__}", (base,), twins)(*arguments)
 
 
 class Stress:
@@ -111,7 +112,7 @@ class Stress:
         self.plan = plan
         self.pauses = Pauses(plan.seed, plan.pause_s)
         touched = ("read_rows", "write_rows", "update", "admit", "locate", "gather_pool")
-        calls = ("get", "put", "ids")
+        calls = ("get", "put", "get_rows", "put_rows", "ids")
         self.log = None if plan.log_path is None else RowLog([plan.log_path], RealFiles(), RealReads, TINY)
         tier: Tier = pausing(DramTier, calls, self.pauses)
         if self.log is not None:

@@ -8,15 +8,15 @@ import pytest
 from pipeline.store import DramTier, Tier, TierFull
 from pipeline.store.dram import INDEX_BYTES
 from pipeline.store.row_blocks import WORD_BYTES
-from tests.contracts.tier import SPECS, TierContract, fresh_rows, ids_of
+from tests.contracts.tier import SPECS, MovesRowsContract, fresh_rows, ids_of, somewhere
 
 
-class TestDramTier(TierContract):
+class TestDramTier(MovesRowsContract):
     def make(self) -> Tier:
         return DramTier()
 
 
-class TestBoundedDramTier(TierContract):
+class TestBoundedDramTier(MovesRowsContract):
     def make(self) -> Tier:
         return DramTier(max_bytes=1 << 30)
 
@@ -36,6 +36,20 @@ def test_a_full_tier_refuses_new_rows_and_loses_none() -> None:
     assert np.array_equal(got.rows_nb[:3], rows)
     assert got.versions_n.tolist() == [1, 1, 1, 0]
     assert tier.count("users") == 3
+
+
+def test_a_full_tier_takes_none_of_the_rows_of_a_call_that_does_not_fit() -> None:
+    random, tier = np.random.default_rng(), DramTier(max_bytes=bytes_of(3))
+    tier.open(SPECS)
+    tier.put("users", ids_of([1]), fresh_rows(random, SPECS[0], 1), ids_of([1]))
+    before = tier.get("users", ids_of([1])).rows_nb
+    _, at = somewhere(random, 4)
+    with pytest.raises(TierFull, match=r"cannot take 3 new rows .* of table 'users, items'"):
+        tier.put_rows(np.array([0, 0, 1, 1], np.int32), ids_of([1, 2, 3, 4]), at)
+    assert np.array_equal(tier.get("users", ids_of([1])).rows_nb, before)
+    assert tier.count("users") == 1
+    assert tier.count("items") == 0
+    assert tier.held_bytes == bytes_of(1)
 
 
 def test_a_full_tier_still_replaces_rows_and_takes_new_ones_after_a_delete() -> None:

@@ -63,6 +63,7 @@ class Together(DramTier):
     """Its gets return when those of all tables are under way; one fails on request."""
 
     gets_at_once = len(SPECS)
+    get_rows = None  # type: ignore[assignment]  # asked for rows table by table
 
     def __init__(self) -> None:
         super().__init__()
