@@ -52,7 +52,8 @@ class Residency:
         self.tables = {spec.name: number for number, spec in enumerate(specs)}
         self.machine = SlotMachine(l1_rows, policy, self._refresh_hints, backend.threads)
         self.counters = StoreCounters()
-        self._policy = policy
+        self._hears = policy.needs_expect and not isinstance(tier, MovesRows)
+        """Whether queued batches are listened to. Where a miss is a copy in memory, finding their rows costs more than it saves."""
         self._window = int(l1_rows * clean_ahead)
         self._expected: deque[tuple[int, UniqueIds]] = deque(maxlen=MOST_EXPECTED)
         self._unloaded: set[int] = set()
@@ -63,7 +64,7 @@ class Residency:
 
     def expect(self, step: int, unique: UniqueIds) -> None:
         """A queued batch will need these rows in ``step``."""
-        if not self._policy.needs_expect:
+        if not self._hears:
             return
         with self.residency:
             self._expected.append((step, unique))

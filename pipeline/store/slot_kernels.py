@@ -110,6 +110,18 @@ def mark_hits(slots_u, pins_s, marks_s, token):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def score_by_use(last_use_s, uses_s, next_use_s, now, far, use_steps, most_uses, scores_s):  # type: ignore[no-untyped-def]
+    """The score of each slot's row, as ``policy.Lookahead`` says: all of those needed ahead above all others."""
+    above = now + 1 + use_steps * most_uses + far
+    for slot in range(scores_s.shape[0]):
+        ahead = next_use_s[slot] - now
+        if ahead > 0:
+            scores_s[slot] = above - min(ahead, far)
+        else:
+            scores_s[slot] = last_use_s[slot] + use_steps * min(max(np.int64(uses_s[slot]) - 1, 0), most_uses)
+
+
+@kernel
 def select_lowest(scores_s, states_s, pins_s, first_state, want):  # type: ignore[no-untyped-def]
     """Unpinned slots in state ``first_state`` or above that have the lowest scores: int32, at least ``want`` (all
     when there are fewer) and, of those beyond, only such as share the last one's bucket of scores. In order of slot,

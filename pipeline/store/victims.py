@@ -10,16 +10,26 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.store.policy import Policy, SlotUse
 from pipeline.store.slot_kernels import find_in_state, select_lowest, take_victims
 
 if TYPE_CHECKING:
-    from cuda.plan import Int32s
+    from cuda.plan import Int32s, Int64s
     from pipeline.store.slots import SlotArrays
 
 SCAN_SHARE: Final = 16
 """A scan looks at every slot, and yields at least one in so many as candidates."""
+
+
+def _order(scores_q: Int64s) -> npt.NDArray[np.intp]:
+    """As ``argsort``, stable. Scores that lie near each other, as steps do, are sorted as 16 bits: without comparisons."""
+    if scores_q.shape[0]:
+        low, high = int(scores_q.min()), int(scores_q.max())
+        if high - low < 1 << 16:
+            return np.argsort((scores_q - low).astype(np.uint16), kind="stable")
+    return np.argsort(scores_q, kind="stable")
 
 
 class VictimQueue:
@@ -71,7 +81,7 @@ class VictimQueue:
         want = max(want, slots.num_slots // SCAN_SHARE)
         scores_s = np.ascontiguousarray(self._policy.scores(self._use, now), dtype=np.int64)
         queue_q = select_lowest(scores_s, slots.states_s, slots.pins_s, slots.FIRST_HELD, want)
-        order: Int32s = queue_q[np.argsort(scores_s[queue_q], kind="stable")]
+        order: Int32s = queue_q[_order(scores_s[queue_q])]
         return order
 
     def install(self, queue_q: Int32s) -> None:

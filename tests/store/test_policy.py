@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pipeline.store import PolicyNotFound, SlotUse, StoreOptions
-from pipeline.store.policy import POLICIES, find_policy
+from pipeline.store import PolicyNotFound, SlotUse, StoreOptions, victims
+from pipeline.store.policy import FAR_STEPS, MOST_COUNTED, POLICIES, USE_STEPS, find_policy
 from pipeline.store.slot_kernels import select_lowest
 from pipeline.store.slots import SlotMachine
 
@@ -65,6 +65,31 @@ def test_lookahead_keeps_rows_of_queued_batches_to_the_last() -> None:
     machine.expect(np.array([0, -1], dtype=np.int32), 7)
     machine.expect(np.array([1], dtype=np.int32), 9)
     assert leaving(machine, 4) == [2, 3, 1, 0]
+
+
+def test_lookahead_lets_a_row_that_came_once_go_before_one_that_comes_often() -> None:
+    machine = filled("lookahead", [[0], [0], [1], *[[] for _ in range(USE_STEPS - 3)], [2]], 4)
+    assert leaving(machine, 4) == [3, 1, 2, 0]
+
+
+def test_lookahead_scores_are_those_of_its_rule() -> None:
+    random, now = np.random.default_rng(), 5000
+    last, uses = random.integers(0, now, 1000), random.integers(0, 30, 1000).astype(np.int32)
+    following = random.choice([0, now - 3, now, now + 1, now + 7, now + 2 * FAR_STEPS], 1000)
+    scores = find_policy("lookahead").scores(SlotUse(last, uses, following), now)
+    rest = last + USE_STEPS * np.clip(uses.astype(np.int64) - 1, 0, MOST_COUNTED)
+    ahead = np.minimum(following - now, FAR_STEPS)
+    assert scores[ahead <= 0].tolist() == rest[ahead <= 0].tolist()
+    assert np.array_equal(np.argsort(scores[ahead > 0], kind="stable"), np.argsort(-ahead[ahead > 0], kind="stable"))
+    assert scores[ahead > 0].min() > rest.max()
+
+
+@pytest.mark.parametrize("span", [10, (1 << 16) - 1, 1 << 16, 1 << 62])
+def test_victims_come_in_order_of_score_whatever_their_span(span: int) -> None:
+    random = np.random.default_rng()
+    scores = random.integers(-span // 2, span // 2, 3000)
+    scores[:2] = -(span // 2), -(span // 2) + span
+    assert np.array_equal(victims._order(scores), np.argsort(scores, kind="stable"))
 
 
 def test_lookahead_forgets_a_need_that_has_passed() -> None:
