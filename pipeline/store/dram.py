@@ -1,30 +1,26 @@
-"""The DRAM tier: each table's rows in chunks of memory, found by an id index.
+"""The DRAM tier: rows in host memory, table by table (``dram_table``) or of many tables at once (``dram_kernels``).
 
-Chunks never move: growing copies no row. A row and its version lie side by side. One lock per table is held while
-rows are copied, so a reader sees a row whole, as it was before a ``put`` or as it is after.
+One lock per table is held while rows are copied, so a reader sees a row whole, as it was before a ``put`` or as it is after.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from itertools import pairwise
 from typing import Final
 
 import numpy as np
 
 from cuda.backend import forbid_event_loop
-from cuda.host.memory import allocate
 from cuda.plan import Int32s, RowPlaces
-from pipeline.rows.index import IdIndex
 from pipeline.rows.spec import TableSpec
 from pipeline.store import dram_kernels as kernels
+from pipeline.store.dram_table import CHUNK_SHIFT, DramTable
 from pipeline.store.errors import TierFull, UnknownTable
-from pipeline.store.row_blocks import WORD_BYTES, aligned_rows, fetch, store
+from pipeline.store.row_blocks import WORD_BYTES, aligned_rows
 from pipeline.store.tier import Bools, Int64s, RowBytes, TierRows
 
-CHUNK_SHIFT: Final = 16
 INDEX_BYTES: Final = 24
 """What the id index may take per row; counted as if it did."""
 
@@ -32,59 +28,6 @@ INDEX_BYTES: Final = 24
 def dram_bytes_for(spec: TableSpec, rows: int) -> int:
     """What the DRAM tier counts for so many rows of a table."""
     return rows * (spec.layout.row_bytes + WORD_BYTES + INDEX_BYTES)
-
-
-class _Table:
-    """One table's rows. Callers hold ``lock``."""
-
-    def __init__(self, spec: TableSpec, described_f: Int64s) -> None:
-        """``described_f``: as in ``dram_kernels``, kept up to date under the lock."""
-        self.spec, self.lock, self.index, self.described_f = spec, threading.Lock(), IdIndex(), described_f
-        self.row_bytes = spec.layout.row_bytes
-        self.stride_bytes = self.row_bytes + WORD_BYTES
-        self._chunks: list[RowBytes] = []
-        self._bases_c = np.empty(0, dtype=np.int64)
-        self.describe()
-
-    def grow_to(self, rows: int) -> None:
-        while len(self._chunks) << CHUNK_SHIFT < rows:
-            self._chunks.append(allocate(1 << CHUNK_SHIFT, self.stride_bytes))
-            self._bases_c = np.array([chunk.ctypes.data for chunk in self._chunks], dtype=np.int64)
-
-    def insert(self, ids_n: Int64s) -> Int64s:
-        """Places of these rows, made where they are new."""
-        places_n = self.index.insert(ids_n)
-        self.grow_to(int(places_n.max()) + 1)
-        self.describe()
-        return places_n
-
-    def describe(self) -> None:
-        """Bring ``described_f`` up to date, for kernels that see many tables."""
-        entries_c, ids_p = self.index.arrays
-        where = entries_c.ctypes.data, entries_c.shape[0], ids_p.ctypes.data, self._bases_c.ctypes.data
-        self.described_f[:] = *where, self.stride_bytes, self.row_bytes // WORD_BYTES
-
-    def fetch(self, places_n: Int64s) -> tuple[RowBytes, Int64s]:
-        rows_nb = np.empty((places_n.shape[0], self.row_bytes), dtype=np.uint8)
-        versions_n = np.empty(places_n.shape[0], dtype=np.int64)
-        fetch(places_n, self._bases_c, CHUNK_SHIFT, self.stride_bytes, rows_nb, versions_n)
-        return rows_nb, versions_n
-
-    def versions_later(self) -> Callable[[Int64s], Int64s]:
-        """Versions by place, as they are when they are asked for; that needs no lock. Chunks never move, and a version is one word."""
-        words = [chunk.view(np.int64)[:, -1] for chunk in self._chunks]
-
-        def versions(places_n: Int64s) -> Int64s:
-            versions_n = np.empty(places_n.shape[0], dtype=np.int64)
-            starts = np.searchsorted(places_n, np.arange(len(words) + 1) << CHUNK_SHIFT).tolist()
-            for number, (start, stop) in enumerate(pairwise(starts)):
-                versions_n[start:stop] = words[number][places_n[start:stop] - (number << CHUNK_SHIFT)]
-            return versions_n
-
-        return versions
-
-    def store(self, places_n: Int64s, rows_nb: RowBytes, versions_n: Int64s) -> None:
-        store(places_n, self._bases_c, CHUNK_SHIFT, self.stride_bytes, rows_nb, self.row_bytes, versions_n)
 
 
 class DramTier:
@@ -96,13 +39,13 @@ class DramTier:
         self.max_bytes = max_bytes
         self.held_bytes = 0
         self._budget = threading.Lock()
-        self._tables: dict[str, _Table] = {}
+        self._tables: dict[str, DramTable] = {}
         self._described_tf = np.empty((0, kernels.FIELDS), dtype=np.int64)
 
     def open(self, specs: Sequence[TableSpec]) -> None:
         self._described_tf = np.zeros((len(specs), kernels.FIELDS), dtype=np.int64)
         self._tables = {
-            spec.name: _Table(spec, of_it_f) for spec, of_it_f in zip(specs, self._described_tf, strict=True)
+            spec.name: DramTable(spec, of_it_f) for spec, of_it_f in zip(specs, self._described_tf, strict=True)
         }
         self.held_bytes = 0
 
@@ -149,7 +92,7 @@ class DramTier:
             kernels.move_rows(self._described_tf, CHUNK_SHIFT, tables_n, places_n, *at, True)
 
     @contextmanager
-    def _locked(self, tables_n: Int32s) -> Iterator[dict[int, _Table]]:
+    def _locked(self, tables_n: Int32s) -> Iterator[dict[int, DramTable]]:
         """Hold the locks of these tables, which are given by number."""
         every = list(self._tables.values())
         numbers = np.flatnonzero(np.bincount(tables_n, minlength=len(every))).tolist()
@@ -163,7 +106,7 @@ class DramTier:
         places_n = np.empty(ids_n.shape[0], dtype=np.int64)
         return places_n, int(kernels.find_places(self._described_tf, tables_n, ids_n, places_n))
 
-    def _make_places(self, tables: dict[int, _Table], tables_n: Int32s, ids_n: Int64s, places_n: Int64s) -> None:
+    def _make_places(self, tables: dict[int, DramTable], tables_n: Int32s, ids_n: Int64s, places_n: Int64s) -> None:
         """Give absent rows their places, all or none. Under the locks."""
         absent_n = np.flatnonzero(places_n < 0)
         new = {number: absent_n[tables_n[absent_n] == number] for number in np.unique(tables_n[absent_n]).tolist()}
@@ -209,17 +152,17 @@ class DramTier:
         self._tables = {}
         self.held_bytes = 0
 
-    def _table(self, table: str) -> _Table:
+    def _table(self, table: str) -> DramTable:
         held = self._tables.get(table)
         if held is None:
             raise UnknownTable(table, list(self._tables))
         return held
 
-    def _count(self, held: _Table, rows: int) -> None:
+    def _count(self, held: DramTable, rows: int) -> None:
         """Add so many rows to what is held, or raise TierFull."""
         self._count_bytes({held: rows})
 
-    def _count_bytes(self, rows: Mapping[_Table, int]) -> None:
+    def _count_bytes(self, rows: Mapping[DramTable, int]) -> None:
         """Add so many rows of each table to what is held, or raise TierFull and add none."""
         wanted = sum(count * (held.stride_bytes + INDEX_BYTES) for held, count in rows.items())
         with self._budget:
