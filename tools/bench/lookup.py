@@ -42,16 +42,25 @@ def _compare(distribution: str, optimizer: str, pairs: int, have_peer: bool) -> 
     with ExitStack() as stack:
         arguments = (distribution, optimizer, str(STEPS), str(THREADS))
         sides = [stack.enter_context(Side(module, *arguments)) for module in modules]
-        times = [[seconds(side)] for side in sides]  # warm: not counted
+        least = stack.enter_context(Side("tools.bench.lookup_floor", distribution, str(STEPS), str(THREADS)))
+        times = [[seconds(side)] for side in (*sides, least)]  # warm: not counted
         for pair in range(pairs):
             for number in sorted(range(len(sides)), reverse=pair % 2 == 1):
                 times[number].append(seconds(sides[number]))
+            times[-1].append(seconds(least))
         if have_peer:
             check_rows(*(side.ask({"rows": True})["rows"] for side in sides))
         phases = sides[0].ask({"phases": STEPS})["phases"]
-    row = _row(distribution, optimizer, [[run / STEPS * 1e3 for run in side[1:]] for side in times], sides)
-    told = ", ".join(f"{name} {ms:.2f}" for name, ms in phases.items())
-    return [row, BenchRow(NAME, "of it", f"{told} ms", knobs=row.knobs)]
+    *ms, least_ms = [[run / STEPS * 1e3 for run in side[1:]] for side in times]
+    row = _row(distribution, optimizer, ms, sides)
+    told = ", ".join(f"{name} {one:.2f}" for name, one in phases.items())
+    floor = f"{step_times(least_ms)}, nothing found or counted"
+    floor += f"; the goal is {statistics.median(ms[1]) / GOAL:.2f} ms" if have_peer else ""
+    return [
+        row,
+        BenchRow(NAME, "of it", f"{told} ms", knobs=row.knobs),
+        BenchRow(NAME, "its rows copied out and changed, alone", floor, knobs=row.knobs),
+    ]
 
 
 def seconds(side: Side) -> float:
