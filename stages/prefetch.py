@@ -1,7 +1,7 @@
 """prefetch: reserve the slots of each batch in step order, and read missing rows into them ahead of their lookup.
 
-Rows that come from a disk are read on a lane of their own, batch after batch, while later batches are placed: so the disk is not idle
-meanwhile. A batch goes on at once then, and its lookup waits for its rows (``Store.load``). An error of such a read stops the run.
+Rows that come from a disk are read on two lanes of their own, batch after batch, while later batches are placed: so the disk is not
+idle meanwhile. A batch goes on at once then, and its lookup waits for its rows (``Store.load``). An error of such a read stops the run.
 ``lookahead`` is an upper bound: where L1 has no room, the stage waits until a step gives some back.
 """
 
@@ -24,6 +24,9 @@ from stages.items import DistinctBatch, RawBatch, SlotBatch
 from stages.rebatch import pack, unpack
 from stages.sources.samples import Samples
 from stages.steps import StepSignal
+
+LOAD_LANES = "load", "load_next"
+"""The next batch's reads are under way when those of one batch come to their end: the disk's queue does not run dry between them."""
 
 
 class PrefetchOptions(StageOptions):
@@ -54,7 +57,8 @@ class Prefetch(Stage):
         self._store: Store = context.resources["store"]
         self._features: FeatureSet = context.resources["features"]
         self._limit: StepLimit = context.resources["step_limit"]
-        self._lane, self._load_lane = context.lane("prefetch"), context.lane("load")
+        self._lane = context.lane("prefetch")
+        self._load_lanes = [context.lane(name) for name in LOAD_LANES]
         self._signal = StepSignal(self._store)
 
     async def process(self, raw: RawBatch) -> SlotBatch | Many:
@@ -75,7 +79,8 @@ class Prefetch(Stage):
             await self._wait_for_turn(step)
             reservation = await self._claim(step, raw, batch, unique)
             if self._store.loads_wait and not reservation.loaded:
-                self._context.spawn(partial(self._load_lane.run, self._store.load, reservation), f"load of step {step}")
+                lane = self._load_lanes[step % len(self._load_lanes)]
+                self._context.spawn(partial(lane.run, self._store.load, reservation), f"load of step {step}")
         self._step = step
         if self._limit.reached(step):
             self._limit.stop("limit")
