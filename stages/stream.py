@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from pipeline.flow import Marker, Stage, StageContext, StageOptions
 from pipeline.flow.run_info import RunInfo
 from pipeline.rows.codec import find_codec
 from pipeline.store import Store
-from pipeline.stream import CutPolicy, RowStreamer, StreamerOptions, StreamIdentity, find_tail
+from pipeline.stream import CutPolicy, GroupedIds, RowStreamer, StreamerOptions, StreamIdentity, find_tail
 from pipeline.wire import START, FileTransport, FileTransportOptions, holds_stream
 from stages.errors import StreamAhead, StreamTaken
 from stages.items import Stepped
@@ -63,25 +63,6 @@ class StreamOptions(StageOptions):
         if self.zstd_level is not None:
             given["zstd_level"] = self.zstd_level
         return StreamerOptions(**given)
-
-
-class PlanIds(Mapping[str, Any]):
-    """The ids of a step's plan by table, cut up when somebody asks: the fence does not wait for that."""
-
-    __slots__ = ("_tables", "_unique")
-
-    def __init__(self, tables: tuple[str, ...], unique: UniqueIds) -> None:
-        self._tables, self._unique = tables, unique
-
-    def __len__(self) -> int:
-        return len(self._tables)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._tables)
-
-    def __getitem__(self, table: str) -> Any:
-        number, starts = self._tables.index(table), self._unique.table_start_t
-        return self._unique.ids_u[starts[number] : starts[number + 1]]
 
 
 class Stream(Stage):
@@ -182,7 +163,9 @@ class Stream(Stage):
         if plan is None:
             self._streamer.add(step, time.time_ns(), {}, 0)
         else:
-            self._streamer.add(step, time.time_ns(), PlanIds(self._tables, plan.unique), plan.unique.count)
+            unique: UniqueIds = plan.unique
+            ids = GroupedIds(self._tables, unique.ids_u, unique.table_start_t)
+            self._streamer.add(step, time.time_ns(), ids, unique.count)
 
     async def process(self, item: Stepped) -> Stepped:
         if self._streamer.changed.crowded:
