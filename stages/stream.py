@@ -42,7 +42,7 @@ class StreamOptions(StageOptions):
     )
     path: Path | None = Field(None, description="directory of the stream; not set: RUN_DIR/stream")
     segment_bytes: int = Field(64 << 20, ge=4096, description="a segment that holds this much is followed by another")
-    chunk_rows: int = Field(8192, ge=1, le=1 << 20, description="rows that are read, encoded and sent as one frame")
+    chunk_rows: int = Field(32768, ge=1, le=1 << 20, description="rows that are read, encoded and sent as one frame")
     zstd_level: int | None = Field(None, ge=-50, le=19, description="zstd level of frames; not set: the measured best")
 
     @field_validator("every", "snapshot_every")

@@ -175,7 +175,7 @@ class HostBackend:
         self, slots_n: Int32s, counts_t: Int64s, codecs_t: Sequence[str], versions: tuple[int, int], room: RowRoom
     ) -> tuple[int, int]:
         self._enter("encode_distinct")
-        slots_n, tables = self._checked(slots_n), self._tables
+        slots_n, tables = plain(slots_n, np.int32), self._tables
         assert int(counts_t.sum()) == slots_n.shape[0], f"{slots_n.shape[0]} slots of tables that have {counts_t}"
         digest, strangers = cuts.encode_slots(
             self._pool,

@@ -16,7 +16,7 @@ from cuda.host.compiled import kernel
 from cuda.host.machine import pointer, prefetch_read, put_bytes, put_word
 from cuda.host.rows import AHEAD as ROWS_AHEAD
 from cuda.host.rows import Pool, RowBytes, prefetch_row, row_address
-from cuda.host.slotmap import AHEAD, EMPTY, Entries, _find, _home
+from cuda.host.slotmap import AHEAD, EMPTY, Entries, find, home_of
 from cuda.plan import Int32s, Int64s
 from pipeline.rows.digest import row_key
 from pipeline.rows.half import decode_row, encode_row
@@ -37,25 +37,28 @@ def find_distinct(
     How many each table has goes to ``counts_t``. Returns how many there are in all, or -1 where a pair is not resident. No mark
     is ``mark`` before.
     """
-    base, count = entries_c2.ctypes.data, 0
+    base, marks, count, at = entries_c2.ctypes.data, marks_s.ctypes.data, 0, 0
     for t in range(counts_t.shape[0]):
-        before = count
+        before, first_at = count, at
         for g in range(starts_gt.shape[0]):
             first, last = starts_gt[g, t], starts_gt[g, t + 1]
+            for m in range(first, min(first + AHEAD, last)):
+                prefetch_read(base + 16 * home_of(entries_c2, t, ids_m[m]), 16)
             for m in range(first, last):
-                if m == first:
-                    for k in range(first, min(first + AHEAD, last)):
-                        prefetch_read(base + 16 * _home(entries_c2, t, ids_m[k]), 16)
                 if m + AHEAD < last:
-                    prefetch_read(base + 16 * _home(entries_c2, t, ids_m[m + AHEAD]), 16)
-                word = entries_c2[_find(entries_c2, t, ids_m[m]), 1]
+                    prefetch_read(base + 16 * home_of(entries_c2, t, ids_m[m + AHEAD]), 16)
+                word = entries_c2[find(entries_c2, t, ids_m[m]), 1]
                 if word == EMPTY:
                     return -1
-                slot = word & _LOW
-                if marks_s[slot] != mark:
-                    marks_s[slot] = mark
-                    slots_m[count] = slot
-                    count += 1
+                slots_m[at] = word & _LOW
+                prefetch_read(marks + 4 * (word & _LOW), 4)
+                at += 1
+        for k in range(first_at, at):
+            slot = slots_m[k]
+            if marks_s[slot] != mark:
+                marks_s[slot] = mark
+                slots_m[count] = slot  # never behind k
+                count += 1
         counts_t[t] = count - before
     return count
 
@@ -88,13 +91,16 @@ def encode_slots(
     halves_d, decoded_d = np.empty(widest, np.uint16), np.empty(widest, np.uint32)
     decoded_bytes = decoded_d.view(np.uint8)
     versions, step, words, ids = pointer(pool.versions), pool.version_step, pool.stride >> 2, pointer(pair_ids_s)
-    content = content_b.ctypes.data
+    content, versions_base, ids_base = content_b.ctypes.data, pool.versions.ctypes.data, pair_ids_s.ctypes.data
     to_id, to_row, to_version = content + ids_at, content + rows_at, content + versions_at
     total, strangers, n, last = np.uint64(0), 0, 0, slots_n.shape[0] - 1
     for t in range(counts_t.shape[0]):
         dim, key, halves = dims_t[t], keys_t[t], halves_t[t]
         for _ in range(counts_t[t]):
-            prefetch_row(row_address(pool, slots_n[min(n + ROWS_AHEAD, last)]), 4 * dim)
+            coming = np.int64(slots_n[min(n + ROWS_AHEAD, last)])
+            prefetch_row(row_address(pool, coming), 4 * dim)
+            prefetch_read(versions_base + 8 * coming * step, 8)
+            prefetch_read(ids_base + 8 * coming, 8)
             slot = np.int64(slots_n[n])
             version, row_id = versions[slot * step], ids[slot]
             if halves:

@@ -28,6 +28,7 @@ from pipeline.store.errors import L1TooSmall, OutOfStep
 from pipeline.store.policy import Policy
 from pipeline.store.readers import Readers
 from pipeline.store.reservation import Reservation
+from pipeline.store.slot_kernels import all_held
 from pipeline.store.slots import CLEAN, DIRTY, SlotMachine
 from pipeline.store.tier import RowBytes, Tier
 
@@ -243,7 +244,7 @@ class Residency:
                 return None
             slots_n, counts_t = found
             with self._slots:
-                here = self.machine.arrays.states_s[slots_n].min(initial=CLEAN) >= CLEAN
+                here = all_held(slots_n, self.machine.arrays.states_s, CLEAN)
             room = make_room(counts_t) if here else None
             return None if room is None else self.backend.encode_distinct(slots_n, counts_t, codecs_t, versions, room)
 

@@ -81,7 +81,9 @@ class MemorySnapshot:
             np.unique(np.concatenate([ids_m[starts_t[t] : starts_t[t + 1]] for starts_t in starts_gt]))
             for t in range(len(tables))
         ]
-        held = all(row_id in self.state[name] for name, ids in zip(tables, asked, strict=True) for row_id in ids.tolist())
+        held = all(
+            row_id in self.state[name] for name, ids in zip(tables, asked, strict=True) for row_id in ids.tolist()
+        )
         if not held or not self.source.encodes or self.source.lost_reads:
             return None
         room = make_room(np.array([len(ids) for ids in asked], dtype=np.int64))
