@@ -141,17 +141,23 @@ class Tables:
         with self.lock.write:
             if self.undo.num_pinned:
                 return None
-            before = self.num_rows
-            new = 0
-            for part in staged.parts():
-                rows = self.by_name[part.table].rows
-                held = rows.count
-                rows.put_encoded(part.ids_n, part.encoded_nb, part.codec, part.versions_n)
-                new += rows.count - held
-                if len(part.tombstones_m):
-                    rows.remove(part.tombstones_m)
+            self.undo.begin_closed(self.state.serial)
+            self.settled.clear()  # for good, if writing fails
+            forgotten = sum(self._replace(part) for part in staged.parts())
             self._show(commit, dense)
-            return before + new - self.num_rows
+            self.undo.end()
+        self.settled.set()
+        return forgotten
+
+    def _replace(self, part: StagedRows) -> int:
+        """Write and forget rows; returns how many were forgotten. Under the write lock."""
+        rows = self.by_name[part.table].rows
+        rows.put_encoded(part.ids_n, part.encoded_nb, part.codec, part.versions_n)
+        if not len(part.tombstones_m):
+            return 0
+        before = rows.count
+        rows.remove(part.tombstones_m)
+        return before - rows.count
 
     def read(self, state: State, name: str, ids_n: Int64s, out_nd: Float32s, versions_n: Int64s) -> None:
         """Rows as they stood at ``state``, to ``out_nd`` [n, d]; and their versions (0: never updated) to ``versions_n`` [n], which

@@ -151,6 +151,7 @@ def half_way(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threadin
         return write(self, table, chunk)  # type: ignore[arg-type]
 
     monkeypatch.setattr(tables_module.Tables, "_write", stop)
+    monkeypatch.setattr(tables_module, "WHOLE_ROWS", 0)
     return arrived, go_on
 
 
