@@ -97,10 +97,10 @@ def encode_slots(
     for t in range(counts_t.shape[0]):
         dim, key, halves = dims_t[t], keys_t[t], halves_t[t]
         for _ in range(counts_t[t]):
-            coming = np.int64(slots_n[min(n + ROWS_AHEAD, last)])
+            coming = slots_n[min(n + ROWS_AHEAD, last)]
             prefetch_row(row_address(pool, coming), 4 * dim)
-            prefetch_read(versions_base + 8 * coming * step, 8)
-            prefetch_read(ids_base + 8 * coming, 8)
+            prefetch_read(versions_base + 8 * np.int64(coming) * step, 8)
+            prefetch_read(ids_base + 8 * np.int64(coming), 8)
             slot = np.int64(slots_n[n])
             version, row_id = versions[slot * step], ids[slot]
             if halves:
@@ -109,7 +109,7 @@ def encode_slots(
                 put_bytes(to_row, halves_d.ctypes.data, 2 * dim)
                 to_row += 2 * dim
             else:
-                put_bytes(decoded_d.ctypes.data, row_address(pool, slot), 4 * dim)
+                put_bytes(decoded_d.ctypes.data, row_address(pool, slots_n[n]), 4 * dim)
                 put_bytes(to_row, decoded_d.ctypes.data, 4 * dim)
                 to_row += 4 * dim
             total += xxh64(decoded_bytes, 0, 4 * dim, row_key(key, row_id, version & _STEPS))

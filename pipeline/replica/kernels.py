@@ -90,7 +90,7 @@ def write_halves(weights_k, versions_k, positions_n, halves_nd, new_versions_n):
         ask_for(versions_k[coming >> BLOCK_BITS] + (coming & _MASK) * 8)
         block, row = positions_n[n] >> BLOCK_BITS, positions_n[n] & _MASK
         carray(_words_at(versions_k[block]), (BLOCK_ROWS,))[row] = new_versions_n[n]  # type: ignore[call-arg]
-        bits_d = carray(_bits_at(weights_k[block] + row * dim * 4), (dim,))  # type: ignore[call-arg]
+        bits_d = carray(_bits_at(weights_k[block] + row * dim * 4), (dim,))
         decode_row(halves_m, n * dim, bits_d, 0, dim)
 
 
