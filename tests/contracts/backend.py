@@ -120,10 +120,10 @@ class BackendContract:
 
     def groups(self, random: Random, plan: SlotPlan, count: int) -> tuple[Int64s, Int64s]:
         """Some of a plan's pairs, ``count`` times, as ``find_distinct`` takes them."""
-        unique, ids, starts = plan.unique, [], []
+        unique, ids, starts = plan.unique, list[Int64s](), list[Int64s]()
         for _ in range(count):
             kept = random.random(unique.count) < 0.6
-            starts.append(sum(map(len, ids)) + np.searchsorted(np.flatnonzero(kept), unique.table_start_t))
+            starts.append(sum(len(one) for one in ids) + np.searchsorted(np.flatnonzero(kept), unique.table_start_t))
             ids.append(unique.ids_u[kept])
         return np.concatenate(ids), np.array(starts, np.int64)
 

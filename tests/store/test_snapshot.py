@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from pipeline.rows.room import RowRoom
 from pipeline.rows.version import pack_version
 from pipeline.store import NotFrozen, Snapshot, SnapshotAbandoned, Store, UnknownTable
 from pipeline.store import snapshot as snapshot_module
-from pipeline.store.shadow import ROW_OVERHEAD_BYTES
+from pipeline.store.shadow import ROW_OVERHEAD_BYTES, Shadow
 from tests.files.recording import RecordingFiles
 from tests.store.jobs import (
     DIMS,
@@ -402,7 +403,8 @@ class Room:
 
     @property
     def ids(self) -> list[int]:
-        return self.room.content_b[: self.room.rows_at].view(np.int64).tolist()
+        ids: list[int] = self.room.content_b[: self.room.rows_at].view(np.int64).tolist()
+        return ids
 
 
 def users_only(*steps: list[int]) -> tuple[Any, Any]:
@@ -434,11 +436,16 @@ def test_rows_are_not_encoded_where_they_lie_when_a_step_writes_them_meanwhile(j
     reservation = reserve(job.store, 2, batch)
 
     def write() -> None:
+        """A step, of which the reader sees the new rows and the old versions: as where it read a version just before."""
         job.store.update(reservation, matrices(whole_grads(job.random, batch)))
+        rows, versions = job.store.backend.read_rows(reservation.plan.slots_u)
+        job.store.backend.write_rows(reservation.plan.slots_u, rows, np.full_like(versions, pack_version(1, 1)))
 
     with job.store.freeze({}, changed_since=1, blocking=True) as snapshot:
         assert snapshot.encode(TABLE_NAMES, users_only([1, 2, 3]), FP32, Room(write).make) is None
-        assert snapshot.read("users", np.array([1, 2, 3])).versions_n.tolist() == [pack_version(1, 1)] * 3
+        job.check(snapshot, [1, 2, 3])
+        with patch.object(Shadow, "untouched", True):  # what the answer hangs on
+            assert snapshot.encode(TABLE_NAMES, users_only([1, 2, 3]), FP32, Room().make) is not None
 
 
 def test_rows_are_not_encoded_where_they_lie_unless_all_are_there_and_covered(job: Job) -> None:
