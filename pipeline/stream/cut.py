@@ -97,6 +97,7 @@ class CutBuilder:
 
         Closes ``rows`` as soon as the last one was read: training need not keep old rows while they are encoded.
         """
+        self._check_step(rows)
         row_bytes = {name: _row_bytes(tables[name]) for name in ids}
         left = sum(len(ids_u) for ids_u in ids.values())
         for chunk in sizes.chunks(ids, row_bytes):
@@ -166,6 +167,7 @@ class CutBuilder:
 
         Closes ``rows`` as ``frames`` does.
         """
+        self._check_step(rows)
         made = whole.encode(rows, changed, self._frame_of)
         if made is None:
             return None
@@ -177,6 +179,10 @@ class CutBuilder:
 
     def _frame_of(self, heads: tuple[RunHead, ...]) -> RowsFrame:
         return RowsFrame(**self._common, number=self.num_frames, rows=RowRuns(heads, NO_IDS, NO_IDS, NO_BYTES))
+
+    def _check_step(self, rows: RowSnapshot) -> None:
+        if rows.step != self.step:
+            raise StreamError(f"the source froze step {rows.step} at the fence of step {self.step}; this is its bug")
 
     def _number(self) -> int:
         self.num_frames += 1

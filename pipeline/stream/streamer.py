@@ -22,13 +22,12 @@ from dataclasses import dataclass, replace
 from pipeline.stream.changed import NO_STEPS, Changed, ChangedSet, StepIds
 from pipeline.stream.counters import StreamCounters
 from pipeline.stream.cut import CutBuilder, FrameSizes
-from pipeline.stream.errors import BacklogLeft, SnapshotLost, StreamError
+from pipeline.stream.errors import BacklogLeft, SnapshotLost
 from pipeline.stream.options import StreamerOptions, StreamIdentity
 from pipeline.stream.source import Int64s, RowSnapshot, RowSource
 from pipeline.stream.whole_cut import WholeCut, WholeFrame
 from pipeline.wire.dense import DenseArrays
 from pipeline.wire.encoding import encode_frame
-from pipeline.wire.envelope import seal
 from pipeline.wire.frames import START, CommitFrame, CutPosition, Frame, HeaderFrame
 from pipeline.wire.transport import Transport
 
@@ -263,7 +262,6 @@ class RowStreamer:
 
     def _publish_whole(self, builder: CutBuilder, frozen: _Frozen) -> CommitFrame | None:
         """The same in one frame, where that can be. None: nothing was done."""
-        _check_step(frozen.rows, builder)
         frame = None if frozen.dense is not None else builder.whole_frame(frozen.rows, frozen.changed, self._whole)
         if frame is None:
             return None
@@ -280,7 +278,6 @@ class RowStreamer:
         dense: DenseArrays | None,
         ended_k2: Int64s,
     ) -> CommitFrame:
-        _check_step(rows, builder)
         last: tuple[Frame, ...] = ()
         for frame in builder.frames(rows, ids, self._tables, dense, self._sizes):
             self._send(last, sync=False)
@@ -294,15 +291,9 @@ class RowStreamer:
     def _send(self, frames: Sequence[Frame | WholeFrame], *, sync: bool) -> None:
         """Publish frames together; none: nothing is done."""
         if frames:
-            data = [self._sealed(frame) for frame in frames]
+            level = self.options.zstd_level
+            data = [
+                frame.seal(level) if isinstance(frame, WholeFrame) else encode_frame(frame, level) for frame in frames
+            ]
             self._transport.publish(data, sync=sync)
             self.counters.add(frames=len(data), bytes_streamed=sum(map(len, data)))
-
-    def _sealed(self, frame: Frame | WholeFrame) -> bytes:
-        level = self.options.zstd_level
-        return seal(frame.content_b.data, level) if isinstance(frame, WholeFrame) else encode_frame(frame, level)
-
-
-def _check_step(rows: RowSnapshot, builder: CutBuilder) -> None:
-    if rows.step != builder.step:
-        raise StreamError(f"the source froze step {rows.step} at the fence of step {builder.step}; this is its bug")

@@ -16,6 +16,7 @@ from pipeline.rows.room import RowRoom
 from pipeline.stream.changed import Changed
 from pipeline.stream.grouped import GroupedIds, join
 from pipeline.stream.source import Int64s, RowSnapshot
+from pipeline.wire.envelope import seal
 from pipeline.wire.frames import RowsFrame, StreamedTable
 from pipeline.wire.row_runs import NO_BYTES, RunHead
 from pipeline.wire.rows_content import lay_out
@@ -36,6 +37,10 @@ class WholeFrame:
     content_b: npt.NDArray[np.uint8] = field(default_factory=lambda: NO_BYTES)
     num_rows: int = 0
     digest: int = 0
+
+    def seal(self, level: int) -> bytes:
+        """The bytes of the frame; ``level`` is zstd's."""
+        return seal(self.content_b.data, level)
 
 
 class WholeCut:
