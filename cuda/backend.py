@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cuda.plan import BatchIds, Float32s, Int32s, Int64s, Matrix, RowPlaces, SlotPlan, UniqueIds
+from pipeline.rows.room import RowRoom
 from pipeline.rows.spec import TableSpec
 
 RowBytes = npt.NDArray[np.uint8]
@@ -106,6 +107,22 @@ class Backend(Protocol):
 
     def encode_rows(self, slots_m: Int32s, codec: str, dim: int) -> RowBytes:
         """The weights of slots, encoded by a codec of ``rows.codec``: uint8 [M, codec.row_bytes(dim)]."""
+
+    def find_distinct(self, ids_m: Int64s, starts_gt: Int64s) -> tuple[Int32s, Int64s] | None:
+        """The slots of the distinct pairs of several groups of ids, and how many of them each table has [T].
+
+        Group g holds the ids ``starts_gt[g, t] .. starts_gt[g, t + 1]`` of table t. Slots come table by table, in order of first
+        occurrence. None where a pair is not resident. One call at a time.
+        """
+
+    def encode_distinct(
+        self, slots_n: Int32s, counts_t: Int64s, codecs_t: Sequence[str], versions: tuple[int, int], room: RowRoom
+    ) -> tuple[int, int]:
+        """Ids, weights and versions of slots, the first ``counts_t[0]`` of table 0 and so on, written into a frame's content.
+
+        Each table's weights go through its codec. Returns (their share of the cut's digest, ``rows.digest``; how many versions
+        are not within ``versions[0] + 1 .. versions[1]``). What another thread writes meanwhile may come out torn.
+        """
 
 
 def forbid_event_loop(what: str) -> None:

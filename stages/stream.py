@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from pipeline.flow import Marker, Stage, StageContext, StageOptions
 from pipeline.flow.run_info import RunInfo
 from pipeline.rows.codec import find_codec
 from pipeline.store import Store
-from pipeline.stream import CutPolicy, RowStreamer, StreamerOptions, StreamIdentity, find_tail
+from pipeline.stream import CutPolicy, GroupedIds, RowStreamer, StreamerOptions, StreamIdentity, find_tail
 from pipeline.wire import START, FileTransport, FileTransportOptions, holds_stream
 from stages.errors import StreamAhead, StreamTaken
 from stages.items import Stepped
@@ -43,7 +43,7 @@ class StreamOptions(StageOptions):
     )
     path: Path | None = Field(None, description="directory of the stream; not set: RUN_DIR/stream")
     segment_bytes: int = Field(64 << 20, ge=4096, description="a segment that holds this much is followed by another")
-    chunk_rows: int = Field(8192, ge=1, le=1 << 20, description="rows that are read, encoded and sent as one frame")
+    chunk_rows: int = Field(32768, ge=1, le=1 << 20, description="rows that are read, encoded and sent as one frame")
     zstd_level: int | None = Field(None, ge=-50, le=19, description="zstd level of frames; not set: the measured best")
 
     @field_validator("every", "snapshot_every")
@@ -64,25 +64,6 @@ class StreamOptions(StageOptions):
         if self.zstd_level is not None:
             given["zstd_level"] = self.zstd_level
         return StreamerOptions(**given)
-
-
-class PlanIds(Mapping[str, Any]):
-    """The ids of a step's plan by table, cut up when somebody asks: the fence does not wait for that."""
-
-    __slots__ = ("_tables", "_unique")
-
-    def __init__(self, tables: tuple[str, ...], unique: UniqueIds) -> None:
-        self._tables, self._unique = tables, unique
-
-    def __len__(self) -> int:
-        return len(self._tables)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._tables)
-
-    def __getitem__(self, table: str) -> Any:
-        number, starts = self._tables.index(table), self._unique.table_start_t
-        return self._unique.ids_u[starts[number] : starts[number + 1]]
 
 
 class Stream(Stage):
@@ -192,7 +173,9 @@ class Stream(Stage):
         if plan is None:
             self._streamer.add(step, time.time_ns(), {}, 0)
         else:
-            self._streamer.add(step, time.time_ns(), PlanIds(self._tables, plan.unique), plan.unique.count)
+            unique: UniqueIds = plan.unique
+            ids = GroupedIds(self._tables, unique.ids_u, unique.table_start_t)
+            self._streamer.add(step, time.time_ns(), ids, unique.count)
 
     async def process(self, item: Stepped) -> Stepped:
         if self._streamer.changed.crowded:

@@ -12,7 +12,7 @@ from typing import cast
 import numpy as np
 
 from cuda.backend import RowBytes, UpdateRule, forbid_event_loop
-from cuda.host import gather, gradients, rows, slotmap, update
+from cuda.host import cuts, gather, gradients, rows, slotmap, update
 from cuda.host.batch import NO_WEIGHTS, Batch, describe, plain
 from cuda.host.memory import allocate
 from cuda.host.recycle import Recycler, aligned_bytes
@@ -20,6 +20,7 @@ from cuda.host.tables import TableSet, stride_for
 from cuda.host.threads import use_threads
 from cuda.host.unique import Deduplicator
 from cuda.plan import MEAN, BatchIds, Float32s, Int32s, Int64s, Matrix, RowPlaces, SlotPlan, UniqueIds
+from pipeline.rows.room import RowRoom
 from pipeline.rows.spec import TableSpec
 
 FEW = 4096
@@ -53,12 +54,13 @@ class HostBackend:
         self._entries_c2 = np.full((slotmap.capacity_for(num_slots), 2), slotmap.EMPTY, np.int64)
         self._pair_tables_s = np.full(num_slots, -1, np.int32)
         self._pair_ids_s = np.zeros(num_slots, np.int64)
+        self._marks_s, self._mark = np.zeros(num_slots, np.int32), 0
         self._is_open = True
 
     def close(self) -> None:
         if self._is_open:
             self._is_open = False
-            del self._rows_sb, self._pool, self._entries_c2, self._pair_tables_s, self._pair_ids_s
+            del self._rows_sb, self._pool, self._entries_c2, self._pair_tables_s, self._pair_ids_s, self._marks_s
 
     def deduplicate(self, batch: BatchIds) -> UniqueIds:
         forbid_event_loop("HostBackend.deduplicate")
@@ -164,6 +166,39 @@ class HostBackend:
         rows_mb, versions_m = np.empty((slots_m.shape[0], 4 * dim), np.uint8), np.empty(slots_m.shape[0], np.int64)
         rows.read_rows(self._pool, slots_m, rows_mb, versions_m, self.threads)
         return find_codec(codec).encode(rows_mb.view(np.float32))
+
+    def find_distinct(self, ids_m: Int64s, starts_gt: Int64s) -> tuple[Int32s, Int64s] | None:
+        self._enter("find_distinct")
+        if self._mark == np.iinfo(np.int32).max:
+            self._marks_s[:], self._mark = 0, 0
+        self._mark += 1
+        slots_m, counts_t = np.empty(ids_m.shape[0], np.int32), np.empty(starts_gt.shape[1] - 1, np.int64)
+        ids_m, starts_gt = plain(ids_m, np.int64), plain(starts_gt, np.int64)
+        found = cuts.find_distinct(self._entries_c2, ids_m, starts_gt, self._marks_s, self._mark, slots_m, counts_t)
+        return None if found < 0 else (slots_m[:found], counts_t)
+
+    def encode_distinct(
+        self, slots_n: Int32s, counts_t: Int64s, codecs_t: Sequence[str], versions: tuple[int, int], room: RowRoom
+    ) -> tuple[int, int]:
+        self._enter("encode_distinct")
+        slots_n, tables = plain(slots_n, np.int32), self._tables
+        assert int(counts_t.sum()) == slots_n.shape[0], f"{slots_n.shape[0]} slots of tables that have {counts_t}"
+        digest, strangers = cuts.encode_slots(
+            self._pool,
+            self._rows_sb.reshape(-1).view(np.uint32),
+            self._pair_ids_s,
+            slots_n,
+            plain(counts_t, np.int64),
+            tables.dims_t,
+            tables.halves(codecs_t),
+            tables.keys_t,
+            *versions,
+            room.content_b,
+            room.ids_at,
+            room.rows_at,
+            room.versions_at,
+        )
+        return int(digest), int(strangers)
 
     def _enter(self, what: str) -> None:
         forbid_event_loop(f"HostBackend.{what}")

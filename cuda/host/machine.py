@@ -91,3 +91,30 @@ def take(counters: Int64s, index: int, amount: int) -> Any:
     Takes the array, not its address: Numba frees an array of its own after the array's last use, whoever still holds its address.
     """
     return fetch_add(counters.ctypes.data + 8 * index, amount)
+
+
+@intrinsic
+def put_word(typingctx: Any, address: Any, word: Any) -> Any:
+    """Store an int64 at an address that need not be aligned."""
+    del typingctx, address, word
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        del signature
+        builder.store(args[1], builder.inttoptr(args[0], ir.IntType(64).as_pointer()), align=1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), codegen
+
+
+@intrinsic
+def put_bytes(typingctx: Any, target: Any, source: Any, count: Any) -> Any:
+    """Copy bytes from one address to another. They do not overlap and need not be aligned."""
+    del typingctx, target, source, count
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        del signature
+        target, source = (builder.inttoptr(address, _BYTE_POINTER) for address in args[:2])
+        cgutils.raw_memcpy(builder, target, source, args[2], 1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), codegen

@@ -35,15 +35,15 @@ def capacity_for(num_slots: int) -> int:
 
 
 @device
-def _home(entries_c2: Entries, table: int, number: int) -> Any:
+def home_of(entries_c2: Entries, table: int, number: int) -> Any:
     return np.int64(mix_pair(table, number) & np.uint64(entries_c2.shape[0] - 1))
 
 
 @device
-def _find(entries_c2: Entries, table: int, number: int) -> Any:
+def find(entries_c2: Entries, table: int, number: int) -> Any:
     """The position of a pair's entry, or of the empty one that ends the search."""
     last = entries_c2.shape[0] - 1
-    position = _home(entries_c2, table, number)
+    position = home_of(entries_c2, table, number)
     while True:
         word = entries_c2[position, 1]
         if word == EMPTY or (entries_c2[position, 0] == number and (word >> 32) == table):
@@ -55,11 +55,11 @@ def _find(entries_c2: Entries, table: int, number: int) -> Any:
 def _locate_some(entries_c2: Entries, tables_u: Int32s, ids_u: Int64s, slots_u: Int32s, first: int, last: int) -> None:
     base = entries_c2.ctypes.data
     for u in range(first, min(first + AHEAD, last)):
-        prefetch_read(base + 16 * _home(entries_c2, tables_u[u], ids_u[u]), 16)
+        prefetch_read(base + 16 * home_of(entries_c2, tables_u[u], ids_u[u]), 16)
     for u in range(first, last):
         if u + AHEAD < last:
-            prefetch_read(base + 16 * _home(entries_c2, tables_u[u + AHEAD], ids_u[u + AHEAD]), 16)
-        word = entries_c2[_find(entries_c2, tables_u[u], ids_u[u]), 1]
+            prefetch_read(base + 16 * home_of(entries_c2, tables_u[u + AHEAD], ids_u[u + AHEAD]), 16)
+        word = entries_c2[find(entries_c2, tables_u[u], ids_u[u]), 1]
         slots_u[u] = -1 if word == EMPTY else word & _LOW
 
 
@@ -84,7 +84,7 @@ def locate(entries_c2: Entries, tables_u: Int32s, ids_u: Int64s, slots_u: Int32s
 @device
 def _remove(entries_c2: Entries, table: int, number: int) -> None:
     last = entries_c2.shape[0] - 1
-    hole = _find(entries_c2, table, number)
+    hole = find(entries_c2, table, number)
     if entries_c2[hole, 1] == EMPTY:
         return
     position = hole
@@ -94,7 +94,7 @@ def _remove(entries_c2: Entries, table: int, number: int) -> None:
         if word == EMPTY:
             break
         # An entry may move into the hole unless its home lies behind the hole (cyclically).
-        home = _home(entries_c2, word >> 32, entries_c2[position, 0])
+        home = home_of(entries_c2, word >> 32, entries_c2[position, 0])
         if ((position - home) & last) >= ((position - hole) & last):
             entries_c2[hole, 0] = entries_c2[position, 0]
             entries_c2[hole, 1] = word
@@ -128,12 +128,12 @@ def admit(
             prefetch_read(ids + 8 * slot, 8)
         if m + AHEAD < slots_m.shape[0]:
             slot = np.int64(slots_m[m + AHEAD])
-            prefetch_read(base + 16 * _home(entries_c2, pair_tables_s[slot], pair_ids_s[slot]), 16)
+            prefetch_read(base + 16 * home_of(entries_c2, pair_tables_s[slot], pair_ids_s[slot]), 16)
         _unbind(entries_c2, pair_tables_s, pair_ids_s, slots_m[m])
     for m in range(slots_m.shape[0]):
         if m + AHEAD < slots_m.shape[0]:
-            prefetch_read(base + 16 * _home(entries_c2, tables_m[m + AHEAD], ids_m[m + AHEAD]), 16)
-        position = _find(entries_c2, tables_m[m], ids_m[m])
+            prefetch_read(base + 16 * home_of(entries_c2, tables_m[m + AHEAD], ids_m[m + AHEAD]), 16)
+        position = find(entries_c2, tables_m[m], ids_m[m])
         if entries_c2[position, 1] != EMPTY:
             return False
         entries_c2[position, 0] = ids_m[m]

@@ -10,8 +10,11 @@ from cuda.backend import UpdateRule
 from cuda.host.machine import LINE_BYTES
 from cuda.host.rules import MAX_HYPER, RULES, STATE_FLOATS
 from cuda.host.update import Rules
-from cuda.plan import Float32s
+from cuda.plan import Float32s, Int64s
+from pipeline.rows.digest import table_key
 from pipeline.rows.spec import TableSpec
+
+CODECS = ("fp32", "fp16")
 
 
 def stride_for(row_bytes: int) -> int:
@@ -29,6 +32,9 @@ class TableSet:
         self.dims_t = np.array([spec.dim for spec in specs], np.int64)
         self._states_t = np.array([_first_state(spec) for spec in specs], np.int64)
         self._used_bytes_t = np.array([spec.layout.row_bytes for spec in specs], np.int64)
+        self.keys_t = np.array([table_key(spec.name) for spec in specs], np.uint64)
+        """What the digests of rows begin with."""
+        self._halves: tuple[tuple[str, ...], Int64s] | None = None
         self._last: tuple[tuple[UpdateRule, ...], Float32s, Rules] | None = None
 
     def rules(self, rules_t: Sequence[UpdateRule]) -> Rules:
@@ -37,6 +43,15 @@ class TableSet:
         if self._last is None or self._last[0] != wanted:
             self._last = (wanted, *self._pack(wanted))
         return self._last[2]
+
+    def halves(self, codecs_t: Sequence[str]) -> Int64s:
+        """Which tables travel as halves [T]: 1, or 0 for as they are. A codec that the kernels lack is our own bug."""
+        wanted = tuple(codecs_t)
+        if self._halves is None or self._halves[0] != wanted:
+            assert len(wanted) == len(self._specs), f"{len(wanted)} codecs for {len(self._specs)} tables"
+            assert set(wanted) <= set(CODECS), f"codecs {wanted}; the kernels have {CODECS}"
+            self._halves = (wanted, np.array([CODECS.index(codec) for codec in wanted], np.int64))
+        return self._halves[1]
 
     def _pack(self, rules: tuple[UpdateRule, ...]) -> tuple[Float32s, Rules]:
         """The hyper-parameters, which must outlive the rules, and the rules."""

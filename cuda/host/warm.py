@@ -21,6 +21,7 @@ from cuda.host.numba_types import llvm
 from cuda.host.threads import require_safe_layer
 from cuda.plan import SUM, BatchIds, FeatureSet, Matrix, SlotPlan
 from pipeline.rows.layout import Column, RowLayout
+from pipeline.rows.room import RowRoom
 from pipeline.rows.spec import Initializer, TableSpec
 
 COLD_START_S = 20
@@ -85,5 +86,8 @@ def _run_everything() -> None:
     backend.sum_gradients(plan, [matrix])
     backend.weight_gradients(plan, [matrix])
     backend.update(plan, [matrix], [UpdateRule("sgd", (0.0,))], 1)
+    found = backend.find_distinct(unique.ids_u, unique.table_start_t.reshape(1, 2))
+    assert found is not None
+    backend.encode_distinct(*found, ["fp16"], (0, 1), RowRoom(np.empty(24, np.uint8), 0, 8, 16))
     backend.forget(slots)
     backend.close()

@@ -21,6 +21,7 @@ from pipeline.replica.errors import ReplicaError
 from pipeline.replica.progress import ReplicaProgress
 from pipeline.replica.replica import PINNED_BYTES, Replica
 from pipeline.replica.report import figures, lines
+from pipeline.rows.memory import keep_freed_memory
 from pipeline.rows.version import unpack_versions
 
 DONE, INTERRUPTED = 0, 130
@@ -51,6 +52,7 @@ def follow(
     """
     if (export is not None or lookup) and table is None:
         raise UsageError("--export and --lookup need --table, the name of the table they are about")
+    keep_freed_memory()
     with Replica(source, pinned_bytes=pinned_bytes) as replica:
         interrupted = _follow(replica, until_end) if follow else _catch_up(replica)
         if table is not None and lookup:

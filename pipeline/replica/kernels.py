@@ -13,12 +13,17 @@ from numba import njit, types
 from numba.extending import intrinsic
 from numba.np.numpy_support import carray
 
+from pipeline.rows.half import decode_row
 from pipeline.rows.index_kernels import find_position
 from pipeline.rows.initial import fill_row
+from pipeline.rows.native import ask_for
 
 BLOCK_BITS: Final = 14
 BLOCK_ROWS: Final = 1 << BLOCK_BITS
 _MASK = BLOCK_ROWS - 1
+AHEAD: Final = 8
+"""Rows are asked for so long before they are written: they lie anywhere in memory."""
+LINE_BYTES: Final = 64
 
 
 @intrinsic
@@ -32,6 +37,13 @@ def _floats_at(_typing, address):  # type: ignore[no-untyped-def]
 def _words_at(_typing, address):  # type: ignore[no-untyped-def]
     """int64 address -> pointer to int64."""
     pointer = types.CPointer(types.int64)  # type: ignore[no-untyped-call]
+    return pointer(address), _pointer_at
+
+
+@intrinsic
+def _bits_at(_typing, address):  # type: ignore[no-untyped-def]
+    """int64 address -> pointer to uint32."""
+    pointer = types.CPointer(types.uint32)  # type: ignore[no-untyped-call]
     return pointer(address), _pointer_at
 
 
@@ -63,6 +75,23 @@ def write_rows(weights_k, versions_k, positions_n, rows_nd, new_versions_n):  # 
         weights_d = carray(_floats_at(weights_k[block] + row * dim * 4), (dim,))
         for d in range(dim):
             weights_d[d] = rows_nd[n, d]
+
+
+@njit(nogil=True, cache=True)
+def write_halves(weights_k, versions_k, positions_n, halves_nd, new_versions_n):  # type: ignore[no-untyped-def]
+    """``write_rows`` of rows that come as binary16 (uint16)."""
+    dim, last = halves_nd.shape[1], positions_n.shape[0] - 1
+    halves_m = halves_nd.reshape(-1)
+    for n in range(last + 1):
+        coming = positions_n[min(n + AHEAD, last)]
+        coming_row = weights_k[coming >> BLOCK_BITS] + (coming & _MASK) * dim * 4
+        for line in range(0, 4 * dim, LINE_BYTES):
+            ask_for(coming_row + line)
+        ask_for(versions_k[coming >> BLOCK_BITS] + (coming & _MASK) * 8)
+        block, row = positions_n[n] >> BLOCK_BITS, positions_n[n] & _MASK
+        carray(_words_at(versions_k[block]), (BLOCK_ROWS,))[row] = new_versions_n[n]  # type: ignore[call-arg]
+        bits_d = carray(_bits_at(weights_k[block] + row * dim * 4), (dim,))
+        decode_row(halves_m, n * dim, bits_d, 0, dim)
 
 
 @njit(nogil=True, cache=True)

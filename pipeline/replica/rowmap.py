@@ -10,10 +10,12 @@ import numpy.typing as npt
 
 from pipeline.replica import kernels
 from pipeline.rows.arrays import read_only, read_only_ids
+from pipeline.rows.codec import Codec, Fp16
 from pipeline.rows.index import IdIndex
 
 Int64s = npt.NDArray[np.int64]
 Float32s = npt.NDArray[np.float32]
+RowBytes = npt.NDArray[np.uint8]
 
 
 class RowMap:
@@ -49,6 +51,17 @@ class RowMap:
         self._reserve(int(positions_n.max(initial=-1)) + 1)
         weights_nd, versions_n = read_only(weights_nd, np.float32), read_only(versions_n, np.int64)
         kernels.write_rows(self._weights_k, self._versions_k, positions_n, weights_nd, versions_n)
+        return positions_n
+
+    def put_encoded(self, ids_n: Int64s, encoded_nb: RowBytes, codec: Codec, versions_n: Int64s) -> Int64s:
+        """``put`` of what ``encoded_nb`` decodes to; halves are decoded where they will lie."""
+        if codec.name != Fp16.name or not len(ids_n):
+            return self.put(ids_n, codec.decode(encoded_nb, self.dim), versions_n)
+        positions_n = self.index.insert(ids_n)
+        self._reserve(int(positions_n.max()) + 1)
+        halves_nd = read_only(encoded_nb.reshape(-1).view(np.uint16).reshape(-1, self.dim), np.uint16)
+        versions_n = read_only(versions_n, np.int64)
+        kernels.write_halves(self._weights_k, self._versions_k, positions_n, halves_nd, versions_n)
         return positions_n
 
     def remove(self, ids_n: Int64s) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.replica.errors import DamagedCut
+from pipeline.rows.codec import Codec
 from pipeline.wire.dense import DenseAssembler
 from pipeline.wire.dense import dense_digest as digest_of_dense
 from pipeline.wire.digest import MASK, runs_digest
@@ -22,10 +23,10 @@ from pipeline.wire.encoding import decode_frame
 from pipeline.wire.errors import FrameError
 from pipeline.wire.frames import CommitFrame, CutPosition, DenseFrame, FrameLimits, HeaderFrame, RowsFrame
 from pipeline.wire.row_runs import RowRuns
-from pipeline.wire.weights import WeightBlock, decode_runs
+from pipeline.wire.weights import RowBlock, split_runs
 
 Int64s = npt.NDArray[np.int64]
-Float32s = npt.NDArray[np.float32]
+RowBytes = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +35,15 @@ class StagedRows:
 
     table: str
     ids_n: Int64s
-    weights_nd: Float32s
+    encoded_nb: RowBytes
+    """Weights, as ``codec`` encodes them."""
     versions_n: Int64s
     tombstones_m: Int64s
+    codec: Codec
 
     @property
     def nbytes(self) -> int:
-        return int(self.ids_n.nbytes + self.weights_nd.nbytes + self.versions_n.nbytes + self.tombstones_m.nbytes)
+        return int(self.ids_n.nbytes + self.encoded_nb.nbytes + self.versions_n.nbytes + self.tombstones_m.nbytes)
 
 
 class StagedCut:
@@ -97,6 +100,10 @@ class StagedCut:
             )
         self._check_dense(where, commit)
 
+    def is_short(self, most_ids: int) -> bool:
+        """Whether it has at most so many rows and tombstones, all in memory."""
+        return not self._spilled and self.num_rows + self.num_tombstones <= most_ids
+
     def dense(self) -> Mapping[str, npt.NDArray[Any]] | None:
         """The dense weights that came with the cut, read-only; None when there were none."""
         if self._dense is None:
@@ -114,7 +121,7 @@ class StagedCut:
             self._spill.seek(start)
             frame = decode_frame(self._spill.read(size), self._limits)
             assert isinstance(frame, RowsFrame)
-            yield from self._pick(frame.rows, decode_runs(frame.rows, self._header))
+            yield from self._pick(frame.rows, split_runs(frame.rows, self._header))
 
     def close(self) -> None:
         """Let everything go. May be called twice."""
@@ -125,7 +132,7 @@ class StagedCut:
 
     def _add_rows(self, frame: RowsFrame, payload: bytes) -> None:
         runs = frame.rows
-        blocks = decode_runs(runs, self._header)
+        blocks = split_runs(runs, self._header)
         self.num_rows += len(runs.ids_n)
         self.num_tombstones += len(runs.tombstones_m)
         self.digest = (self.digest + runs_digest(runs, blocks)) & MASK
@@ -143,17 +150,18 @@ class StagedCut:
         self._spilled.append((self._spill.tell(), len(payload)))
         self._spill.write(payload)
 
-    def _pick(self, runs: RowRuns, blocks: Sequence[WeightBlock]) -> Iterator[StagedRows]:
-        """The runs of wanted tables, with their weights: views."""
+    def _pick(self, runs: RowRuns, blocks: Sequence[RowBlock]) -> Iterator[StagedRows]:
+        """The runs of wanted tables: views."""
         starts = runs.starts
-        weights = [
-            block.weights_nd[starts[number] - starts[block.first] : starts[number + 1] - starts[block.first]]
+        encoded = [
+            (block, starts[number] - starts[block.first], starts[number + 1] - starts[block.first])
             for block in blocks
             for number in range(block.first, block.last)
         ]
-        for part, weights_nd in zip(runs, weights, strict=True):
+        for part, (block, first, last) in zip(runs, encoded, strict=True):
             if self._wanted(part.table):
-                yield StagedRows(part.table, part.ids_n, weights_nd, part.versions_n, part.tombstones_m)
+                rows_nb = block.encoded_nb[first:last]
+                yield StagedRows(part.table, part.ids_n, rows_nb, part.versions_n, part.tombstones_m, block.codec)
 
     def _check_dense(self, where: str, commit: CommitFrame) -> None:
         if (self._dense is None) != (commit.dense_digest is None):

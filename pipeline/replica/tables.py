@@ -2,11 +2,13 @@
 
 Rules.
 
-1. One applier changes tables, in chunks of ``CHUNK_ROWS`` rows, each under the write lock; readers hold the read lock
-   for chunks too. So nobody waits longer than a chunk takes.
+1. One applier changes tables, in chunks of ``CHUNK_ROWS`` rows, each under the write lock (but see rule 4); readers hold the
+   read lock for chunks too. So nobody waits longer than a chunk takes.
 2. Before rows change, those that stand there go to the undo log. So in the middle of a cut every view, new ones
    included, reads the state before it; the swap of ``state`` ends that.
 3. A row that is not held is answered from the initializer that the header describes: it was never updated.
+4. A cut of at most ``WHOLE_ROWS`` rows, while no view is pinned, is applied under one hold of the write lock, the swap included:
+   no view can be opened in its middle, so no old row is kept.
 
 Legend: n ids of one call; d weights of a row.
 """
@@ -34,6 +36,8 @@ from pipeline.wire.frames import START, CommitFrame, CutPosition, HeaderFrame
 
 CHUNK_ROWS = 4096
 READ_CHUNK_ROWS = 32768
+WHOLE_ROWS = 16384
+"""Written within about a millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +115,10 @@ class Tables:
 
     def apply(self, commit: CommitFrame, staged: StagedCut) -> int:
         """Apply a whole, checked cut; returns how many rows were forgotten. What it raises leaves the tables torn."""
+        if not commit.snapshot and staged.is_short(WHOLE_ROWS):
+            whole = self._apply_at_once(commit, staged)
+            if whole is not None:
+                return whole
         forgotten, named = 0, {name: np.zeros(0, dtype=np.bool_) for name in self.by_name}
         with self.lock.write:
             self.undo.begin(self.state.serial)
@@ -126,6 +134,30 @@ class Tables:
                 forgotten += self._forget(table, _not_named(table.rows, named[name]))
         self._commit(commit, staged)
         return forgotten
+
+    def _apply_at_once(self, commit: CommitFrame, staged: StagedCut) -> int | None:
+        """Rule 4; returns how many rows were forgotten. None, and nothing is done, while a view is pinned."""
+        dense = staged.dense()
+        with self.lock.write:
+            if self.undo.num_pinned:
+                return None
+            self.undo.begin_closed(self.state.serial)
+            self.settled.clear()  # for good, if writing fails
+            forgotten = sum(self._replace(part) for part in staged.parts())
+            self._show(commit, dense)
+            self.undo.end()
+        self.settled.set()
+        return forgotten
+
+    def _replace(self, part: StagedRows) -> int:
+        """Write and forget rows; returns how many were forgotten. Under the write lock."""
+        rows = self.by_name[part.table].rows
+        rows.put_encoded(part.ids_n, part.encoded_nb, part.codec, part.versions_n)
+        if not len(part.tombstones_m):
+            return 0
+        before = rows.count
+        rows.remove(part.tombstones_m)
+        return before - rows.count
 
     def read(self, state: State, name: str, ids_n: Int64s, out_nd: Float32s, versions_n: Int64s) -> None:
         """Rows as they stood at ``state``, to ``out_nd`` [n, d]; and their versions (0: never updated) to ``versions_n`` [n], which
@@ -153,7 +185,7 @@ class Tables:
     def _write(self, table: Table, chunk: StagedRows) -> Int64s:
         with self.lock.write:
             self._save(table, chunk.ids_n)
-            return table.rows.put(chunk.ids_n, chunk.weights_nd, chunk.versions_n)
+            return table.rows.put_encoded(chunk.ids_n, chunk.encoded_nb, chunk.codec, chunk.versions_n)
 
     def _forget(self, table: Table, ids_m: Int64s) -> int:
         before = table.rows.count
@@ -175,14 +207,19 @@ class Tables:
             self.settled.clear()
 
     def _commit(self, commit: CommitFrame, staged: StagedCut) -> None:
-        dense, old = staged.dense(), self.state
+        dense = staged.dense()
         with self.lock.write:
             if dense is not None:
-                self.undo.save_dense(old.dense)
-            now = old.dense if dense is None else dense
-            self.state = State(old.serial + 1, commit.position, commit.step, commit.clock_ns, now)
+                self.undo.save_dense(self.state.dense)
+            self._show(commit, dense)
             self.undo.end()
         self.settled.set()
+
+    def _show(self, commit: CommitFrame, dense: Mapping[str, npt.NDArray[Any]] | None) -> None:
+        """From here on new views see the cut. Under the write lock."""
+        old = self.state
+        now = old.dense if dense is None else dense
+        self.state = State(old.serial + 1, commit.position, commit.step, commit.clock_ns, now)
 
 
 def _chunks(part: StagedRows) -> Iterator[StagedRows]:
@@ -191,9 +228,10 @@ def _chunks(part: StagedRows) -> Iterator[StagedRows]:
         yield StagedRows(
             part.table,
             part.ids_n[start:end],
-            part.weights_nd[start:end],
+            part.encoded_nb[start:end],
             part.versions_n[start:end],
             part.tombstones_m[:0],
+            part.codec,
         )
 
 

@@ -120,8 +120,12 @@ class UndoLog:
 
     def begin(self, serial: int) -> None:
         """A cut is about to change the state of ``serial``."""
-        self._applying = serial
+        self.begin_closed(serial)
         self.layers.append(Layer(serial))
+
+    def begin_closed(self, serial: int) -> None:
+        """The same where no view is pinned, and none is opened before ``end``: nothing is kept."""
+        self._applying = serial
 
     def save(self, table: str, ids_n: Int64s, weights_nd: Float32s, versions_n: Int64s) -> None:
         """Rows as they stand, before they change."""

@@ -7,7 +7,7 @@ import numpy as np
 from pipeline.replica.rowmap import RowMap
 from pipeline.replica.tables import Table
 from pipeline.rows.codec import CODECS
-from pipeline.rows.digest import rows_digest
+from pipeline.rows.digest import TableRuns, rows_digest
 from pipeline.rows.layout import Column, RowLayout
 from pipeline.rows.spec import Initializer, TableSpec
 
@@ -22,6 +22,8 @@ def warm_up() -> None:
     rows.remove(ids_n)
     layout = RowLayout((Column("weight", "float32", 4, "weight"),))
     Table(TableSpec("warm", layout, Initializer(), 0)).fill_initial(ids_n, weights_nd, versions_n * 0)
+    runs = TableRuns(("warm",), (0, 1), ids_n, versions_n)
     for codec in CODECS.values():
-        codec.decode(codec.encode(weights_nd), 4)
+        codec.digest(codec.encode(weights_nd), 4, runs)
+        rows.put_encoded(ids_n, codec.encode(weights_nd), codec, versions_n)
     rows_digest("warm", ids_n, weights_nd.view(np.uint8), versions_n)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from pipeline.rows.digest import TableRuns, tables_digest
 from pipeline.rows.errors import BadShape, UnknownCodec
-from pipeline.rows.half import decode_halves, encode_halves, encode_halves_hashed
+from pipeline.rows.half import decode_halves, digest_halves, encode_halves, encode_halves_hashed
 
 if sys.byteorder != "little":
     raise ImportError("rows are stored and sent as they lie in memory, which needs a little-endian machine")
@@ -41,6 +41,9 @@ class Codec(Protocol):
     def decode(self, encoded_nb: npt.NDArray[np.uint8], dim: int) -> npt.NDArray[np.float32]:
         """uint8 [n, row_bytes(dim)] -> a new array float32 [n, dim]. Raises BadShape."""
 
+    def digest(self, encoded_nb: npt.NDArray[np.uint8], dim: int, rows: TableRuns) -> int:
+        """The digest (``digest.tables_digest``) of the weights that ``decode`` gives. Raises BadShape."""
+
 
 class Fp32:
     """See the module docstring."""
@@ -59,6 +62,9 @@ class Fp32:
 
     def decode(self, encoded_nb: npt.NDArray[np.uint8], dim: int) -> npt.NDArray[np.float32]:
         return np.array(_encoded(encoded_nb, self, dim), order="C").view(np.float32).reshape(-1, dim)
+
+    def digest(self, encoded_nb: npt.NDArray[np.uint8], dim: int, rows: TableRuns) -> int:
+        return tables_digest(rows, _encoded(encoded_nb, self, dim))
 
 
 class Fp16:
@@ -79,6 +85,10 @@ class Fp16:
     def decode(self, encoded_nb: npt.NDArray[np.uint8], dim: int) -> npt.NDArray[np.float32]:
         encoded_nb = _encoded(encoded_nb, self, dim)
         return decode_halves(encoded_nb.reshape(-1).view(np.uint16).reshape(-1, dim))
+
+    def digest(self, encoded_nb: npt.NDArray[np.uint8], dim: int, rows: TableRuns) -> int:
+        encoded_nb = _encoded(encoded_nb, self, dim)
+        return digest_halves(encoded_nb.reshape(-1).view(np.uint16).reshape(-1, dim), rows)
 
 
 CODECS: dict[str, Codec] = {codec.name: codec for codec in (Fp32(), Fp16())}

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from pipeline.rows.arrays import read_only
 from pipeline.rows.digest import TableRuns, row_key
 from pipeline.rows.half_vectors import LANES, PROCESSOR_CONVERTS, to_halves, to_singles
 from pipeline.rows.xxh64 import xxh64
@@ -115,6 +116,20 @@ def _encode_hashed(bits_w, dim, stride, halves_m, keys_t, starts_t, ids_n, steps
     return total
 
 
+@njit(nogil=True, cache=True)
+def _hash_halves(halves_m, dim, keys_t, starts_t, ids_n, steps_mask, versions_n):  # type: ignore[no-untyped-def]
+    """``digest.sum_hashes`` of rows as they decode, which is never written down."""
+    total = np.uint64(0)
+    decoded_d = np.empty(dim, dtype=np.uint32)
+    payload = decoded_d.view(np.uint8)
+    for t in range(keys_t.shape[0]):
+        for n in range(starts_t[t], starts_t[t + 1]):
+            decode_row(halves_m, n * dim, decoded_d, 0, dim)
+            key = row_key(keys_t[t], ids_n[n], versions_n[n] & steps_mask)
+            total += xxh64(payload, 0, 4 * dim, key)
+    return total
+
+
 def encode_halves(weights_nd: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
     """float32 [n, d], any strides -> uint16 [n, d]. Rows that are contiguous are read where they are."""
     count, dim = weights_nd.shape
@@ -133,6 +148,11 @@ def encode_halves_hashed(weights_nd: npt.NDArray[np.float32], rows: TableRuns) -
         return halves_nd, 0
     words_w, stride = _words(weights_nd)
     return halves_nd, int(_encode_hashed(words_w, dim, stride, halves_nd.reshape(-1), *rows.for_kernels()))
+
+
+def digest_halves(halves_nd: npt.NDArray[np.uint16], rows: TableRuns) -> int:
+    """The digest of what the rows that ``rows`` names decode to; uint16 [n, d], contiguous."""
+    return int(_hash_halves(read_only(halves_nd, np.uint16).reshape(-1), halves_nd.shape[1], *rows.for_kernels()))
 
 
 def _words(weights_nd: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.uint32], int]:

@@ -6,7 +6,6 @@ its libraries load; with dynamic thread counts the split of a product may change
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
 import platform
@@ -14,6 +13,8 @@ import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from pipeline.rows.memory import keep_freed_memory as keep_freed_memory
 
 PINNED = {
     "MKL_CBWR": "AVX2,STRICT",
@@ -23,7 +24,6 @@ PINNED = {
     "OMP_WAIT_POLICY": "PASSIVE",
 }
 RECORDED_PACKAGES = ("rowstream", "torch", "numpy", "numba", "msgpack", "zstandard", "pyarrow")
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 class EnvironmentNotPinned(RuntimeError):
@@ -42,16 +42,6 @@ def pin() -> None:
         )
     for name in missing:
         os.environ[name] = PINNED[name]
-
-
-def keep_freed_memory(limit_bytes: int = 256 << 20) -> None:
-    """Ask the C allocator to reuse large freed blocks instead of returning each to the kernel: no page faults every step."""
-    if sys.platform != "linux":
-        return
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(_M_MMAP_THRESHOLD, min(limit_bytes, 2**31 - 1))
-        libc.mallopt(_M_TRIM_THRESHOLD, min(2 * limit_bytes, 2**31 - 1))
 
 
 def leave_start_to_itself() -> None:

@@ -9,6 +9,7 @@ import torch
 
 from pipeline.flow.run_info import RunInfo
 from pipeline.models.arrays import dense_arrays
+from pipeline.rows.room import MakeRoom
 from pipeline.rows.spec import TableSpec
 from pipeline.rows.version import pack_version
 from pipeline.store import Snapshot, SnapshotAbandoned, Store
@@ -23,8 +24,8 @@ OLDEST = 1
 class StoreRowSnapshot:
     """A store's snapshot, its loss told in the stream's words."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
-        self._snapshot = snapshot
+    def __init__(self, snapshot: Snapshot, codecs_t: Sequence[str]) -> None:
+        self._snapshot, self._codecs_t = snapshot, codecs_t
         self.step = snapshot.step
 
     def ids(self, table: str) -> Any:
@@ -36,6 +37,9 @@ class StoreRowSnapshot:
         except SnapshotAbandoned as error:
             raise SnapshotLost(str(error)) from error
 
+    def encode(self, tables: Sequence[str], groups: tuple[Any, Any], make_room: MakeRoom) -> int | None:
+        return self._snapshot.encode(tables, groups, self._codecs_t, make_room)
+
     def close(self) -> None:
         self._snapshot.close()
 
@@ -46,11 +50,13 @@ class StoreRowSource:
     def __init__(self, store: Store, specs: Sequence[TableSpec], model: torch.nn.Module, run: RunInfo) -> None:
         self.store, self._specs, self._model, self._run = store, specs, model, run
         self.tables: tuple[StreamedTable, ...] = ()
+        self._codecs_t: tuple[str, ...] = ()
 
     def with_codec(self, codec: str) -> StoreRowSource:
         """The same rows, every table encoded by ``codec``."""
         source = StoreRowSource(self.store, self._specs, self._model, self._run)
         source.tables = tuple(StreamedTable(spec, codec) for spec in self._specs)
+        source._codecs_t = tuple(table.codec for table in source.tables)
         return source
 
     def at_fence(self, call: Callable[[int], Result]) -> Result:
@@ -59,12 +65,13 @@ class StoreRowSource:
     def freeze(self, changed: ChangedIds | Literal["all"], *, changed_since: int) -> StoreRowSnapshot:
         """All rows updated after step ``changed_since`` are covered; which of them are read is the streamer's choice."""
         if changed == "all":
-            return StoreRowSnapshot(self.store.freeze("all", blocking=False, reason="snapshot cut"))
+            return StoreRowSnapshot(self.store.freeze("all", blocking=False, reason="snapshot cut"), self._codecs_t)
         resumed = self._run.resumed
         # Rows of a checkpoint have the versions of older generations, which are all below this one's.
         of_checkpoint = resumed is not None and changed_since < resumed.step
         since = OLDEST if of_checkpoint else pack_version(self._run.generation, changed_since)
-        return StoreRowSnapshot(self.store.freeze({}, changed_since=since, blocking=False, reason="cut"))
+        snapshot = self.store.freeze({}, changed_since=since, blocking=False, reason="cut")
+        return StoreRowSnapshot(snapshot, self._codecs_t)
 
     def dense(self) -> dict[str, Any]:
         return dense_arrays(self._model)

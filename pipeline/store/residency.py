@@ -21,12 +21,14 @@ import numpy.typing as npt
 from cuda.backend import Backend
 from cuda.plan import BatchIds, Int32s, Int64s, SlotPlan, UniqueIds
 from pipeline.rows.initial import initial_rows
+from pipeline.rows.room import MakeRoom
 from pipeline.rows.spec import TableSpec
 from pipeline.store.counters import StoreCounters
 from pipeline.store.errors import L1TooSmall, OutOfStep
 from pipeline.store.policy import Policy
 from pipeline.store.readers import Readers
 from pipeline.store.reservation import Reservation
+from pipeline.store.slot_kernels import all_held
 from pipeline.store.slots import CLEAN, DIRTY, SlotMachine
 from pipeline.store.tier import MovesRows, RowBytes, Tier
 
@@ -257,6 +259,27 @@ class Residency:
             if bool(here.all()):
                 return None, *self.backend.read_rows(slots_n)
             return here, *self.backend.read_rows(slots_n[here])
+
+    def encode_resident(
+        self,
+        groups: tuple[Int64s, Int64s],
+        codecs_t: Sequence[str],
+        versions: tuple[int, int],
+        make_room: MakeRoom,
+    ) -> tuple[int, int] | None:
+        """``Backend.find_distinct`` and ``encode_distinct`` of rows that are all in L1; None where one is not, or there is no room.
+
+        As with ``copy_resident``, a row that a step writes meanwhile may come out torn.
+        """
+        with self.residency:
+            found = self.backend.find_distinct(*groups)
+            if found is None:
+                return None
+            slots_n, counts_t = found
+            with self._slots:
+                here = all_held(slots_n, self.machine.arrays.states_s, CLEAN)
+            room = make_room(counts_t) if here else None
+            return None if room is None else self.backend.encode_distinct(slots_n, counts_t, codecs_t, versions, room)
 
     def unsaved(self, since: int) -> dict[str, Int64s]:
         """Ids by table: ``unsaved_pairs`` of all slots. A row that leaves meanwhile is below by then."""

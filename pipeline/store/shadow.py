@@ -159,6 +159,12 @@ class Shadow:
     def given_up(self) -> str | None:
         return self._given_up
 
+    @property
+    def untouched(self) -> bool:
+        """Whether nothing was saved, and nothing given up: what the caller copied before it asked is what was frozen."""
+        with self._lock:
+            return not self._added and self._given_up is None
+
     def overlay(self, tables_n: Int32s, ids_n: Int64s, rows_nb: RowBytes, versions_n: Int64s) -> str | None:
         """Replace the rows and versions of saved pairs. Returns why it cannot, if the shadow was given up."""
         with self._lock:  # also what orders the caller's copy behind whatever was saved before it

@@ -193,3 +193,14 @@ def find_in_state(queue_q, start, stop, states_s, pins_s, state, out):  # type: 
             out[found] = slot
             found += 1
     return start, found
+
+
+@kernel
+def all_held(slots_m, states_s, least):  # type: ignore[no-untyped-def]
+    """Whether all slots are in state ``least`` or above."""
+    records, stride = states_s.ctypes.data, np.int64(states_s.strides[0])
+    held = True
+    for i in range(slots_m.shape[0]):
+        ask_for(records + np.int64(slots_m[min(i + AHEAD, slots_m.shape[0] - 1)]) * stride)
+        held &= states_s[slots_m[i]] >= least
+    return held

@@ -8,7 +8,7 @@ update saves it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -18,6 +18,7 @@ import numpy.typing as npt
 from cuda.backend import forbid_event_loop
 from cuda.plan import Int32s, Int64s, SlotPlan
 from pipeline.rows.index import IdIndex
+from pipeline.rows.room import MakeRoom
 from pipeline.rows.version import MAX_STEP
 from pipeline.store.errors import NotFrozen, SnapshotAbandoned, UnknownTable
 from pipeline.store.shadow import SavedRows, Shadow
@@ -94,6 +95,25 @@ class Snapshot:
         rows_nb, versions_n = self._collect_all(tables_n, ids_n, row_bytes)
         self._check_versions(tables_n, ids_n, versions_n)
         return SnapshotRows(rows_nb, versions_n, versions_n > 0)
+
+    def encode(
+        self, tables: Sequence[str], groups: tuple[Int64s, Int64s], codecs_t: Sequence[str], make_room: MakeRoom
+    ) -> int | None:
+        """Encode the rows of several groups of ids, each once, as ``Backend.encode_distinct`` does; returns their digest.
+
+        ``groups`` as ``Backend.find_distinct`` takes them, of ``tables``. Only while all lie in L1, in the versions that the snapshot
+        covers, and no step has written any frozen row yet, for then it would not be known which ones came out torn. None: it was
+        not so, or there was no room, and what was written means nothing; ``read_tables`` them.
+        """
+        forbid_event_loop("Snapshot.encode")
+        if self._members is not None or list(tables) != list(self._tables):
+            return None
+        encoded = self._residency.encode_resident(groups, codecs_t, (self.low, self.version), make_room)
+        # In this order, as in ``_collect``: who writes a frozen row saves it first.
+        if encoded is None or not self._shadow.untouched:
+            return None
+        digest, strangers = encoded
+        return None if strangers else digest
 
     def weights(self, table: str, ids_n: Int64s) -> npt.NDArray[Any]:
         """The weights alone, float32 [n, dim]: a view of rows as ``read`` returns them."""

@@ -12,6 +12,7 @@ from pipeline.rows.layout import Column, RowLayout
 from pipeline.rows.spec import Initializer, TableSpec
 from pipeline.store.dram import DramTier
 from pipeline.store.policy import Lru
+from pipeline.store.slot_kernels import all_held
 from pipeline.store.slots import SlotMachine
 
 
@@ -41,6 +42,7 @@ def _use(machine: SlotMachine) -> None:
         assert decision is not None
         machine.commit(decision)
         machine.loaded(decision.slots_m)
+        all_held(decision.slots_u, machine.arrays.states_s, 0)
         machine.unpin(decision.slots_u)
         machine.victims.refill(1, step)
         machine.victims.dirty(1, 1)

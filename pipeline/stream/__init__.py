@@ -3,6 +3,7 @@
 from pipeline.stream.changed import Changed, ChangedSet
 from pipeline.stream.counters import StreamCounters
 from pipeline.stream.errors import BacklogLeft, PolicyError, SnapshotLost, StreamError
+from pipeline.stream.grouped import GroupedIds
 from pipeline.stream.options import StreamerOptions, StreamIdentity
 from pipeline.stream.policy import CutPolicy
 from pipeline.stream.published import published_since
@@ -16,6 +17,7 @@ __all__ = [
     "ChangedIds",
     "ChangedSet",
     "CutPolicy",
+    "GroupedIds",
     "PolicyError",
     "RowSnapshot",
     "RowSource",

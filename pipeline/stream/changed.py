@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.rows.distinct import drop_repeats
+from pipeline.stream.grouped import GroupedIds
 
 Int64s = npt.NDArray[np.int64]
 NO_IDS: Int64s = np.empty(0, dtype=np.int64)
@@ -121,6 +122,11 @@ class ChangedSet:
         ended_k2[:, 0], ended_k2[:, 1] = steps, clocks
         return Changed(pieces, told, ended_k2)
 
+    def count_told(self, told: Sequence[StepIds]) -> None:
+        """What ``told`` steps updated was published as it was taken: add it to ``rows_told``."""
+        with self._lock:
+            self._count(told)
+
     def distinct(self, changed: Changed) -> Changed:
         """What was taken with one array of distinct, rising ids per table; tables without ids are left out. Sorts."""
         pieces = {table: (ids_n,) for table, ids_n in distinct_ids(changed.by_table()).items()}
@@ -160,8 +166,8 @@ class ChangedSet:
 
     def _count(self, told: Sequence[StepIds]) -> None:
         for ids in told:
-            for table, ids_n in ids.items():
-                self.rows_told[table] += len(ids_n)
+            counts = ids.counts if isinstance(ids, GroupedIds) else {table: len(ids_n) for table, ids_n in ids.items()}
+            self.rows_told.update(counts)
 
     @property
     def crowded(self) -> bool:

@@ -17,12 +17,14 @@ import numpy as np
 
 from pipeline.rows.codec import find_codec
 from pipeline.rows.digest import TableRuns
+from pipeline.stream.changed import Changed
 from pipeline.stream.errors import StreamError
 from pipeline.stream.source import Int64s, RowSnapshot, RowsRead
+from pipeline.stream.whole_cut import WholeCut, WholeFrame
 from pipeline.wire.dense import DenseArrays, dense_digest, split_dense
 from pipeline.wire.digest import MASK, extra_digest
 from pipeline.wire.frames import CommitFrame, CutPosition, DenseFrame, Frame, RowsFrame, StreamedTable
-from pipeline.wire.row_runs import NO_IDS, RowBytes, RowRuns, RunHead
+from pipeline.wire.row_runs import NO_BYTES, NO_IDS, RowBytes, RowRuns, RunHead
 
 MAX_FRAME_BYTES = 16 << 20
 """Of rows before compression: well below what readers accept, however long a row is."""
@@ -95,6 +97,7 @@ class CutBuilder:
 
         Closes ``rows`` as soon as the last one was read: training need not keep old rows while they are encoded.
         """
+        self._check_step(rows)
         row_bytes = {name: _row_bytes(tables[name]) for name in ids}
         left = sum(len(ids_u) for ids_u in ids.values())
         for chunk in sizes.chunks(ids, row_bytes):
@@ -158,6 +161,28 @@ class CutBuilder:
             self.digest += digest
             encoded.append(encoded_nb.reshape(-1))
         return encoded
+
+    def whole_frame(self, rows: RowSnapshot, changed: Changed, whole: WholeCut) -> WholeFrame | None:
+        """The one frame that carries all that changed; None, and nothing is counted, where ``frames`` has to make them.
+
+        Closes ``rows`` as ``frames`` does.
+        """
+        self._check_step(rows)
+        made = whole.encode(rows, changed, self._frame_of)
+        if made is None:
+            return None
+        rows.close()
+        self.num_frames += 1
+        self.num_rows += made.num_rows
+        self.digest = (self.digest + made.digest) & MASK
+        return made
+
+    def _frame_of(self, heads: tuple[RunHead, ...]) -> RowsFrame:
+        return RowsFrame(**self._common, number=self.num_frames, rows=RowRuns(heads, NO_IDS, NO_IDS, NO_BYTES))
+
+    def _check_step(self, rows: RowSnapshot) -> None:
+        if rows.step != self.step:
+            raise StreamError(f"the source froze step {rows.step} at the fence of step {self.step}; this is its bug")
 
     def _number(self) -> int:
         self.num_frames += 1

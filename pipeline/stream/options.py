@@ -13,7 +13,7 @@ class StreamerOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     chunk_rows: int = Field(
-        default=8192, ge=1, le=1 << 20, description="rows that are read, encoded and sent as one frame, at most"
+        default=32768, ge=1, le=1 << 20, description="rows that are read, encoded and sent as one frame, at most"
     )
     dense: bool = Field(default=False, description="whether the dense weights ride in every cut")
     dense_frame_bytes: int = Field(default=4 << 20, ge=1024, le=32 << 20, description="dense weights sent as one frame")

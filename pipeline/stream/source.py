@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.rows.room import MakeRoom
 from pipeline.wire.frames import StreamedTable
 
 Int64s = npt.NDArray[np.int64]
@@ -46,6 +47,14 @@ class RowSnapshot(Protocol):
         """The rows of some ids of some tables, n in all: those of the first table, then those of the second, and so on.
 
         Rows uint8 [n, at least the longest row_bytes of these tables], packed versions [n], held [n]. Raises SnapshotLost.
+        """
+
+    def encode(self, tables: Sequence[str], groups: tuple[Int64s, Int64s], make_room: MakeRoom) -> int | None:
+        """The rows of some groups of ids, each once, encoded by their tables' codecs straight into a frame's content.
+
+        ``groups`` are ids [M] and starts [G, T + 1]: group g names the ids from ``starts[g, t]`` to ``starts[g, t + 1]`` of table t
+        of ``tables``. ``make_room`` is called once, with how many distinct rows each table has. Returns the rows' share of the
+        cut's digest. None: the source could not do it so, what stands in the room means nothing, and the rows are to be ``read``.
         """
 
     def close(self) -> None:

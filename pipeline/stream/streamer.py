@@ -22,9 +22,10 @@ from dataclasses import dataclass, replace
 from pipeline.stream.changed import NO_STEPS, Changed, ChangedSet, StepIds
 from pipeline.stream.counters import StreamCounters
 from pipeline.stream.cut import CutBuilder, FrameSizes
-from pipeline.stream.errors import BacklogLeft, SnapshotLost, StreamError
+from pipeline.stream.errors import BacklogLeft, SnapshotLost
 from pipeline.stream.options import StreamerOptions, StreamIdentity
 from pipeline.stream.source import Int64s, RowSnapshot, RowSource
+from pipeline.stream.whole_cut import WholeCut, WholeFrame
 from pipeline.wire.dense import DenseArrays
 from pipeline.wire.encoding import encode_frame
 from pipeline.wire.frames import START, CommitFrame, CutPosition, Frame, HeaderFrame
@@ -74,6 +75,7 @@ class RowStreamer:
         self._tables = {table.spec.name: table for table in source.tables}
         self._raw_bytes = {name: 4 * table.spec.dim for name, table in self._tables.items()}
         self._sizes = FrameSizes(self.options.chunk_rows, self.options.dense_frame_bytes)
+        self._whole = WholeCut(self._tables, self._sizes.rows)
         self._last_number = 0
         self._cutting = threading.Lock()
         self._snapshotting = threading.Lock()
@@ -215,10 +217,14 @@ class RowStreamer:
         builder = CutBuilder(position, self.committed, frozen.step, frozen.clock_ns, snapshot=False)
         changed = frozen.changed
         try:
-            changed = self.changed.distinct(changed)
-            ids = {name: pieces[0] for name, pieces in self._streamed(changed).items()}
+            commit = self._publish_whole(builder, frozen)
+            if commit is None:
+                changed = self.changed.distinct(changed)
+                ids = {name: pieces[0] for name, pieces in self._streamed(changed).items()}
+                commit = self._publish(builder, frozen.rows, ids, frozen.dense, changed.ended_k2)
+            else:
+                self.changed.count_told(changed.told)
             self._count_raw()
-            commit = self._publish(builder, frozen.rows, ids, frozen.dense, changed.ended_k2)
         except SnapshotLost:
             self.changed.put_back(changed)
             self.counters.add(abandoned=1)
@@ -254,6 +260,16 @@ class RowStreamer:
         self.counters.add(snapshot_cuts=1)
         return commit
 
+    def _publish_whole(self, builder: CutBuilder, frozen: _Frozen) -> CommitFrame | None:
+        """The same in one frame, where that can be. None: nothing was done."""
+        frame = None if frozen.dense is not None else builder.whole_frame(frozen.rows, frozen.changed, self._whole)
+        if frame is None:
+            return None
+        commit = builder.commit(frozen.changed.ended_k2)
+        self._send((frame, commit), sync=True)
+        self.counters.add(rows_streamed=builder.num_rows)
+        return commit
+
     def _publish(
         self,
         builder: CutBuilder,
@@ -262,8 +278,6 @@ class RowStreamer:
         dense: DenseArrays | None,
         ended_k2: Int64s,
     ) -> CommitFrame:
-        if rows.step != builder.step:
-            raise StreamError(f"the source froze step {rows.step} at the fence of step {builder.step}; this is its bug")
         last: tuple[Frame, ...] = ()
         for frame in builder.frames(rows, ids, self._tables, dense, self._sizes):
             self._send(last, sync=False)
@@ -274,9 +288,12 @@ class RowStreamer:
         self.counters.add(rows_streamed=builder.num_rows, tombstones=builder.num_tombstones)
         return commit
 
-    def _send(self, frames: Sequence[Frame], *, sync: bool) -> None:
+    def _send(self, frames: Sequence[Frame | WholeFrame], *, sync: bool) -> None:
         """Publish frames together; none: nothing is done."""
         if frames:
-            data = [encode_frame(frame, self.options.zstd_level) for frame in frames]
+            level = self.options.zstd_level
+            data = [
+                frame.seal(level) if isinstance(frame, WholeFrame) else encode_frame(frame, level) for frame in frames
+            ]
             self._transport.publish(data, sync=sync)
             self.counters.add(frames=len(data), bytes_streamed=sum(map(len, data)))

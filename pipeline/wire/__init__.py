@@ -29,7 +29,7 @@ from pipeline.wire.frames import (
 )
 from pipeline.wire.row_runs import RowRuns, RunHead, TableRows
 from pipeline.wire.transport import Position, Subscription, Transport
-from pipeline.wire.weights import WeightBlock, decode_runs
+from pipeline.wire.weights import RowBlock, split_runs
 
 __all__ = [
     "DEFAULT_LIMITS",
@@ -47,6 +47,7 @@ __all__ = [
     "HeaderFrame",
     "Position",
     "PositionBeyondEnd",
+    "RowBlock",
     "RowRuns",
     "RowsFrame",
     "RunHead",
@@ -59,13 +60,12 @@ __all__ = [
     "Transport",
     "TransportClosed",
     "TransportError",
-    "WeightBlock",
     "WireError",
     "decode_frame",
-    "decode_runs",
     "dense_digest",
     "encode_frame",
     "holds_stream",
     "runs_digest",
     "split_dense",
+    "split_runs",
 ]

@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.rows.digest import TableRuns, rows_digest, tables_digest
+from pipeline.rows.digest import TableRuns, rows_digest
 from pipeline.wire.row_runs import RowRuns, TableRows
-from pipeline.wire.weights import WeightBlock
+from pipeline.wire.weights import RowBlock
 
 MASK = (1 << 64) - 1
 
 
-def runs_digest(runs: RowRuns, blocks: Iterable[WeightBlock]) -> int:
-    """The share of a frame's rows in its cut's digest. ``blocks`` are their weights, decoded (``weights.decode_runs``)."""
+def runs_digest(runs: RowRuns, blocks: Iterable[RowBlock]) -> int:
+    """The share of a frame's rows in its cut's digest. ``blocks`` are the same rows (``weights.split_runs``)."""
     total, starts = extra_digest(runs), runs.starts
     for block in blocks:
         first, last = block.first, block.last
@@ -32,7 +32,7 @@ def runs_digest(runs: RowRuns, blocks: Iterable[WeightBlock]) -> int:
             runs.ids_n[low:high],
             runs.versions_n[low:high],
         )
-        total += tables_digest(table_runs, _bytes_2d(block.weights_nd))
+        total += block.codec.digest(block.encoded_nb, block.dim, table_runs)
     return total & MASK
 
 

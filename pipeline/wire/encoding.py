@@ -96,7 +96,8 @@ def _encode_table(table: StreamedTable) -> dict[str, Any]:
     }
 
 
-def _piece_of_cut(kind: str, frame: RowsFrame | DenseFrame) -> dict[str, Any]:
+def piece_of_cut(kind: str, frame: RowsFrame | DenseFrame) -> dict[str, Any]:
+    """The fields that rows and dense frames begin with."""
     return {
         "kind": kind,
         "gen": frame.generation,
@@ -112,7 +113,7 @@ def _encode_rows(frame: RowsFrame) -> dict[str, Any]:
     rows = frame.rows
     if not sum(head.num_rows for head in rows.heads) == len(rows.ids_n) == len(rows.versions_n):
         raise ValueError(f"{rows.heads}: {len(rows.ids_n)} ids and {len(rows.versions_n)} versions")
-    fields = _piece_of_cut("rows", frame)
+    fields = piece_of_cut("rows", frame)
     fields["runs"] = rows.heads
     fields["ids"] = _bytes_of(rows.ids_n, "<i8")
     fields["rows"] = _bytes_of(rows.rows_b, "u1")
@@ -133,7 +134,7 @@ def _encode_dense(frame: DenseFrame) -> dict[str, Any]:
         {"name": p.name, "dtype": p.dtype, "shape": list(p.shape), "start": p.start, "data": p.data}
         for p in frame.pieces
     ]
-    return _piece_of_cut("dense", frame) | {"pieces": pieces}
+    return piece_of_cut("dense", frame) | {"pieces": pieces}
 
 
 def _encode_commit(frame: CommitFrame) -> dict[str, Any]:

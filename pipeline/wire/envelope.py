@@ -64,7 +64,7 @@ def _decompress(body: memoryview, size: int, limits: FrameLimits) -> bytes:
         stated = zstandard.get_frame_parameters(body).content_size
         if stated != size:
             raise FrameError(f"zstd states {stated} bytes, the envelope {size}", "content size")
-        content = zstandard.ZstdDecompressor().decompress(body, max_output_size=size, allow_extra_data=False)
+        content = _decompressor().decompress(body, max_output_size=size, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise FrameError(f"zstd: {error}", "content") from error
     if len(content) != size:
@@ -76,6 +76,14 @@ def _checksum(prefix: bytes | memoryview, body: bytes | memoryview) -> int:
     digest = xxhash.xxh64(prefix)
     digest.update(body)
     return digest.intdigest()
+
+
+def _decompressor() -> zstandard.ZstdDecompressor:
+    """One per thread."""
+    if not hasattr(_local, "decompressor"):
+        _local.decompressor = zstandard.ZstdDecompressor()
+    decompressor: zstandard.ZstdDecompressor = _local.decompressor
+    return decompressor
 
 
 def _compressor(level: int) -> zstandard.ZstdCompressor:

@@ -25,6 +25,7 @@ from pipeline.wire.segment_reader import SegmentReader
 from pipeline.wire.segment_writer import SegmentWriter
 from pipeline.wire.segments import FIRST_SEGMENT, SegmentDirectory
 from pipeline.wire.transport import Position
+from pipeline.wire.watch import watch_directory
 
 
 class FileTransportOptions(BaseModel):
@@ -135,8 +136,8 @@ class FileTransport:
             return self._writer.end
 
     def subscribe(self, position: Position | None) -> SegmentReader:
-        """Two stat calls per ``poll_s`` while nothing comes; a writer that shares this object wakes its readers at
-        once.
+        """A reader of real files waits for inotify; any other makes two stat calls per ``poll_s`` while nothing comes, and a writer
+        that shares this object wakes it at once.
         """
         options = self.options
         reader = SegmentReader(
@@ -146,6 +147,7 @@ class FileTransport:
             poll_s=options.poll_s,
             read_bytes=options.read_bytes,
             max_payload_bytes=options.max_frame_bytes,
+            make_watch=watch_directory if isinstance(self._directory.files, RealFiles) else None,
         )
         with self._lock:
             self._check_open()

@@ -7,22 +7,28 @@ later segment exists. Anything else that is not a whole record is damage, and is
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from pipeline.files import is_locked
 from pipeline.wire.errors import PositionBeyondEnd, StreamCorrupt, StreamTrimmed, TransportClosed
 from pipeline.wire.growth import Growth
 from pipeline.wire.segments import SegmentDirectory, read_records
 from pipeline.wire.transport import Position
+from pipeline.wire.watch import DirectoryWatch
 
 Records = list[tuple[Position, bytes]]
 QUIET_LOOKS = 20
 """After so many looks in vain, a reader looks QUIET_FACTOR times less often: a wake-up costs up to 0.1 ms of CPU."""
 QUIET_FACTOR = 8
+DEAF_FINDS = 3
+"""A watch that so many finds in a row were not told by is given up: its file system does not tell."""
+MakeWatch = Callable[[str], DirectoryWatch | None]
 
 
 class SegmentReader:
-    """One subscription. ``growth`` tells of writers in this process; others are noticed by stat, every ``poll_s`` while
-    the stream flows.
+    """One subscription. Where ``make_watch`` gives a watch of the directory, it tells of all writers, and a look every
+    ``QUIET_FACTOR * poll_s`` makes sure. Elsewhere ``growth`` tells of writers in this process, and others are noticed by stat,
+    every ``poll_s`` while the stream flows.
     """
 
     def __init__(
@@ -34,6 +40,7 @@ class SegmentReader:
         poll_s: float,
         read_bytes: int,
         max_payload_bytes: int,
+        make_watch: MakeWatch | None = None,
     ) -> None:
         self._directory = directory
         self._position = position
@@ -43,6 +50,9 @@ class SegmentReader:
         self._read_bytes = read_bytes
         self._max_payload_bytes = max_payload_bytes
         self._vain_looks = 0
+        self._make_watch = make_watch
+        self._watch: DirectoryWatch | None = None
+        self._told, self._untold_finds = True, 0
         self._closed = False
 
     def next(self, timeout: float | None) -> Records | None:
@@ -54,14 +64,34 @@ class SegmentReader:
                 raise TransportClosed(f"{self._directory.path}: the subscription was closed")
             if records := self._read():
                 self._anywhere, self._vain_looks = False, 0
+                self._trust_watch()
                 return records
             self._vain_looks += 1
-            wait_s = self._poll_s * (1 if self._vain_looks < QUIET_LOOKS else QUIET_FACTOR)
+            quiet = self._watch is not None or self._vain_looks >= QUIET_LOOKS
+            wait_s = self._poll_s * (QUIET_FACTOR if quiet else 1)
             if deadline is not None:
                 wait_s = min(wait_s, deadline - time.monotonic())
             if wait_s <= 0:
                 return None
+            self._wait(seen, wait_s)
+
+    def _wait(self, seen: int, wait_s: float) -> None:
+        if self._watch is not None:
+            self._told = self._watch.wait(wait_s)
+        elif self._make_watch is not None and (watch := self._make_watch(self._directory.path)) is not None:
+            self._watch, self._told = watch, True  # what came before it is found by one more look
+            if self._closed:
+                watch.close()
+        else:
             self._growth.wait(seen, wait_s)
+
+    def _trust_watch(self) -> None:
+        """Something was found. A write may come between the end of a wait and the look that finds it; not each time, though."""
+        self._untold_finds = 0 if self._told else self._untold_finds + 1
+        self._told = True  # until the next wait says otherwise
+        if self._watch is not None and self._untold_finds == DEAF_FINDS:
+            self._watch.close()
+            self._watch = self._make_watch = None
 
     def check_end(self) -> None:
         """See ``transport.Subscription``."""
@@ -80,6 +110,8 @@ class SegmentReader:
     def close(self) -> None:
         self._closed = True
         self._growth.notify()
+        if (watch := self._watch) is not None:
+            watch.close()
 
     def _read(self) -> Records:
         """The next whole records, none when there are none yet."""

@@ -1,4 +1,4 @@
-"""From the rows of a frame to weights: what the header says about their tables, held against what came."""
+"""The rows of a frame, by how they are encoded: what the header says about their tables, held against what came."""
 
 from __future__ import annotations
 
@@ -9,45 +9,51 @@ from itertools import groupby
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.rows.codec import find_codec
+from pipeline.rows.codec import Codec, find_codec
 from pipeline.rows.errors import UnknownCodec
 from pipeline.wire.errors import FrameError
 from pipeline.wire.frames import HeaderFrame, StreamedTable
-from pipeline.wire.row_runs import RowRuns
+from pipeline.wire.row_runs import RowBytes, RowRuns
 
 Float32s = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class WeightBlock:
-    """Neighbouring runs ``first .. last``, whose rows are encoded alike, decoded together."""
+class RowBlock:
+    """Neighbouring runs ``first .. last``, whose rows are encoded alike."""
 
     first: int
     last: int
     """Behind the last."""
-    weights_nd: Float32s
-    """C-contiguous."""
+    codec: Codec
+    dim: int
+    encoded_nb: RowBytes
+    """The rows of these runs as they came: a view."""
+
+    @property
+    def weights_nd(self) -> Float32s:
+        """Decoded: a new array, C-contiguous."""
+        return self.codec.decode(self.encoded_nb, self.dim)
 
 
-def decode_runs(runs: RowRuns, header: HeaderFrame) -> list[WeightBlock]:
-    """The weights of all runs, in order.
+def split_runs(runs: RowRuns, header: HeaderFrame) -> list[RowBlock]:
+    """The rows of all runs, in order.
 
     Raises FrameError when the header has no such table, this build no such codec, or the rows another length than
     both say.
     """
-    return list(_decode(runs, [_described(number, runs, header) for number in range(len(runs.heads))]))
+    return list(_split(runs, [_described(number, runs, header) for number in range(len(runs.heads))]))
 
 
-def _decode(runs: RowRuns, described: Sequence[tuple[str, int]]) -> Iterator[WeightBlock]:
+def _split(runs: RowRuns, described: Sequence[tuple[str, int]]) -> Iterator[RowBlock]:
     byte = 0
-    for (codec, dim), group in groupby(range(len(described)), described.__getitem__):
-        numbers = list(group)
+    for (name, dim), group in groupby(range(len(described)), described.__getitem__):
+        numbers, codec = list(group), find_codec(name)
         count = sum(runs.heads[number].num_rows for number in numbers)
-        nbytes = count * find_codec(codec).row_bytes(dim)
-        encoded_nb = runs.rows_b[byte : byte + nbytes].reshape(count, -1) if count else None
-        weights_nd = np.empty((0, dim), np.float32) if encoded_nb is None else find_codec(codec).decode(encoded_nb, dim)
-        yield WeightBlock(numbers[0], numbers[-1] + 1, weights_nd)
-        byte += nbytes
+        row_bytes = codec.row_bytes(dim)
+        encoded_nb = runs.rows_b[byte : byte + count * row_bytes].reshape(count, row_bytes)
+        yield RowBlock(numbers[0], numbers[-1] + 1, codec, dim, encoded_nb)
+        byte += count * row_bytes
 
 
 def _described(number: int, runs: RowRuns, header: HeaderFrame) -> tuple[str, int]:

@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 
 from cuda.backend import Backend
-from cuda.plan import MEAN, NONE, SUM, BatchIds, SlotPlan
+from cuda.plan import MEAN, NONE, SUM, BatchIds, Int64s, SlotPlan
 from pipeline.rows.codec import find_codec
+from pipeline.rows.digest import rows_digest
+from pipeline.rows.room import RowRoom
 from tests.cuda import cases, reference
 from tests.cuda.cases import Random, Table
 from tests.cuda.reference import Floats
@@ -126,6 +128,69 @@ class BackendContract:
         weights = backend.read_rows(plan.slots_u)[0][:, :16].view(np.float32)
         encoded = backend.encode_rows(plan.slots_u, codec, 4)
         np.testing.assert_array_equal(encoded, find_codec(codec).encode(weights))
+
+    # cuts
+
+    def groups(self, random: Random, plan: SlotPlan, count: int) -> tuple[Int64s, Int64s]:
+        """Some of a plan's pairs, ``count`` times, as ``find_distinct`` takes them."""
+        unique, ids, starts = plan.unique, list[Int64s](), list[Int64s]()
+        for _ in range(count):
+            kept = random.random(unique.count) < 0.6
+            starts.append(sum(len(one) for one in ids) + np.searchsorted(np.flatnonzero(kept), unique.table_start_t))
+            ids.append(unique.ids_u[kept])
+        return np.concatenate(ids), np.array(starts, np.int64)
+
+    @pytest.mark.parametrize("num_groups", [1, 2, 5])
+    def test_distinct_pairs_of_several_groups_are_found_once_in_order(
+        self, backend: Backend, random: Random, num_groups: int
+    ) -> None:
+        tables, made = cases.mixed(random, 30)
+        plan = cases.fill(backend, random, made, self.open(backend, tables))
+        for _ in range(3):
+            ids, starts = self.groups(random, plan, num_groups)
+            expected = [
+                dict.fromkeys(number for first, last in starts[:, t : t + 2] for number in ids[first:last].tolist())
+                for t in range(len(tables))
+            ]
+            found = backend.find_distinct(ids, starts)
+            assert found is not None
+            slots, counts = found
+            assert counts.tolist() == [len(numbers) for numbers in expected]
+            bound_tables, bound_ids = backend.pairs(slots)
+            assert bound_ids.tolist() == [number for numbers in expected for number in numbers]
+            assert bound_tables.tolist() == [t for t, numbers in enumerate(expected) for _ in numbers]
+
+    def test_a_pair_that_is_not_resident_is_not_found(self, backend: Backend, random: Random) -> None:
+        tables, made = cases.mixed(random, 30)
+        plan = cases.fill(backend, random, made, self.open(backend, tables))
+        backend.forget(plan.slots_u[-1:])
+        assert backend.find_distinct(plan.unique.ids_u, plan.unique.table_start_t[None]) is None
+
+    @pytest.mark.parametrize("codecs", [("fp16",) * 4, ("fp32",) * 4, ("fp16", "fp32", "fp32", "fp16")])
+    @pytest.mark.parametrize("shift", [0, 3])
+    def test_a_cut_is_encoded_as_its_rows_are_one_by_one(
+        self, backend: Backend, random: Random, codecs: tuple[str, ...], shift: int
+    ) -> None:
+        tables, made = cases.mixed(random, 30)
+        plan = cases.fill(backend, random, made, self.open(backend, tables))
+        rows = random.integers(0, 256, (plan.unique.count, backend.row_bytes), dtype=np.uint8)  # any bits, NaN too
+        versions = VERSION - random.integers(0, 4, plan.unique.count)
+        backend.write_rows(plan.slots_u, rows, versions)
+        starts, encoded, digest = plan.unique.table_start_t, b"", 0
+        for t, (table, name) in enumerate(zip(tables, codecs, strict=True)):
+            own, codec, dim = slice(starts[t], starts[t + 1]), find_codec(name), table.spec.dim
+            packed = codec.encode(rows[own, : 4 * dim].view(np.float32))
+            decoded = codec.decode(packed, dim).view(np.uint8)
+            digest += rows_digest(table.spec.name, plan.unique.ids_u[own], decoded, versions[own])
+            encoded += packed.tobytes()
+        parts = [plan.unique.ids_u.tobytes(), encoded, versions.tobytes()]
+        room = RowRoom(np.full(len(b"".join(parts)) + 4 * shift, 0xEE, np.uint8), shift, 0, 0)
+        room = replace(room, rows_at=2 * shift + len(parts[0]), versions_at=3 * shift + len(parts[0]) + len(encoded))
+        low = VERSION - 2
+        found = backend.encode_distinct(plan.slots_u, np.diff(starts), codecs, (low, VERSION), room)
+        assert found == (digest & (2**64 - 1), int((versions <= low).sum()))
+        gap = b"\xee" * shift
+        assert room.content_b.tobytes() == gap + gap.join(parts) + gap
 
     # forward
 
@@ -318,6 +383,10 @@ class BackendContract:
             "weight_gradients": lambda: backend.weight_gradients(plan, grads),
             "update": lambda: backend.update(plan, grads, rules, 1),
             "encode_rows": lambda: backend.encode_rows(slots[:1], "fp32", 4),
+            "find_distinct": lambda: backend.find_distinct(unique.ids_u, unique.table_start_t[None]),
+            "encode_distinct": lambda: backend.encode_distinct(
+                slots[:0], np.zeros(4, np.int64), ["fp32"] * 4, (0, 1), RowRoom(np.empty(0, np.uint8), 0, 0, 0)
+            ),
         }
         for name, call in calls.items():
             with pytest.raises(RuntimeError, match=f"{name} was called on the event loop's thread"):

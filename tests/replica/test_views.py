@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
 
-from pipeline.replica import Replica, View, ViewExpired
+from pipeline.replica import Replica, ReplicaFailed, View, ViewExpired
 from pipeline.replica import tables as tables_module
+from pipeline.replica.rowmap import RowMap
 from pipeline.wire.frames import START
 from tests.replica.trainer import DictTrainer, MemoryTransport, assert_equal, assert_shows, digest_of
 
@@ -151,6 +153,7 @@ def half_way(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threadin
         return write(self, table, chunk)  # type: ignore[arg-type]
 
     monkeypatch.setattr(tables_module.Tables, "_write", stop)
+    monkeypatch.setattr(tables_module, "WHOLE_ROWS", 0)
     return arrived, go_on
 
 
@@ -182,6 +185,34 @@ def test_in_the_middle_of_a_cut_views_show_the_cut_before(
         applier.join()
         old.close()
     assert_equal(stage.replica, stage.trainer)
+
+
+def test_no_view_shows_a_cut_whose_application_failed_half_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage()
+    stage.trainer.update({"item": [1, 2, 3], "user": [4]})
+    stage.transport.publish(stage.trainer.cut(chunk=10))
+    put, calls = RowMap.put_encoded, list[int]()
+    refused: list[BaseException] = []
+
+    def look() -> None:
+        with pytest.raises(ReplicaFailed) as caught, stage.replica.view():
+            pass
+        refused.append(caught.value)
+
+    reader = threading.Thread(target=look)
+
+    def fail(self: RowMap, *args: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            reader.start()
+            raise MemoryError
+        return put(self, *args)
+
+    monkeypatch.setattr(RowMap, "put_encoded", fail)
+    with pytest.raises(ReplicaFailed):
+        stage.replica.apply_available()
+    reader.join()
+    assert refused
 
 
 def test_while_a_cut_too_long_for_the_bound_is_applied_a_new_view_waits_for_its_end(

@@ -164,3 +164,4 @@ def test_encoding_with_a_digest_is_encoding_and_the_digest_of_what_is_decoded(
     encoded, digest = codec.encode_hashed(weights, rows)
     assert encoded.tobytes() == codec.encode(weights).tobytes()
     assert digest == tables_digest(rows, codec.decode(encoded, dim).view(np.uint8))
+    assert digest == codec.digest(encoded, dim, rows)

@@ -85,6 +85,12 @@ def show_a_cut_before_it_is_whole() -> Iterator[None]:
 
 
 @contextmanager
+def apply_at_once_under_a_pinned_view() -> Iterator[None]:
+    with patch.object(UndoLog, "num_pinned", 0):
+        yield
+
+
+@contextmanager
 def go_back_without_a_fork() -> Iterator[None]:
     with patch.object(replica, "goes_back", lambda *_: False):
         yield
@@ -101,6 +107,7 @@ SABOTAGES: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
         apply_an_old_cut_again,
         apply_over_a_gap,
         show_a_cut_before_it_is_whole,
+        apply_at_once_under_a_pinned_view,
         go_back_without_a_fork,
     )
 }

@@ -63,6 +63,9 @@ def _send_rows_of_a_newer_step() -> Iterator[None]:
             self._source, self.step, self.ids, self.close = source, frozen.step, frozen.ids, frozen.close
             self._frozen = frozen
 
+        def encode(self, *_: Any) -> None:
+            """Never: rows are read."""
+
         def read(self, ids: Any) -> Any:
             self._frozen.read(ids)
             live = self._source.at_fence(lambda _step: self._source.freeze("all", changed_since=0))

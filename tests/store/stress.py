@@ -25,6 +25,7 @@ from pipeline.files import RealFiles
 from pipeline.rowlog.checkpoint.table_reader import TableReader
 from pipeline.rowlog.log import Held, Mark, RowLog, RowLogOptions, SavedRows
 from pipeline.rowlog.log.real_reads import RealReads
+from pipeline.rows.room import RowRoom
 from pipeline.rows.version import pack_version
 from pipeline.store import (
     CacheTier,
@@ -39,8 +40,10 @@ from pipeline.store import (
 )
 from pipeline.store.cache_size import bytes_for
 from tests.store.jobs import (
+    DIMS,
     EXTREME_IDS,
     SPECS,
+    TABLE_NAMES,
     empty_outs,
     make_store,
     matrices,
@@ -111,7 +114,16 @@ class Stress:
     def __init__(self, plan: StressPlan) -> None:
         self.plan = plan
         self.pauses = Pauses(plan.seed, plan.pause_s)
-        touched = ("read_rows", "write_rows", "update", "admit", "locate", "gather_pool")
+        touched = (
+            "read_rows",
+            "write_rows",
+            "update",
+            "admit",
+            "locate",
+            "gather_pool",
+            "find_distinct",
+            "encode_distinct",
+        )
         calls = ("get", "put", "get_rows", "put_rows", "ids")
         self.log = None if plan.log_path is None else RowLog([plan.log_path], RealFiles(), RealReads, TINY)
         tier: Tier = pausing(DramTier, calls, self.pauses)
@@ -144,7 +156,7 @@ class Stress:
         self.reserved: queue.Queue[Reservation] = queue.Queue()
         self.to_release: queue.Queue[Reservation | None] = queue.Queue()
         self.errors: list[BaseException] = []
-        self.snapshots = self.checkpoints = 0
+        self.snapshots = self.checkpoints = self.encoded = 0
         self.store.on_room(self.room.set)
 
     def run(self) -> Store:
@@ -321,6 +333,8 @@ class Stress:
 
         with self.store.fence.at(freeze) as snapshot:
             self.pauses()
+            if kind == "all changed" and since:
+                self._check_encoded(snapshot, since)
             try:
                 for table in draw.permutation(len(SPECS)).tolist():
                     self._check(snapshot, table, kind, since, draw)
@@ -353,6 +367,31 @@ class Stress:
             assert rows.versions_n[position] == (pack_version(GENERATION, step) if step else 0), where
             assert rows.held_n[position] == (step > 0), where
             assert rows.rows_nb[position].tobytes() == expected, where
+
+    def _check_encoded(self, snapshot: Snapshot, since: int) -> None:
+        """What changed, encoded where it lies, if it still lies there."""
+        ids_t = [self._changed(table, since, snapshot.step) for table in range(len(SPECS))]
+        rooms: list[RowRoom] = []
+
+        def make_room(counts_t: Int64s) -> RowRoom:
+            count, nbytes = int(counts_t.sum()), int(counts_t @ (4 * np.array(DIMS)))
+            rooms.append(RowRoom(np.empty(16 * count + nbytes, np.uint8), 0, 8 * count, 8 * count + nbytes))
+            return rooms[0]
+
+        starts_gt = np.cumsum([0, *map(len, ids_t)], dtype=np.int64)[None]
+        groups = np.concatenate(ids_t), starts_gt
+        if snapshot.encode(TABLE_NAMES, groups, ["fp32"] * len(SPECS), make_room) is None:
+            return
+        expected = [
+            self.oracle.at((table, row_id), snapshot.step)
+            for table in range(len(SPECS))
+            for row_id in ids_t[table].tolist()
+        ]
+        found, versions = rooms[0].content_b[rooms[0].rows_at : rooms[0].versions_at], [step for step, _ in expected]
+        assert found.tobytes() == b"".join(row for _, row in expected), f"encoded at step {snapshot.step}"
+        packed = [pack_version(GENERATION, step) for step in versions]
+        assert rooms[0].content_b[rooms[0].versions_at :].view(np.int64).tolist() == packed
+        self.encoded += 1
 
     def _check_end(self) -> None:
         """Everything is at rest: the rows are the oracle's, nothing is pinned, no snapshot has left anything behind."""

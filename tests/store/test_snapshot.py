@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 
 from cuda.plan import BatchIds
+from pipeline.rows.digest import rows_digest
 from pipeline.rows.initial import initial_rows
+from pipeline.rows.room import RowRoom
 from pipeline.rows.version import pack_version
 from pipeline.store import NotFrozen, Snapshot, SnapshotAbandoned, Store, UnknownTable
 from pipeline.store import snapshot as snapshot_module
-from pipeline.store.shadow import ROW_OVERHEAD_BYTES
+from pipeline.store.shadow import ROW_OVERHEAD_BYTES, Shadow
 from tests.files.recording import RecordingFiles
 from tests.store.jobs import (
+    DIMS,
     SPECS,
+    TABLE_NAMES,
     batch_of,
     make_store,
+    matrices,
     reserve,
     train_step,
     whole_grads,
@@ -380,3 +386,75 @@ def test_rows_of_a_narrow_table_are_kept_in_as_much_memory_as_they_need(
         rows_nb = snapshot.read(SPECS[narrow].name, np.arange(20)).rows_nb
     memory = rows_nb if rows_nb.base is None else rows_nb.base
     assert (rows_nb.shape, memory.nbytes) == ((20, row_bytes), 20 * row_bytes)
+
+
+class Room:
+    """Makes room for the rows of a cut, and lets a test act while they are encoded."""
+
+    def __init__(self, meanwhile: Callable[[], object] = lambda: None) -> None:
+        self._meanwhile = meanwhile
+
+    def make(self, counts_t: Any) -> RowRoom:
+        self.counts = counts_t.tolist()
+        rows, total = sum(self.counts), sum(4 * dim * count for dim, count in zip(DIMS, self.counts, strict=True))
+        self.room = RowRoom(np.zeros(16 * rows + total, np.uint8), 0, 8 * rows, 8 * rows + total)
+        self._meanwhile()
+        return self.room
+
+    @property
+    def ids(self) -> list[int]:
+        ids: list[int] = self.room.content_b[: self.room.rows_at].view(np.int64).tolist()
+        return ids
+
+
+def users_only(*steps: list[int]) -> tuple[Any, Any]:
+    """Ids of the first table by step, as ``Snapshot.encode`` takes them."""
+    ends = np.cumsum([len(step) for step in steps])
+    starts = [[end - len(step), *[end] * len(SPECS)] for end, step in zip(ends, steps, strict=True)]
+    return np.array([row_id for step in steps for row_id in step], np.int64), np.array(starts, np.int64)
+
+
+FP32 = ("fp32",) * len(SPECS)
+
+
+def test_changed_rows_are_encoded_where_they_lie(job: Job) -> None:
+    job.train(1, 2, 3)
+    job.train(2, 5)
+    with job.store.freeze({}, changed_since=1, blocking=True) as snapshot:
+        room = Room()
+        digest = snapshot.encode(TABLE_NAMES, users_only([3, 1, 2], [5, 2]), FP32, room.make)
+        read = snapshot.read("users", np.array(room.ids, np.int64))
+        encoded = read.rows_nb[:, : 4 * DIMS[0]]
+        assert (room.ids, room.counts) == ([3, 1, 2, 5], [4, 0, 0])
+        assert digest == rows_digest("users", room.ids, encoded, read.versions_n)
+        assert room.room.content_b[room.room.rows_at :].tobytes() == encoded.tobytes() + read.versions_n.tobytes()
+
+
+def test_rows_are_not_encoded_where_they_lie_when_a_step_writes_them_meanwhile(job: Job) -> None:
+    job.train(1, 2, 3)
+    batch = users(2)
+    reservation = reserve(job.store, 2, batch)
+
+    def write() -> None:
+        """A step, of which the reader sees the new rows and the old versions: as where it read a version just before."""
+        job.store.update(reservation, matrices(whole_grads(job.random, batch)))
+        rows, versions = job.store.backend.read_rows(reservation.plan.slots_u)
+        job.store.backend.write_rows(reservation.plan.slots_u, rows, np.full_like(versions, pack_version(1, 1)))
+
+    with job.store.freeze({}, changed_since=1, blocking=True) as snapshot:
+        assert snapshot.encode(TABLE_NAMES, users_only([1, 2, 3]), FP32, Room(write).make) is None
+        job.check(snapshot, [1, 2, 3])
+        with patch.object(Shadow, "untouched", True):  # what the answer hangs on
+            assert snapshot.encode(TABLE_NAMES, users_only([1, 2, 3]), FP32, Room().make) is not None
+
+
+def test_rows_are_not_encoded_where_they_lie_unless_all_are_there_and_covered(job: Job) -> None:
+    job.train(1, 2)
+    job.train(1)
+    with job.store.freeze({}, changed_since=pack_version(1, 1), blocking=True) as snapshot:
+        for ids in ([1, 77], [1, 2]):  # one that is not in L1, one that did not change
+            assert snapshot.encode(TABLE_NAMES, users_only(ids), FP32, Room().make) is None
+        assert snapshot.encode(TABLE_NAMES, users_only([1]), FP32, lambda _counts: None) is None
+        assert snapshot.encode(TABLE_NAMES[:1], users_only([1]), FP32, Room().make) is None
+        assert snapshot.encode(TABLE_NAMES, users_only([1]), FP32, Room().make) is not None
+    assert snapshot.encode(TABLE_NAMES, users_only([1]), FP32, Room().make) is None

@@ -14,7 +14,10 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.rows.codec import find_codec
+from pipeline.rows.digest import rows_digest
 from pipeline.rows.layout import Column, RowLayout
+from pipeline.rows.room import MakeRoom, RowRoom
 from pipeline.rows.spec import Initializer, TableSpec
 from pipeline.rows.version import pack_version
 from pipeline.stream.errors import SnapshotLost
@@ -70,6 +73,38 @@ class MemorySnapshot:
         versions_n = np.array([0 if row is None else row[1] for row in found], dtype=np.int64)
         return Read(rows_nb, versions_n, np.array([row is not None for row in found], dtype=np.bool_))
 
+    def encode(self, tables: Sequence[str], groups: tuple[Int64s, Int64s], make_room: MakeRoom) -> int | None:
+        """Now and then, and only where all rows are held, as a store does it while nothing disturbs."""
+        assert not self.closed, "encoded after close"
+        ids_m, starts_gt = groups
+        asked = [
+            np.unique(np.concatenate([ids_m[starts_t[t] : starts_t[t + 1]] for starts_t in starts_gt]))
+            for t in range(len(tables))
+        ]
+        held = all(
+            row_id in self.state[name] for name, ids in zip(tables, asked, strict=True) for row_id in ids.tolist()
+        )
+        if not held or not self.source.encodes or self.source.lost_reads:
+            return None
+        room = make_room(np.array([len(ids) for ids in asked], dtype=np.int64))
+        return None if room is None else self._fill(dict(zip(tables, asked, strict=True)), room)
+
+    def _fill(self, asked: Mapping[str, Int64s], room: RowRoom) -> int:
+        codec, total = find_codec(self.source.codec), 0
+        ids_at, rows_at, versions_at = room.ids_at, room.rows_at, room.versions_at
+        for name, ids in asked.items():
+            for row_id in ids.tolist():
+                weights, version = self.state[name][row_id]
+                encoded = codec.encode(np.frombuffer(weights, dtype=np.float32)[None])
+                decoded = codec.decode(encoded, encoded.shape[1] // (4 if codec.name == "fp32" else 2))
+                one = np.array([row_id]), decoded.view(np.uint8), np.array([version])
+                total += rows_digest(name, *one)
+                for at, data in ((ids_at, one[0]), (rows_at, encoded), (versions_at, one[2])):
+                    room.content_b[at : at + data.nbytes] = data.reshape(-1).view(np.uint8)
+                ids_at, rows_at, versions_at = ids_at + 8, rows_at + encoded.nbytes, versions_at + 8
+        self.source.on_read()
+        return total
+
     def close(self) -> None:
         self.closed = True
 
@@ -83,6 +118,8 @@ class MemorySource:
     generation: int = 1
     seed: int = 0
     step: int = 0
+    encodes: bool = False
+    """Snapshots encode their rows themselves, where they can."""
     lost_reads: int = 0
     """So many reads of snapshots will be lost, after ``reads_before_loss`` that are not."""
     reads_before_loss: int = 0

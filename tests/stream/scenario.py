@@ -7,27 +7,36 @@ end the source itself (G2); so is a replica that starts late; every step's end i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from pipeline.rows.codec import find_codec
-from pipeline.stream import RowStreamer, StreamerOptions, StreamIdentity
+from pipeline.stream import GroupedIds, RowStreamer, StreamerOptions, StreamIdentity
 from pipeline.wire import START, CommitFrame, decode_frame
 from tests.stream.dict_replica import DictReplica
 from tests.stream.list_transport import ListTransport
-from tests.stream.memory_source import MemorySource, Tables
+from tests.stream.memory_source import Int64s, MemorySource, Tables
 
 IDS = (-(1 << 63), (1 << 63) - 1, -1, 0, *range(1, 40))
+
+
+def grouped(ids: Mapping[str, Int64s]) -> GroupedIds:
+    """As a step tells them."""
+    starts = np.cumsum([0, *map(len, ids.values())], dtype=np.int64)
+    return GroupedIds(tuple(ids), np.concatenate(list(ids.values())), starts)
 
 
 class Life:
     def __init__(self, seed: int, codec: str = "fp32", chunk_rows: int = 5) -> None:
         self.rng = np.random.default_rng(seed)
-        self.source = MemorySource(codec=codec, seed=seed)
+        self.source = MemorySource(codec=codec, seed=seed, encodes=seed % 3 > 0)
         self.transport = ListTransport()
+        chunk_rows *= 1 + 7 * (seed % 5 > 2)  # so that some cuts are one frame
         options = StreamerOptions(chunk_rows=chunk_rows, dense=bool(seed % 2), dense_frame_bytes=1024)
         self.streamer = RowStreamer(self.source, self.transport, StreamIdentity("run", "trainer", 1), options)
         self.streamer.open()
-        self.source.on_step = lambda step, ids: self.streamer.add(step, 1000 + step, ids)
+        self.source.on_step = lambda step, ids: self.streamer.add(step, 1000 + step, grouped(ids))
         self.raw_bytes = 0
 
     def train(self) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.rows.digest import rows_digest
-from pipeline.wire import HeaderFrame, RowRuns, RunHead, TableRows, decode_runs
+from pipeline.wire import HeaderFrame, RowRuns, RunHead, TableRows, split_runs
 from pipeline.wire.digest import MASK, extra_digest
 from pipeline.wire.row_runs import NO_BYTES, NO_IDS
 
@@ -38,7 +38,7 @@ def _join(nothing: npt.NDArray[Any], arrays: list[npt.NDArray[Any]]) -> npt.NDAr
 
 def part_weights(part: TableRows, header: HeaderFrame) -> npt.NDArray[np.float32]:
     """The weights of one part, decoded: float32 [n, dim]."""
-    (block,) = decode_runs(join_runs([part]), header)
+    (block,) = split_runs(join_runs([part]), header)
     return block.weights_nd
 
 

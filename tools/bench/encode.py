@@ -75,6 +75,9 @@ class ArraySource:
         ids_n = ids[TABLE]
         return Rows(np.take(self.rows_nb, ids_n, axis=0), self.versions_n[ids_n], np.ones(len(ids_n), dtype=np.bool_))
 
+    def encode(self, *_: Any) -> None:
+        """In the general way: cuts here are longer than a frame."""
+
     def close(self) -> None:
         """Nothing is held."""
 
