@@ -12,7 +12,6 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -20,17 +19,16 @@ import numpy.typing as npt
 
 from cuda.backend import Backend
 from cuda.plan import BatchIds, Int32s, Int64s, SlotPlan, UniqueIds
-from pipeline.rows.initial import initial_rows
 from pipeline.rows.room import MakeRoom
 from pipeline.rows.spec import TableSpec
+from pipeline.store.below import Below
 from pipeline.store.counters import StoreCounters
 from pipeline.store.errors import L1TooSmall, OutOfStep
 from pipeline.store.policy import Policy
-from pipeline.store.readers import Readers
 from pipeline.store.reservation import Reservation
 from pipeline.store.slot_kernels import all_held
 from pipeline.store.slots import CLEAN, DIRTY, SlotMachine
-from pipeline.store.tier import MovesRows, RowBytes, Tier
+from pipeline.store.tier import RowBytes, Tier
 
 CLEAN_CHUNK_ROWS: Final = 4096
 """Most rows written back under one hold of the residency lock when cleaning ahead."""
@@ -54,14 +52,14 @@ class Residency:
         self.tables = {spec.name: number for number, spec in enumerate(specs)}
         self.machine = SlotMachine(l1_rows, policy, self._refresh_hints, backend.threads)
         self.counters = StoreCounters()
-        self._hears = policy.needs_expect and not isinstance(tier, MovesRows)
-        """Whether queued batches are listened to. Where a miss is a copy in memory, finding their rows costs more than it saves."""
         self._window = int(l1_rows * clean_ahead)
         self._expected: deque[tuple[int, UniqueIds]] = deque(maxlen=MOST_EXPECTED)
         self._unloaded: set[int] = set()
         """Steps reserved whose misses have not come."""
         self.residency = threading.Lock()
-        self._readers = Readers(getattr(tier, "gets_at_once", 1))
+        self.below = Below(specs, backend, tier)
+        self._hears = policy.needs_expect and not self.below.moves
+        """Whether queued batches are listened to. Where a miss is a copy in memory, finding their rows costs more than it saves."""
         self._slots = threading.Lock()
 
     def expect(self, step: int, unique: UniqueIds) -> None:
@@ -113,62 +111,16 @@ class Residency:
         with reservation.lock:
             if reservation.loaded:
                 return
-            if not self._move_in(reservation):
-                self._read_in(reservation)
+            initial = self.below.bring_in(reservation)
             with self._slots:
                 self.machine.loaded(reservation.slots_m)
                 self._unloaded.discard(reservation.step)
+                self.counters.initial_rows += initial
             reservation.loaded = True
-
-    def _move_in(self, reservation: Reservation) -> bool:
-        """Have the tier write the rows where they go; False where it, or the backend, cannot."""
-        places = self.backend.row_places(reservation.slots_m) if isinstance(self.tier, MovesRows) else None
-        if places is None:
-            return False
-        assert isinstance(self.tier, MovesRows)
-        unique, misses_m = reservation.plan.unique, reservation.misses_m
-        tables_m, ids_m = unique.tables_u[misses_m], unique.ids_u[misses_m]
-        absent = np.flatnonzero(~self.tier.get_rows(tables_m, ids_m, places))
-        for number in np.unique(tables_m[absent]).tolist():
-            some = absent[tables_m[absent] == number]
-            rows_mb = initial_rows(self.specs[number], ids_m[some])
-            self.backend.write_rows(reservation.slots_m[some], rows_mb, np.zeros(some.shape[0], dtype=np.int64))
-        self._count_initial(int(absent.shape[0]))
-        return True
-
-    def _read_in(self, reservation: Reservation) -> None:
-        unique, misses_m = reservation.plan.unique, reservation.misses_m
-        bounds = np.searchsorted(misses_m, unique.table_start_t).tolist()
-        parts = [
-            (spec, slice(start, stop))
-            for spec, start, stop in zip(self.specs, bounds[:-1], bounds[1:], strict=True)
-            if start < stop
-        ]
-        reads = self._readers.map(lambda part: self.read_below(part[0], unique.ids_u[misses_m[part[1]]]), parts)
-        for (_, part), (rows_mb, versions_m) in zip(parts, reads, strict=True):
-            self.backend.write_rows(reservation.slots_m[part], rows_mb, versions_m)
 
     def close(self) -> None:
         """End the threads that read. May be called twice."""
-        self._readers.close()
-
-    def read_below(self, spec: TableSpec, ids_m: Int64s, *, count: bool = True) -> tuple[RowBytes, Int64s]:
-        """Rows as the tier holds them, or initial ones of version 0: packed rows [M, row_bytes] and versions."""
-        got = self.tier.get(spec.name, ids_m)
-        absent = np.flatnonzero(~got.found_n)
-        rows_mb = got.rows_nb
-        if absent.shape[0] == ids_m.shape[0]:
-            rows_mb = initial_rows(spec, ids_m)
-        elif absent.shape[0]:
-            rows_mb[absent] = initial_rows(spec, ids_m[absent])
-        if count:
-            self._count_initial(int(absent.shape[0]))
-        return rows_mb, got.versions_n
-
-    def _count_initial(self, rows: int) -> None:
-        if rows:
-            with self._slots:
-                self.counters.initial_rows += rows
+        self.below.close()
 
     def check_readable(self, reservation: Reservation, action: str = "gather") -> None:
         """Raise RuntimeError unless all its rows are there: its own misses and those of earlier batches, which it may
@@ -225,25 +177,10 @@ class Residency:
 
     def _write_back(self, slots_m: Int32s) -> None:
         """Put dirty rows without pins into the tier, then call them clean. Under the residency lock."""
-        tables_m, ids_m = self.backend.pairs(slots_m)
-        places = self.backend.row_places(slots_m) if isinstance(self.tier, MovesRows) else None
-        if places is not None:
-            assert isinstance(self.tier, MovesRows)
-            self.tier.put_rows(tables_m, ids_m, places)
-        else:
-            self._put_by_table(slots_m, tables_m, ids_m)
+        self.below.put_back(slots_m)
         with self._slots:
             self.machine.cleaned(slots_m)
         self.counters.write_backs += int(slots_m.shape[0])
-
-    def _put_by_table(self, slots_m: Int32s, tables_m: Int32s, ids_m: Int64s) -> None:
-        order = np.argsort(tables_m, kind="stable")
-        slots_m, tables_m, ids_m = slots_m[order], tables_m[order], ids_m[order]
-        rows_mb, versions_m = self.backend.read_rows(slots_m)
-        bounds = np.flatnonzero(np.diff(tables_m, prepend=-1, append=-1)).tolist()
-        for start, stop in pairwise(bounds):
-            part, name = slice(start, stop), self.specs[int(tables_m[start])].name
-            self.tier.put(name, ids_m[part], rows_mb[part], versions_m[part])
 
     def copy_resident(self, tables_n: Int32s, ids_n: Int64s) -> tuple[npt.NDArray[np.bool_] | None, RowBytes, Int64s]:
         """Copy those rows that are in L1: (which of ``ids_n`` they are, packed rows, versions); None says that all are.

@@ -196,7 +196,7 @@ class Snapshot:
             away_n = np.flatnonzero(~here)
             for number in np.unique(tables_n[away_n]).tolist():
                 spec, away = residency.specs[number], away_n[tables_n[away_n] == number]
-                below, versions_n[away] = residency.read_below(spec, ids_n[away], count=False)
+                below, versions_n[away], _ = residency.below.read(spec, ids_n[away])
                 rows_nb[away, : below.shape[1]] = below
         self._check_kept(self._shadow.overlay(tables_n, ids_n, rows_nb, versions_n))
         return rows_nb, versions_n

@@ -13,11 +13,11 @@ from unittest.mock import patch
 
 import numpy as np
 
-from cuda.host import HostBackend
 from cuda.plan import Int32s, Int64s, SlotPlan
 from pipeline.rows.initial import initial_rows
-from pipeline.rows.spec import TableSpec
+from pipeline.store.below import Below
 from pipeline.store.fence import Fence
+from pipeline.store.reservation import Reservation
 from pipeline.store.residency import Residency
 from pipeline.store.shadow import SavedRows, Shadow
 from pipeline.store.slots import CLEAN, DIRTY, Decision, SlotMachine
@@ -200,17 +200,16 @@ def read_rows_that_are_on_their_way() -> Iterator[None]:
 @contextmanager
 def load_without_the_tier() -> Iterator[None]:
     """Each row that comes into L1 begins anew."""
-    honest = Residency.read_below
 
-    def nothing(self: Residency, spec: TableSpec, ids_m: Int64s, *, count: bool = True) -> tuple[RowBytes, Int64s]:
-        if count:
-            return initial_rows(spec, ids_m), np.zeros_like(ids_m)
-        return honest(self, spec, ids_m, count=False)
+    def nothing(self: Below, reservation: Reservation) -> int:
+        unique, misses_m = reservation.plan.unique, reservation.misses_m
+        for number, spec in enumerate(self._specs):
+            some = np.flatnonzero(unique.tables_u[misses_m] == number)
+            rows_mb = initial_rows(spec, unique.ids_u[misses_m[some]])
+            self._backend.write_rows(reservation.slots_m[some], rows_mb, np.zeros(len(some), dtype=np.int64))
+        return 0
 
-    with (
-        patch.object(Residency, "read_below", nothing),
-        patch.object(HostBackend, "row_places", lambda *_: None),  # rows are read, not moved in
-    ):
+    with patch.object(Below, "bring_in", nothing):
         yield
 
 

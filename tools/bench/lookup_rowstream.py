@@ -1,7 +1,7 @@
-"""Our side of the lookup benchmark, in a process of its own: the Store over the host backend, all rows resident.
+"""Our side of the lookup benchmark, in a process of its own: the Store over the host backend, all rows resident or a share of them.
 
-A step goes the whole way: raw ids in, de-duplication, reservation (locating, pins), load (nothing to do), gather, update inside the
-fence, release. All on one thread, whose kernels use ``threads`` threads.
+A step goes the whole way: raw ids in, de-duplication, reservation (locating, pins, victims), load (nothing to do where all rows are
+resident), gather, update inside the fence, release, cleaning ahead. All on one thread, whose kernels use ``threads`` threads.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ FILL = 10_000
 class Rowstream:
     """One visit to the store a step, as the stages make it."""
 
-    def __init__(self, distribution: str, optimizer: str, steps: int, threads: int) -> None:
+    def __init__(self, distribution: str, optimizer: str, steps: int, threads: int, share: float = 1.0) -> None:
+        """``share`` of the rows fit into L1; the others lie in the DRAM tier."""
         warm_up(lambda line: print(line, file=sys.stderr))
         options: OptimizerOptions = SgdOptions(lr=LR) if optimizer == "sgd" else RowwiseAdagradOptions(lr=LR, eps=EPS)
         layout = layout_of(options, DIM)
@@ -42,15 +43,25 @@ class Rowstream:
         )
         self._backend = HostBackend(threads)
         rules = [rule_of(options)] * TABLES
-        store_options = StoreOptions(l1_rows=TABLES * ROWS)
+        store_options = StoreOptions(l1_rows=int(share * TABLES * ROWS))
         self._store = Store(specs, rules, self._features, self._backend, DramTier(), store_options)
         self._store.open()
         self._work = make_work(distribution, steps)
         self._outs = columns_of(aligned(np.zeros((BATCH, TABLES * DIM), np.float32)))
         self._grads = columns_of(aligned(self._work.gradient_bd))
         self._step = self._filled = 0
-        self._fill()
-        self.knobs = {"threads": threads, "l1_rows": TABLES * ROWS, "policy": store_options.policy}
+        self._is_share = share < 1
+        if self._is_share:
+            self._load(specs)
+        else:
+            self._fill()
+        self.knobs = {"threads": threads, "l1_rows": store_options.l1_rows, "policy": store_options.policy}
+
+    def _load(self, specs: list[TableSpec]) -> None:
+        """Put every row into the tier, as if it had been updated before."""
+        ids_n = np.arange(ROWS, dtype=np.int64)
+        for spec in specs:
+            self._store.load_rows(spec.name, ids_n, spec.layout.empty(ROWS), np.ones(ROWS, np.int64))
 
     def _fill(self) -> None:
         """Bring every row in, without a step."""
@@ -78,6 +89,8 @@ class Rowstream:
             self._store.gather(reservation, self._outs)
             self._store.update(reservation, self._grads)
             self._store.release(reservation)
+            if self._is_share:
+                self._store.clean_ahead()
 
     def phases(self, steps: int) -> dict[str, float]:
         """Where a step's time goes: milliseconds by what was called, over so many more steps."""
@@ -85,9 +98,11 @@ class Rowstream:
         calls = {
             "de-duplicate": (self._backend, "deduplicate"),
             "reserve": (self._store, "try_reserve"),
+            "load": (self._store, "load"),
             "gather": (self._store, "gather"),
             "update": (self._store, "update"),
             "release": (self._store, "release"),
+            "clean ahead": (self._store, "clean_ahead"),
         }
         for name, (holder, call) in calls.items():
             watch.wrap(holder, call, name)
@@ -122,4 +137,4 @@ def aligned(array_bd: np.ndarray[Any, np.dtype[np.float32]]) -> np.ndarray[Any, 
 
 
 if __name__ == "__main__":
-    serve(Rowstream(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))
+    serve(Rowstream(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), *map(float, sys.argv[5:])))

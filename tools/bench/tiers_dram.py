@@ -24,7 +24,7 @@ HELP = "10 % of the rows in L1, the rest in the DRAM tier, against FBGEMM with e
 
 DISTRIBUTIONS = ("zipf 1.05", "reuse 2022")
 OPTIMIZER = "rowwise_adagrad"
-STEPS, LOOKAHEAD = 200, 4
+STEPS, LOOKAHEAD, L1_SHARE = 200, 4, 0.1
 SCALES = {True: (50, 3), False: (200, 7)}
 """Steps of a run, pairs of runs; by whether it is to be quick."""
 GOAL = 1.0
@@ -32,12 +32,27 @@ GOAL = 1.0
 
 def run(quick: bool) -> list[BenchRow]:
     have_peer = importlib.util.find_spec("fbgemm_gpu") is not None
-    return [_compare(distribution, *SCALES[quick], have_peer) for distribution in DISTRIBUTIONS]
+    return [
+        row
+        for distribution in DISTRIBUTIONS
+        for row in (_compare(distribution, *SCALES[quick], have_peer), _parts(distribution))
+    ]
+
+
+def _parts(distribution: str) -> BenchRow:
+    """What the same steps cost one after the other, without stages."""
+    with Side("tools.bench.lookup_rowstream", distribution, OPTIMIZER, str(STEPS), "1", str(L1_SHARE)) as side:
+        side.ask({"run": STEPS // 2})  # warm: L1 is full
+        phases = side.ask({"phases": STEPS})["phases"]
+        told = ", ".join(f"{name} {ms:.2f}" for name, ms in phases.items())
+        return BenchRow(
+            NAME, "of it, one after the other on one thread", f"{told} ms", knobs={"ids": distribution, **side.knobs}
+        )
 
 
 def _compare(distribution: str, steps: int, pairs: int, have_peer: bool) -> BenchRow:
     with scratch() as directory, ExitStack() as stack:
-        store = {"l1_rows": TABLES * ROWS // 10}
+        store = {"l1_rows": int(L1_SHARE * TABLES * ROWS)}
         job = write_job(directory, distribution, STEPS, store, LOOKAHEAD)
         ours = stack.enter_context(Side("tools.bench.tier_job", str(job), str(directory / "run")))
         sides = [ours]
