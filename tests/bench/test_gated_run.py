@@ -43,7 +43,8 @@ def test_a_side_that_cannot_begin_is_named(tmp_path: Path) -> None:
 def test_the_dram_tier_comes_to_the_rows_of_the_peer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiers_dram, "SCALES", {True: (4, 1)})
     monkeypatch.setattr(tiers_dram, "DISTRIBUTIONS", ("zipf 1.05",))
-    (row,) = tiers_dram.run(quick=True)
+    row, parts = tiers_dram.run(quick=True)
+    assert "load" in parts.measured
     assert "rows brought in" in row.measured
     assert row.knobs["l1_rows"] == 260_000
 
@@ -52,7 +53,7 @@ def test_an_absent_peer_is_named_with_the_command_that_brings_it(monkeypatch: py
     monkeypatch.setattr(tiers_dram, "SCALES", {True: (3, 1)})
     monkeypatch.setattr(tiers_dram, "DISTRIBUTIONS", ("zipf 1.05",))
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
-    (row,) = tiers_dram.run(quick=True)
+    row, _ = tiers_dram.run(quick=True)
     assert row.peer_measured == "absent: pip install --no-deps fbgemm-gpu-cpu==1.8.0"
     assert row.met is None
 

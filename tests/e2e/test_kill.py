@@ -32,7 +32,7 @@ def job(directory: Path, steps: int, *, disk: bool) -> Path:
     tree["checkpoint"] = {"every": "30 steps"}
     tree["replica"] = {"embedded": False}
     if disk:
-        tree["store"] = {"l1_rows": 80, "ssd": {"segment_bytes": 16384, "extent_bytes": 4096}}
+        tree["store"] = {"l1_rows": 80, "ssd": {"segment_bytes": 4096, "extent_bytes": 4096}}
     config.write_text(yaml.safe_dump(tree, sort_keys=False))
     return config
 
@@ -55,12 +55,13 @@ def kill_and_resume(config: Path, run: Path, steps: int, kills: int, rng: random
         def ended() -> bool:
             return process.poll() is not None
 
+        target = replica.step + rng.randrange(1, 2 * steps // kills)
         if kill % 2:  # early: while it starts, loads, or computes again what was published
             until(lambda: is_of_generation(run, kill + 1) or ended())
-        elif kill % 4 == 2:  # in the middle of a checkpoint, or of compaction
-            until(at_work(run, kill % 8 == 2, ended), pause_s=0.0005)
+        elif kill % 4 == 2:  # in the middle of a checkpoint, or of compaction, if one comes so soon
+            at_work = watch_work(run, kill % 8 == 2)
+            until(lambda: at_work() or shows(target) or ended(), pause_s=0.0005)
         else:
-            target = replica.step + rng.randrange(1, 2 * steps // kills)
             until(lambda: shows(target) or ended())
         outcome = finish(process, signal.SIGKILL)
         landed["checkpoint"] += any(path.name.startswith(".new-step") for path in (run / "checkpoints").glob(".new*"))
@@ -82,7 +83,7 @@ def kill_and_resume(config: Path, run: Path, steps: int, kills: int, rng: random
     return began
 
 
-def at_work(run: Path, checkpoint: bool, ended: Callable[[], bool]) -> Callable[[], bool]:
+def watch_work(run: Path, checkpoint: bool) -> Callable[[], bool]:
     """Says when a checkpoint is being written, or when compaction has just removed a segment."""
     seen: set[str] = set()
 
@@ -91,10 +92,10 @@ def at_work(run: Path, checkpoint: bool, ended: Callable[[], bool]) -> Callable[
 
     def now() -> bool:
         if checkpoint:
-            return ended() or any(name.startswith(".new-step") for name in names(run / "checkpoints"))
+            return any(name.startswith(".new-step") for name in names(run / "checkpoints"))
         before, here = set(seen), names(run / "ssd")
         seen.update(here)
-        return ended() or bool(before - here) or not (run / "ssd").exists()
+        return bool(before - here)
 
     return now
 

@@ -13,6 +13,7 @@ import numpy as np
 from cuda.host import HostBackend
 from pipeline.rows.initial import initial_rows
 from pipeline.store import DramTier, Store
+from pipeline.store import below as below_module
 from pipeline.store import residency as residency_module
 from pipeline.stream import RowStreamer
 from stages.lookup import Lookup
@@ -93,7 +94,7 @@ def _make_initial_rows_in_order_of_arrival() -> Iterator[None]:
         spec.layout.view(rows_nb, "weight")[:] = rng.uniform(-0.01, 0.01, (len(ids_n), spec.dim)).astype(np.float32)
         return rows_nb
 
-    with patch.object(residency_module, "initial_rows", drawn):
+    with patch.object(below_module, "initial_rows", drawn):
         yield
 
 
