@@ -149,13 +149,13 @@ def delayed_run(tmp_path: Path, base: Job, seed: int) -> None:
         f"store.policy={draw.choice(['lru', 'lfu', 'lookahead'])}",
         f"stages.stream.every='{draw.choice(['1 steps', '4 steps', '2ms', '10ms'])}'",
     )
-    directory, delays, get = tmp_path / f"seed{seed}", RandomDelays(seed), DramTier.get
+    directory, delays, get_rows = tmp_path / f"seed{seed}", RandomDelays(seed), DramTier.get_rows
 
-    def late_get(self: DramTier, table: str, ids_n: Any) -> Any:
+    def late_get(self: DramTier, tables_n: Any, ids_n: Any, at: Any) -> Any:
         delays.block("tier read")
-        return get(self, table, ids_n)
+        return get_rows(self, tables_n, ids_n, at)
 
-    with patch.object(DramTier, "get", late_get):
+    with patch.object(DramTier, "get_rows", late_get):
         job = run_job(directory, RAGGED, *overrides, perturb=delays)
     assert_same_bits(base, job)
 

@@ -48,7 +48,13 @@ def test_a_full_disk_stops_training_and_leaves_the_stream_readable(
 ) -> None:
     fill_the_disk(monkeypatch, 40_000)
     with pytest.raises(StageError) as failed:
-        run_job(tmp_path / "run", RAGGED, "stages.source.batches=400", "stages.stream.every='1 steps'")
+        run_job(
+            tmp_path / "run",
+            RAGGED,
+            "stages.source.batches=400",
+            "stages.stream.every='1 steps'",
+            on_step=lambda _step: time.sleep(0.01),  # so that the first cuts are small, on a busy machine too
+        )
     assert failed.value.stage == "stream"
     causes = [failed.value.__cause__, getattr(failed.value.__cause__, "__cause__", None)]
     assert any(isinstance(cause, DiskFull) for cause in causes)
@@ -163,13 +169,13 @@ def test_ids_at_the_edges_of_int64_are_ordinary(tmp_path: Path) -> None:
 
 
 def test_a_slow_tier_shows_as_the_stage_that_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    get = DramTier.get
+    get_rows = DramTier.get_rows
 
-    def slow(self: Any, table: str, ids_n: Any) -> Any:
-        time.sleep(0.01)
-        return get(self, table, ids_n)
+    def slow(self: Any, tables_n: Any, ids_n: Any, at: Any) -> Any:
+        time.sleep(0.02)
+        return get_rows(self, tables_n, ids_n, at)
 
-    monkeypatch.setattr(DramTier, "get", slow)
+    monkeypatch.setattr(DramTier, "get_rows", slow)
     assert run_job(tmp_path / "run", RAGGED).summary["bottleneck"] == "prefetch"
 
 

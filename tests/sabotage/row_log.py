@@ -13,7 +13,7 @@ from pipeline.rowlog.log import compactor, garbage, row_log, table_moves
 from pipeline.rowlog.log.accounts import Accounts
 from pipeline.rowlog.log.compactor import Compactor
 from pipeline.rowlog.log.log_table import LogTable
-from pipeline.rowlog.log.records import Records
+from pipeline.rowlog.log.records import ROW_BITS, Records
 from pipeline.rowlog.log.segment import Kind, OpenSegment
 from pipeline.rowlog.log.segment_format import encode_footer
 from pipeline.rowlog.log.table_mark import TableMark
@@ -195,8 +195,13 @@ def save_old_rows_over_newer_ones() -> Iterator[None]:
 
 
 @contextmanager
-def take_moved_rows_for_new_ones() -> Iterator[None]:
-    with patch.object(TableMark, "_moved", lambda _self: []):
+def take_whatever_came_since_the_mark_for_newer() -> Iterator[None]:
+    """Rows that compaction moved, and old rows that were put, too."""
+
+    def newer(self: TableMark, places_n: Any) -> Any:
+        return np.where(places_n >= self.number << ROW_BITS, np.int64(1) << 62, 0)
+
+    with patch.object(TableMark, "_versions_since", newer):
         yield
 
 
@@ -229,7 +234,7 @@ SABOTAGES: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
         mark_without_ending_segments,
         miss_what_was_put_since_the_mark,
         save_old_rows_over_newer_ones,
-        take_moved_rows_for_new_ones,
+        take_whatever_came_since_the_mark_for_newer,
         recover_by_place_and_not_by_version,
     )
 }

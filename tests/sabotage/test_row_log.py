@@ -18,6 +18,7 @@ def check_everything() -> None:
     of_mark.test_a_life_with_checkpoints()
     of_mark.test_a_row_that_compaction_moved_since_the_mark_is_older_than_the_saved_one()
     of_mark.test_the_newest_record_may_lie_in_the_older_segment()
+    of_mark.test_what_was_put_since_the_mark_may_be_older_than_the_saved_row(True, 2, 3)
     of_compactor.test_puts_that_overwrite_the_same_rows_keep_the_bytes_bounded_all_along()
     for check in (
         of_compactor.test_a_segment_stays_while_it_is_read,
