@@ -28,10 +28,20 @@ COUNT, USED, FREED = 0, 1, 2
 
 
 @njit(nogil=True, cache=True)
+def tag_of(row_id):  # type: ignore[no-untyped-def]
+    return mix(np.uint64(row_id)) & LOW_32
+
+
+@njit(nogil=True, cache=True)
 def _find_entry(entries_c, ids_p, row_id):  # type: ignore[no-untyped-def]
     """The entry of ``row_id``, or the empty one where its search ends."""
+    return find_tagged(entries_c, ids_p, tag_of(row_id), row_id)
+
+
+@njit(nogil=True, cache=True)
+def find_tagged(entries_c, ids_p, tag, row_id):  # type: ignore[no-untyped-def]
+    """The same for an id whose tag is known."""
     mask = np.uint64(entries_c.shape[0] - 1)
-    tag = mix(np.uint64(row_id)) & LOW_32
     at = tag & mask
     while True:
         entry = entries_c[at]

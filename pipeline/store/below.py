@@ -36,10 +36,8 @@ class Below:
     def bring_in(self, reservation: Reservation) -> int:
         """Fill the slots of the misses; returns how many of the rows were nowhere, and begin with their initial weights."""
         unique, misses_m = reservation.plan.unique, reservation.misses_m
-        places = None if self._mover is None else self._backend.row_places(reservation.slots_m)
-        if self._mover is not None and places is not None:
-            tables_m, ids_m = unique.tables_u[misses_m], unique.ids_u[misses_m]
-            return self._move_in(self._mover, reservation.slots_m, tables_m, ids_m, places)
+        if (way := self._way(reservation.slots_m)) is not None:
+            return self._move_in(way, reservation.slots_m, unique.tables_u[misses_m], unique.ids_u[misses_m])
         bounds = np.searchsorted(misses_m, unique.table_start_t).tolist()
         parts = [
             (spec, slice(start, stop))
@@ -53,7 +51,13 @@ class Below:
             initial += absent
         return initial
 
-    def _move_in(self, mover: MovesRows, slots_m: Int32s, tables_m: Int32s, ids_m: Int64s, places: RowPlaces) -> int:
+    def _way(self, slots_m: Int32s) -> tuple[MovesRows, RowPlaces] | None:
+        """Who moves rows, and where these slots lie; None where they cannot be moved."""
+        places = None if self._mover is None else self._backend.row_places(slots_m)
+        return None if self._mover is None or places is None else (self._mover, places)
+
+    def _move_in(self, way: tuple[MovesRows, RowPlaces], slots_m: Int32s, tables_m: Int32s, ids_m: Int64s) -> int:
+        mover, places = way
         absent = np.flatnonzero(~mover.get_rows(tables_m, ids_m, places))
         for number in np.unique(tables_m[absent]).tolist():
             some = absent[tables_m[absent] == number]
@@ -75,9 +79,8 @@ class Below:
     def put_back(self, slots_m: Int32s) -> None:
         """Put the rows of slots into the tier. Nobody writes them meanwhile."""
         tables_m, ids_m = self._backend.pairs(slots_m)
-        places = None if self._mover is None else self._backend.row_places(slots_m)
-        if self._mover is not None and places is not None:
-            self._mover.put_rows(tables_m, ids_m, places)
+        if (way := self._way(slots_m)) is not None:
+            way[0].put_rows(tables_m, ids_m, way[1])
             return
         order = np.argsort(tables_m, kind="stable")
         slots_m, tables_m, ids_m = slots_m[order], tables_m[order], ids_m[order]

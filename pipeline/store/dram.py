@@ -45,46 +45,48 @@ class DramTier:
     def open(self, specs: Sequence[TableSpec]) -> None:
         self._described_tf = np.zeros((len(specs), kernels.FIELDS), dtype=np.int64)
         self._tables = {
-            spec.name: DramTable(spec, of_it_f) for spec, of_it_f in zip(specs, self._described_tf, strict=True)
+            spec.name: DramTable(spec, number, self._described_tf[number]) for number, spec in enumerate(specs)
         }
         self.held_bytes = 0
 
     def get(self, table: str, ids_n: Int64s) -> TierRows:
         forbid_event_loop("DramTier.get")
         held, ids_n = self._table(table), np.ascontiguousarray(ids_n, dtype=np.int64)
-        with held.lock:
-            places_n = held.index.find(ids_n)
-            rows_nb, versions_n = held.fetch(places_n)
-        return TierRows(rows_nb, versions_n, places_n >= 0)
+        rows_nb = np.empty((ids_n.shape[0], held.row_bytes), dtype=np.uint8)
+        versions_n = np.empty(ids_n.shape[0], dtype=np.int64)
+        found_n = self._move_out(_all_of(held, ids_n), ids_n, _places_of(rows_nb, versions_n))
+        if not bool(found_n.all()):
+            rows_nb[~found_n], versions_n[~found_n] = 0, 0
+        return TierRows(rows_nb, versions_n, found_n)
 
     def put(self, table: str, ids_n: Int64s, rows_nb: RowBytes, versions_n: Int64s) -> None:
         """See ``Tier.put``. Raises TierFull, and takes none of these rows, when the new ones do not fit."""
         forbid_event_loop("DramTier.put")
         held, ids_n = self._table(table), np.ascontiguousarray(ids_n, dtype=np.int64)
-        if not ids_n.shape[0]:
-            return
         rows_nb, versions_n = aligned_rows(rows_nb), np.ascontiguousarray(versions_n, dtype=np.int64)
         assert rows_nb.shape[1] >= held.row_bytes
         assert rows_nb.shape[0] == versions_n.shape[0] == ids_n.shape[0]
-        with held.lock:
-            if self.max_bytes is not None:  # otherwise one look-up does
-                self._count(held, int(np.count_nonzero(held.index.find(ids_n) < 0)))
-            before = held.index.count
-            held.store(held.insert(ids_n), rows_nb, versions_n)
-            if self.max_bytes is None:
-                self._count(held, held.index.count - before)
+        self._move_in(_all_of(held, ids_n), ids_n, _places_of(rows_nb, versions_n))
 
     def get_rows(self, tables_n: Int32s, ids_n: Int64s, at: RowPlaces, /) -> Bools:
         """See ``MovesRows``."""
         forbid_event_loop("DramTier.get_rows")
+        return self._move_out(tables_n, ids_n, at)
+
+    def put_rows(self, tables_n: Int32s, ids_n: Int64s, at: RowPlaces, /) -> None:
+        """See ``MovesRows``. Raises TierFull as ``put`` does."""
+        forbid_event_loop("DramTier.put_rows")
+        self._move_in(tables_n, ids_n, at)
+
+    def _move_out(self, tables_n: Int32s, ids_n: Int64s, at: RowPlaces) -> Bools:
+        """Copy rows to where they are wanted; which are held. Duplicates allowed."""
         with self._locked(tables_n):
             places_n = self._find(tables_n, ids_n)[0]
             kernels.move_rows(self._described_tf, CHUNK_SHIFT, tables_n, places_n, *at, False)
         return places_n >= 0
 
-    def put_rows(self, tables_n: Int32s, ids_n: Int64s, at: RowPlaces, /) -> None:
-        """See ``MovesRows``. Raises TierFull as ``put`` does."""
-        forbid_event_loop("DramTier.put_rows")
+    def _move_in(self, tables_n: Int32s, ids_n: Int64s, at: RowPlaces) -> None:
+        """Copy rows from where they lie. Raises TierFull."""
         with self._locked(tables_n) as tables:
             places_n, absent = self._find(tables_n, ids_n)
             if absent:
@@ -110,7 +112,7 @@ class DramTier:
         """Give absent rows their places, all or none. Under the locks."""
         absent_n = np.flatnonzero(places_n < 0)
         new = {number: absent_n[tables_n[absent_n] == number] for number in np.unique(tables_n[absent_n]).tolist()}
-        self._count_bytes({tables[number]: len(rows_n) for number, rows_n in new.items()})
+        self._count({tables[number]: len(rows_n) for number, rows_n in new.items()})
         for number, rows_n in new.items():
             places_n[rows_n] = tables[number].insert(ids_n[rows_n])
 
@@ -119,7 +121,7 @@ class DramTier:
         held = self._table(table)
         with held.lock:
             places_n = held.index.remove(np.unique(ids_n))
-            self._count(held, -int(np.count_nonzero(places_n >= 0)))
+            self._count({held: -int(np.count_nonzero(places_n >= 0))})
 
     def holds(self, table: str, ids_n: Int64s) -> Bools:
         forbid_event_loop("DramTier.holds")
@@ -158,11 +160,7 @@ class DramTier:
             raise UnknownTable(table, list(self._tables))
         return held
 
-    def _count(self, held: DramTable, rows: int) -> None:
-        """Add so many rows to what is held, or raise TierFull."""
-        self._count_bytes({held: rows})
-
-    def _count_bytes(self, rows: Mapping[DramTable, int]) -> None:
+    def _count(self, rows: Mapping[DramTable, int]) -> None:
         """Add so many rows of each table to what is held, or raise TierFull and add none."""
         wanted = sum(count * (held.stride_bytes + INDEX_BYTES) for held, count in rows.items())
         with self._budget:
@@ -170,3 +168,17 @@ class DramTier:
                 names = ", ".join(held.spec.name for held in rows)
                 raise TierFull(self.name, names, sum(rows.values()), self.held_bytes, self.max_bytes, wanted)
             self.held_bytes += wanted
+
+
+def _all_of(held: DramTable, ids_n: Int64s) -> Int32s:
+    """The number of one table for each id."""
+    return np.full(ids_n.shape[0], held.number, dtype=np.int32)
+
+
+def _places_of(rows_nb: RowBytes, versions_n: Int64s) -> RowPlaces:
+    """Of rows in an array, on a word boundary, and of their versions."""
+    assert rows_nb.ctypes.data % WORD_BYTES == rows_nb.strides[0] % WORD_BYTES == 0
+    rows_n = np.arange(rows_nb.shape[0], dtype=np.int64)
+    return RowPlaces(
+        rows_nb.ctypes.data + rows_nb.strides[0] * rows_n, versions_n.ctypes.data + versions_n.strides[0] * rows_n
+    )

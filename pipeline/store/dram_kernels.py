@@ -12,18 +12,17 @@ from typing import Final
 import numpy as np
 from numba import carray  # type: ignore[attr-defined]
 
-from pipeline.rows.index_kernels import EMPTY, HALF, LOW_32
-from pipeline.rows.initial import mix
+from pipeline.rows.index_kernels import EMPTY, HALF, LOW_32, find_tagged, tag_of
 from pipeline.rows.native import ask_for, pointer, read_word, write_word
 from pipeline.store.compiled import device, kernel
+from pipeline.store.row_blocks import ask_for_row
 
-ENTRIES, NUM_ENTRIES, IDS, BASES, STRIDE, WORDS, FIELDS = range(7)
+ENTRIES, NUM_ENTRIES, IDS, NUM_IDS, BASES, STRIDE, WORDS, FIELDS = range(8)
 """Of a table: its index's two arrays; the addresses of its chunks; bytes from row to row; words of a row without its version."""
 BLOCK: Final = 128
 """Rows that are looked for together."""
 ROW_AHEAD: Final = 6
-MOST_AHEAD_BYTES: Final = 512
-"""Of a longer row, the processor sees the rest by itself."""
+"""Rows that are asked for ahead of their copy."""
 
 
 @kernel
@@ -36,7 +35,7 @@ def find_places(tables_tf, tables_n, ids_n, places_n):  # type: ignore[no-untype
     for start in range(0, ids_n.shape[0], BLOCK):
         stop = min(start + BLOCK, ids_n.shape[0])
         for n in range(start, stop):
-            tag = mix(np.uint64(ids_n[n])) & LOW_32
+            tag = tag_of(ids_n[n])
             tags_b[n - start] = tag
             ask_for(_home(tables_tf, tables_n[n], tag))
         for n in range(start, stop):
@@ -57,28 +56,17 @@ def _home(tables_tf, table, tag):  # type: ignore[no-untyped-def]
 
 @device
 def _find(tables_tf, table, tag, row_id):  # type: ignore[no-untyped-def]
-    """``index_kernels.find_position``, with the tag known."""
-    entries, ids, last = tables_tf[table, ENTRIES], tables_tf[table, IDS], tables_tf[table, NUM_ENTRIES] - 1
-    at = np.int64(tag) & last
-    while True:
-        entry = np.uint64(read_word(entries + 8 * at))
-        if entry == EMPTY:
-            return np.int64(-1)
-        if entry >> HALF == tag and read_word(ids + 8 * np.int64(entry & LOW_32)) == row_id:
-            return np.int64(entry & LOW_32)
-        at = (at + 1) & last
+    """The place of a row, or -1."""
+    entries_c = carray(pointer(tables_tf[table, ENTRIES]), (tables_tf[table, NUM_ENTRIES],), np.uint64)
+    ids_p = carray(pointer(tables_tf[table, IDS]), (tables_tf[table, NUM_IDS],), np.int64)
+    entry = entries_c[find_tagged(entries_c, ids_p, tag, row_id)]
+    return np.int64(-1) if entry == EMPTY else np.int64(entry & LOW_32)
 
 
 @device
 def _address(tables_tf, shift, table, place):  # type: ignore[no-untyped-def]
     chunk = read_word(tables_tf[table, BASES] + 8 * (place >> shift))
     return chunk + (place & ((np.int64(1) << shift) - 1)) * tables_tf[table, STRIDE]
-
-
-@device
-def _ask_for_row(address, num_bytes):  # type: ignore[no-untyped-def]
-    for line in range(0, min(num_bytes, MOST_AHEAD_BYTES), 64):
-        ask_for(address + line)
 
 
 @kernel
@@ -89,8 +77,8 @@ def move_rows(tables_tf, shift, tables_n, places_n, rows_at_n, versions_at_n, in
         ahead = min(n + ROW_AHEAD, count - 1)
         if places_n[ahead] >= 0:
             table = tables_n[ahead]
-            _ask_for_row(_address(tables_tf, shift, table, places_n[ahead]), tables_tf[table, STRIDE])
-            _ask_for_row(rows_at_n[ahead], 8 * tables_tf[table, WORDS])
+            ask_for_row(_address(tables_tf, shift, table, places_n[ahead]), tables_tf[table, STRIDE])
+            ask_for_row(rows_at_n[ahead], 8 * tables_tf[table, WORDS])
         if places_n[n] < 0:
             continue
         table = tables_n[n]

@@ -15,7 +15,7 @@ import numpy as np
 from cuda.host.memory import allocate
 from pipeline.rows.index import IdIndex
 from pipeline.rows.spec import TableSpec
-from pipeline.store.row_blocks import WORD_BYTES, fetch, store
+from pipeline.store.row_blocks import WORD_BYTES
 from pipeline.store.tier import Int64s, RowBytes
 
 CHUNK_SHIFT: Final = 16
@@ -24,38 +24,30 @@ CHUNK_SHIFT: Final = 16
 class DramTable:
     """One table's rows. Callers hold ``lock``."""
 
-    def __init__(self, spec: TableSpec, described_f: Int64s) -> None:
+    def __init__(self, spec: TableSpec, number: int, described_f: Int64s) -> None:
         """``described_f``: as in ``dram_kernels``, kept up to date under the lock."""
-        self.spec, self.lock, self.index, self.described_f = spec, threading.Lock(), IdIndex(), described_f
+        self.spec, self.number, self.described_f = spec, number, described_f
+        self.lock, self.index = threading.Lock(), IdIndex()
         self.row_bytes = spec.layout.row_bytes
         self.stride_bytes = self.row_bytes + WORD_BYTES
         self._chunks: list[RowBytes] = []
         self._bases_c = np.empty(0, dtype=np.int64)
-        self.describe()
-
-    def grow_to(self, rows: int) -> None:
-        while len(self._chunks) << CHUNK_SHIFT < rows:
-            self._chunks.append(allocate(1 << CHUNK_SHIFT, self.stride_bytes))
-            self._bases_c = np.array([chunk.ctypes.data for chunk in self._chunks], dtype=np.int64)
+        self._describe()
 
     def insert(self, ids_n: Int64s) -> Int64s:
-        """Places of these rows, made where they are new."""
+        """Places for new rows."""
         places_n = self.index.insert(ids_n)
-        self.grow_to(int(places_n.max()) + 1)
-        self.describe()
+        while len(self._chunks) << CHUNK_SHIFT <= int(places_n.max()):
+            self._chunks.append(allocate(1 << CHUNK_SHIFT, self.stride_bytes))
+            self._bases_c = np.array([chunk.ctypes.data for chunk in self._chunks], dtype=np.int64)
+        self._describe()
         return places_n
 
-    def describe(self) -> None:
+    def _describe(self) -> None:
         """Bring ``described_f`` up to date, for kernels that see many tables."""
         entries_c, ids_p = self.index.arrays
-        where = entries_c.ctypes.data, entries_c.shape[0], ids_p.ctypes.data, self._bases_c.ctypes.data
+        where = entries_c.ctypes.data, entries_c.shape[0], ids_p.ctypes.data, ids_p.shape[0], self._bases_c.ctypes.data
         self.described_f[:] = *where, self.stride_bytes, self.row_bytes // WORD_BYTES
-
-    def fetch(self, places_n: Int64s) -> tuple[RowBytes, Int64s]:
-        rows_nb = np.empty((places_n.shape[0], self.row_bytes), dtype=np.uint8)
-        versions_n = np.empty(places_n.shape[0], dtype=np.int64)
-        fetch(places_n, self._bases_c, CHUNK_SHIFT, self.stride_bytes, rows_nb, versions_n)
-        return rows_nb, versions_n
 
     def versions_later(self) -> Callable[[Int64s], Int64s]:
         """Versions by place, as they are when they are asked for; that needs no lock. Chunks never move, and a version is one word."""
@@ -69,6 +61,3 @@ class DramTable:
             return versions_n
 
         return versions
-
-    def store(self, places_n: Int64s, rows_nb: RowBytes, versions_n: Int64s) -> None:
-        store(places_n, self._bases_c, CHUNK_SHIFT, self.stride_bytes, rows_nb, self.row_bytes, versions_n)

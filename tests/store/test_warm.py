@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.store import row_blocks, slot_kernels, warm_up
+from pipeline.store import dram_kernels, row_blocks, slot_kernels, warm_up
 from tests.store.stress import StressPlan, stress
 
 KERNELS = (
@@ -12,7 +12,11 @@ KERNELS = (
     slot_kernels.select_lowest,
     slot_kernels.take_victims,
     slot_kernels.find_in_state,
+    slot_kernels.score_by_use,
     row_blocks._copy,
+    slot_kernels.all_held,
+    dram_kernels.find_places,
+    dram_kernels.move_rows,
 )
 
 
