@@ -26,7 +26,7 @@ class DirectoryWatch:
         self._poll = select.poll()
         for fd in (inotify_fd, wake_fd):
             self._poll.register(fd, select.POLLIN)
-        self._using = threading.Lock()
+        self._using, self._closing = threading.Lock(), threading.Lock()
         self._closed = False
 
     def wait(self, timeout_s: float) -> bool:
@@ -41,13 +41,15 @@ class DirectoryWatch:
             return True
 
     def close(self) -> None:
-        """May be called twice."""
-        if not self._closed:
+        """May be called twice, by two threads at once too: a descriptor that was closed may be another file's by now."""
+        with self._closing:
+            if self._closed:
+                return
             self._closed = True
-            os.eventfd_write(self._wake_fd, 1)
-            with self._using:
-                os.close(self._inotify_fd)
-                os.close(self._wake_fd)
+        os.eventfd_write(self._wake_fd, 1)
+        with self._using:
+            os.close(self._inotify_fd)
+            os.close(self._wake_fd)
 
 
 def watch_directory(path: str) -> DirectoryWatch | None:
