@@ -11,7 +11,7 @@ import hashlib
 import os
 import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -121,8 +121,8 @@ class Image:
     call: Entry
     outcome: Outcome
     noted: dict[str, int]
-    root: DirNode
-    digest: bytes
+    files: Mapping[str, bytes | None]
+    """By path, in an order in which they can be made; None: a directory. Images share what is the same in them."""
     has_holes: bool
     """Whether what was not synced may have come in any order, in this crash or one before."""
 
@@ -130,17 +130,40 @@ class Image:
         where = self.call.path or f"file {self.call.file}"
         return f"crash behind call {self.at} ({self.call.kind} of {where}), {self.outcome}, told {self.noted}"
 
+    def part(self, chosen: Callable[[str], bool]) -> tuple[object, ...]:
+        """Tells this part of the image, of the files whose path is ``chosen``, from the same part of others of one call."""
+        return tuple((name, id(content)) for name, content in self.files.items() if chosen(name))
+
     def write_to(self, directory: Path) -> None:
-        _write(self.root, directory)
+        """``directory`` is made, or empty."""
+        directory.mkdir(exist_ok=True)
+        for name, content in self.files.items():
+            if content is None:
+                (directory / name).mkdir()
+            else:
+                (directory / name).write_bytes(content)
+
+    def root(self) -> DirNode:
+        """The same as a new tree, all of it durable."""
+        root = DirNode()
+        for name, content in self.files.items():
+            parent, node = root, DirNode() if content is None else FileNode(content)
+            *above, last = name.split("/")
+            for part in above:
+                below = parent.visible[part]
+                assert isinstance(below, DirNode)
+                parent = below
+            parent.visible[last] = parent.durable[last] = node
+        return root
 
 
 def crash_images(entries: Sequence[Entry], seed: int = 0, before: Image | None = None) -> Iterator[Image]:
-    """Each distinct image once, in order: behind each call, each outcome for what was not synced.
+    """Each distinct image, with what was told by then, once, in order: behind each call, each outcome for what was not synced.
 
     ``before``: what the disk held, and what was told, when the first entry was made.
     """
-    root = None if before is None else before.root.after_crash("keep", random.Random(seed))
-    disk, noted, seen = RecordingFiles(root), {} if before is None else before.noted, set[bytes]()
+    disk = RecordingFiles(None if before is None else before.root())
+    noted, seen, known = {} if before is None else before.noted, set[bytes](), dict[bytes, bytes]()
     open_files: dict[int, RecordingFile] = {}
     for at, entry in enumerate(entries):
         if not _replay(disk, open_files, entry):
@@ -150,11 +173,25 @@ def crash_images(entries: Sequence[Entry], seed: int = 0, before: Image | None =
         named = entry if entry.path or entry.file < 0 else replace(entry, path=open_files[entry.file].name, data=b"")
         for outcome in OUTCOMES:
             root = disk.root_after_crash(outcome, random.Random(f"{seed} {at} {outcome}"))
-            digest = _digest(root)
+            files = dict(_files(root, "", known))
+            # What was told is a part of it: the same disk may be right before a note, and have lost something after it.
+            key = repr([*noted.items(), *((name, id(content)) for name, content in files.items())]).encode()
+            digest = hashlib.blake2b(key).digest()
             if digest not in seen:
                 seen.add(digest)
                 has_holes = outcome == "reorder" or (before is not None and before.has_holes)
-                yield Image(at, named, outcome, noted, root, digest, has_holes)
+                yield Image(at, named, outcome, noted, files, has_holes)
+
+
+def _files(node: DirNode, above: str, known: dict[bytes, bytes]) -> Iterator[tuple[str, bytes | None]]:
+    """Paths and contents; equal contents are one object, which ``known`` keeps."""
+    for name, below in sorted(node.durable.items()):
+        if isinstance(below, DirNode):
+            yield above + name, None
+            yield from _files(below, f"{above}{name}/", known)
+        else:
+            content = bytes(below.durable)
+            yield above + name, known.setdefault(hashlib.blake2b(content).digest(), content)
 
 
 def _replay(disk: RecordingFiles, open_files: dict[int, RecordingFile], entry: Entry) -> bool:
@@ -175,21 +212,3 @@ def _replay(disk: RecordingFiles, open_files: dict[int, RecordingFile], entry: E
         case _:
             return False
     return True
-
-
-def _digest(node: DirNode | FileNode) -> bytes:
-    if isinstance(node, FileNode):
-        return hashlib.blake2b(node.durable, digest_size=16).digest()
-    below = hashlib.blake2b(digest_size=16)
-    for name in sorted(node.durable):
-        below.update(name.encode() + b"\0" + _digest(node.durable[name]))
-    return below.digest()
-
-
-def _write(node: DirNode, directory: Path) -> None:
-    directory.mkdir(exist_ok=True)
-    for name, below in node.durable.items():
-        if isinstance(below, DirNode):
-            _write(below, directory / name)
-        else:
-            (directory / name).write_bytes(below.durable)
