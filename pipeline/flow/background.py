@@ -28,9 +28,9 @@ class Background:
         if self._group is None:
             self._early.append((stage, start, name))
             return
-        task = self._group.create_task(
-            self._failures.watch(stage, start(), f"task {name!r}: "), name=f"{stage}: {name}"
-        )
+        task = self._failures.start(self._group, stage, start, f"{stage}: {name}", f"task {name!r}: ")
+        if task is None:
+            raise FlowError(f"stage {stage!r}: task {name!r} cannot start, the run is ending")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+import contextlib
+from collections.abc import Awaitable, Callable
 
 from pipeline.flow.errors import StageError
 
@@ -37,10 +38,21 @@ class Failures:
             self.first.add_note(f"then: {type(error).__name__}: {error}")
         self._noted.append(error)
 
-    async def watch(self, stage: str, work: Awaitable[None], where: str = "") -> None:
-        """Await ``work`` on behalf of ``stage`` and note what it raises, named. The error goes on to the task group."""
+    def start(
+        self, group: asyncio.TaskGroup, stage: str, work: Callable[[], Awaitable[None]], name: str, where: str = ""
+    ) -> asyncio.Task[None] | None:
+        """A task of ``group`` that does ``work`` on behalf of ``stage``. None when the group is ending."""
+        watched = self._watch(stage, work, where)
+        with contextlib.suppress(RuntimeError):
+            return group.create_task(watched, name=name)
+        watched.close()
+        return None
+
+    async def _watch(self, stage: str, work: Callable[[], Awaitable[None]], where: str) -> None:
+        """Note what ``work`` raises, named. The error goes on to the task group."""
         try:
-            await work
+            # Begun here, not by the caller: a task that is cancelled before its first step would leave it unawaited.
+            await work()
         except Exception as error:
             named = error if isinstance(error, BaseExceptionGroup) else stage_error(stage, error, where)
             self.note(named)

@@ -139,8 +139,8 @@ class Runner:
             return
         mark = self._assembly.pump.want_marker(reason)
         if mark is not None:
-            pump = self._assembly.pump
-            self._group.create_task(self._failures.watch(pump.member.name, mark(), "marker: "), name=f"marker {reason}")
+            stage = self._assembly.pump.member.name
+            self._failures.start(self._group, stage, mark, f"marker {reason}", "marker: ")
 
     def abort(self, why: str) -> None:
         """End at once: cancel everything, close the stages, raise Aborted. On the loop only."""
@@ -209,12 +209,13 @@ class Runner:
                 raise self._failures.first
 
     def _start_loops(self, made: Assembly, group: asyncio.TaskGroup) -> None:
-        work = {made.pump.member.name: made.pump.run()}
-        work |= {"+".join(member.name for member in loop.members): loop.run() for loop in made.loops}
-        for name, coroutine in work.items():
+        work: dict[str, Callable[[], Awaitable[None]]] = {made.pump.member.name: made.pump.run}
+        work |= {"+".join(member.name for member in loop.members): loop.run for loop in made.loops}
+        for name, run in work.items():
             # A fused visit's own errors name their stage already; the last one answers for what has no stage.
-            stage = name.rpartition("+")[2]
-            self._loop_tasks[group.create_task(self._failures.watch(stage, coroutine), name=name)] = name
+            task = self._failures.start(group, name.rpartition("+")[2], run, name)
+            assert task is not None, "the group has just begun"
+            self._loop_tasks[task] = name
 
     def _start_tickers(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         tickers = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -193,6 +194,41 @@ def test_a_close_is_not_disturbed_by_a_background_task_that_fails_meanwhile() ->
             graph_of({"numbers": {}, "first": {}, "second": {}}, first=variant(Inline, close=close), second=Spawning)
         ).go()
     assert events == ["second closed", "first closed"]
+
+
+def test_a_background_task_that_an_error_cancels_before_its_first_step_leaves_no_trace() -> None:
+    """Nor does one asked for behind the error: no coroutine is left that nobody awaits."""
+    told: list[str] = []
+
+    class Spawning(Inline):
+        async def open(self, context: StageContext) -> None:
+            self.spawn, self.now = context.spawn, asyncio.Event()
+            self.spawn(self.fail, "fails")
+
+        async def fail(self) -> None:
+            await self.now.wait()
+            raise Boom("bang")
+
+        async def background(self) -> None:
+            told.append("ran")
+
+        async def process(self, item: int) -> int:
+            self.now.set()
+            await asyncio.sleep(0)
+            # Raised just now, and the group has yet to hear of it.
+            self.spawn(self.background, "helper")
+            return item
+
+        async def close(self, error: BaseException | None) -> None:  # noqa: ARG002
+            with pytest.raises(FlowError, match=r"stage 'p': task 'late' cannot start, the run is ending"):
+                self.spawn(self.background, "late")
+            told.append("closed")
+
+    with pytest.raises(StageError, match="stage 'p': task 'fails': Boom") as caught:
+        Run(graph_of({"numbers": {}, "p": {}}, p=Spawning)).go()
+    gc.collect()
+    assert told == ["closed"]
+    assert getattr(caught.value, "__notes__", []) == []
 
 
 def test_items_of_a_source_are_closed_when_a_later_stage_fails() -> None:
