@@ -49,12 +49,15 @@ def run(
     """
     _, plan = _load(sources, overrides)
     environment.keep_freed_memory()
-    from pipeline.session.rundir import claim, claim_again
+    from pipeline.session.rundir import claim, claim_again, died_unborn
     from pipeline.session.trainer import Trainer
 
     settings = plan.settings
     described = {"environment": environment.record(settings.run.threads), "config": plan.tree}
-    if resume:
+    unborn = resume and died_unborn(settings.run.dir)
+    if unborn:
+        print(f"{settings.run.dir}: nothing to resume, no run had begun here; it begins now", file=sys.stderr)
+    if resume and not unborn:
         look = partial(look_for_resume, plan, described, accept)
         with claim_again(settings.run.dir, look, record=described) as (info, going_on):
             report, summary = _train(Trainer(plan, info, resume=going_on))

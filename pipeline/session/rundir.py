@@ -121,6 +121,13 @@ def _clear(path: Path, overwrite: bool) -> None:
             entry.unlink()
 
 
+def died_unborn(path: Path) -> bool:
+    """Whether a process died in ``path`` before it was a run's: nothing is there but what it had begun to write."""
+    if not path.is_dir():
+        return False
+    return all(entry.name in UNFINISHED or entry.name.endswith("lock") for entry in path.iterdir())
+
+
 def is_live(path: Path) -> bool:
     """Whether a run is going on in ``path``."""
     return is_locked(str(path))

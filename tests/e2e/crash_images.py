@@ -230,10 +230,10 @@ class Reopened:
             oracle.states[step].assert_same(state, f"replica at step {step}")
 
     def go_on(self, oracle: Oracle, tiers: Sequence[str]) -> Job:
-        """To the end, from the newest checkpoint; there all is as if nothing had happened."""
-        began, resumed = self.resume.step, (self.run / "run.json").exists()
-        job = run_job(self.run, RAGGED, *OFTEN, *tiers, resume=resumed)
-        assert job.summary["resumed_from"] == (began if resumed else None)
+        """To the end, from the newest checkpoint; there all is as if nothing had happened. A run that never was begins."""
+        began, born = self.resume.step, (self.run / "run.json").exists()
+        job = run_job(self.run, RAGGED, *OFTEN, *tiers, resume=True)
+        assert job.summary["resumed_from"] == (began if born else None)
         assert_same_bits(oracle.job, job)
         if self.replica is None:
             self.replica = Replica(str(self.run / "stream"))

@@ -22,7 +22,7 @@ from pipeline.session.inspect_rows import newest_checkpoint
 from pipeline.session.plan import Plan, make_plan
 from pipeline.session.resources import Resources
 from pipeline.session.resume import Resume
-from pipeline.session.rundir import claim, claim_again
+from pipeline.session.rundir import claim, claim_again, died_unborn
 from pipeline.session.settings import Settings
 from pipeline.session.trainer import Trainer
 from tests.support.loop_guard import LoopGuard
@@ -114,7 +114,7 @@ def _claimed(
     directory: Path, plan: Plan, resume: bool, accept: Sequence[str], disk: Disk
 ) -> Iterator[tuple[RunInfo, Resume | None]]:
     record = {"environment": environment.record(plan.settings.run.threads), "config": plan.tree}
-    if not resume:
+    if not resume or died_unborn(directory):
         with claim(directory, seed=plan.settings.run.seed, record=record, overwrite=False, files=disk.files) as info:
             yield info, None
         return

@@ -92,9 +92,7 @@ def test_every_crash_of_runs_that_go_on(tmp_path: Path, oracle: Oracle, tiers: s
     images = images_of(tmp_path / "recorded", tiers)
     for number, first in enumerate(random.Random().sample(images, 3)):
         first.write_to(tmp_path / str(number))
-        entries, _ = record(
-            tmp_path / str(number), TIERS[tiers], resume=(tmp_path / str(number) / "run" / "run.json").exists()
-        )
+        entries, _ = record(tmp_path / str(number), TIERS[tiers], resume=True)
         checked = Checked()
         for image in crash_images(entries, before=first):
             reopen(image, tmp_path / "image", oracle, tiers, checked, go_on=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import random
 import shutil
 import threading
@@ -22,8 +23,10 @@ from pipeline.wire import FileTransport, HeaderFrame, decode_frame
 from stages.errors import StreamAhead, StreamDiverged
 from stages.stream import Stream
 from stages.stream_resume import StreamResume
+from tests.e2e.command import here
 from tests.e2e.jobs import RAGGED, Job, assert_same_bits, run_job
 from tests.e2e.patience import until
+from tests.e2e.small import good_job
 
 PACE_S = 0.01
 EVERY = "checkpoint.every='7 steps'"
@@ -232,3 +235,22 @@ def test_a_run_that_ends_before_what_was_published_says_so(tmp_path: Path) -> No
     with pytest.raises(StageError) as caught:
         run_job(directory, RAGGED, "stages.stream.every='1 steps'", f"run.steps={last - 1}", resume=True)
     assert isinstance(caught.value.__cause__, StreamAhead)
+
+
+def test_a_run_that_died_before_it_was_one_starts_over_under_resume(tmp_path: Path) -> None:
+    """With the same command as ever after. A directory that holds something else is no such run."""
+    (tmp_path / "job").mkdir()
+    config, run = good_job(tmp_path / "job"), tmp_path / "job" / "run"
+    run.mkdir()
+    (run / ".new-run.json").write_text('{"format": 1, "run')
+    (run / "thesis.txt").write_text("mine")
+    outcome = here("run", config, "--resume")
+    assert outcome.code == 2
+    assert "no run" in outcome.text
+    (run / "thesis.txt").unlink()
+    outcome = here("run", config, "--resume")
+    assert outcome.code == 0
+    assert "nothing to resume" in outcome.text
+    assert json.loads((run / "summary.json").read_text())["generation"] == 1
+    assert here("run", config, "--resume").code == 0
+    assert json.loads((run / "summary.json").read_text())["generation"] == 2
