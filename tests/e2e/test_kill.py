@@ -9,7 +9,7 @@ import signal
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -49,6 +49,11 @@ def kill_and_resume(config: Path, run: Path, steps: int, kills: int, rng: random
         assert replica.step >= before, "a replica went back"
         return replica.step >= step
 
+    def meets(what: Work, at_work: Callable[[], bool]) -> bool:
+        found = at_work()
+        landed[what] += found
+        return found
+
     def run_and_kill(kill: int) -> int:
         process = start("run", config, *(["--resume"] if kill else []))
 
@@ -59,12 +64,12 @@ def kill_and_resume(config: Path, run: Path, steps: int, kills: int, rng: random
         if kill % 2:  # early: while it starts, loads, or computes again what was published
             until(lambda: is_of_generation(run, kill + 1) or ended())
         elif kill % 4 == 2:  # in the middle of a checkpoint, or of compaction, if one comes so soon
-            at_work = watch_work(run, kill % 8 == 2)
-            until(lambda: at_work() or shows(target) or ended(), pause_s=0.0005)
+            what: Work = "checkpoint" if kill % 8 == 2 else "removal"
+            at_work = watch_work(run, what)
+            until(lambda: meets(what, at_work) or shows(target) or ended(), pause_s=0.0005)
         else:
             until(lambda: shows(target) or ended())
         outcome = finish(process, signal.SIGKILL)
-        landed["checkpoint"] += any(path.name.startswith(".new-step") for path in (run / "checkpoints").glob(".new*"))
         assert outcome.code in (0, -signal.SIGKILL), outcome.text
         began.append(Resume.newest(run).step)
         return outcome.code
@@ -77,25 +82,34 @@ def kill_and_resume(config: Path, run: Path, steps: int, kills: int, rng: random
         assert outcome.code == 0, outcome.text
         shows(0)
         assert replica.step == json.loads((run / "summary.json").read_text())["last_step"]
-        assert kills < LONG or landed["checkpoint"], "no kill came in the middle of a checkpoint"
+        wanted: tuple[Work, ...] = ("checkpoint", "removal") if (run / "ssd").exists() else ("checkpoint",)
+        assert kills < LONG or all(landed[what] for what in wanted), f"kills in the middle of work: {landed}"
     finally:
         replica.close()
     return began
 
 
-def watch_work(run: Path, checkpoint: bool) -> Callable[[], bool]:
-    """Says when a checkpoint is being written, or when compaction has just removed a segment."""
+Work = Literal["checkpoint", "removal"]
+
+
+def watch_work(run: Path, what: Work) -> Callable[[], bool]:
+    """Says when a checkpoint is being written, or when a segment that was emptied, or that no checkpoint needs any more, has just been
+    removed: by a process that has begun segments of its own, so not by one that opens what another left.
+    """
     seen: set[str] = set()
+    known = {path.name for path in (run / "ssd").glob("*.seg")}
 
     def names(directory: Path) -> set[str]:
         return {entry.name for entry in os.scandir(directory)} if directory.exists() else set()
 
     def now() -> bool:
-        if checkpoint:
+        if what == "checkpoint":
             return any(name.startswith(".new-step") for name in names(run / "checkpoints"))
-        before, here = set(seen), names(run / "ssd")
-        seen.update(here)
-        return bool(before - here)
+        here = {name for name in names(run / "ssd") if name.endswith(".seg")}
+        gone = bool(seen - here)
+        if here - known:
+            seen.update(here)
+        return gone
 
     return now
 
