@@ -17,8 +17,8 @@ from pipeline.rowlog.regions import Regions
 
 LOWEST: Final = -(2**63)
 HIGHEST: Final = 2**63 - 1
-STAYING_SHARE: Final = 0.58
-"""Of a shard's ids, those that stay when it is split. Not half: shards of one size would all grow at one time."""
+STAYING_SHARES: Final = 0.5, 0.66
+"""Of a shard's ids, those that stay when it is split: from .. to, by chance. Shards of one size would all grow at one time."""
 RESERVED_SHARES: Final = 0.69, 0.75
 """How much of its memory a shard fills when room was asked for ahead: from .. to, for the same reason."""
 GOLDEN: Final = 0.618
@@ -59,7 +59,8 @@ class Directory:
         """Split the shard of ``key`` between two of its ids."""
         k = self.number_of(key)
         low, high, count = (int(self._records[k, field]) for field in (shards.LOW, shards.HIGH, shards.COUNT))
-        staying = max(1, int(count * STAYING_SHARE))
+        least, most = STAYING_SHARES
+        staying = max(1, int(count * (least + (most - least) * shards.chance(self._address(k)))))
         middle = (low + high) // 2 + 1
         self._split(k, int(shards.key_at(self._address(k), staying)) if staying < count else middle)
 

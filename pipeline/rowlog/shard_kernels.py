@@ -31,7 +31,9 @@ FIELDS = 8
 SHARD_BYTES = 64
 ENTRY_BYTES = 16
 GROWN_LOAD, FULL_LOAD = 0.73, 0.85
-"""How full a shard is after it grew, and when it grows."""
+"""How full a shard is after it grew, and when it grows at the latest."""
+EARLIER = 0.05
+"""How much sooner it may grow, each as chance has it: shards that fill evenly would else all grow in the same few puts."""
 SPLIT_LOAD = 0.7
 """A shard of more ids than this share of its memory does not grow: it is split."""
 KEPT = 1.15
@@ -164,8 +166,14 @@ def _span(shard):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def chance(shard):  # type: ignore[no-untyped-def]
+    """A number in [0, 1) of the shard's own, another whenever it has grown."""
+    return (mix(np.uint64(get(shard, LOW)) ^ np.uint64(get(shard, SCALE))) >> np.uint64(11)) * 2.0**-53
+
+
+@kernel
 def _set_limit(shard):  # type: ignore[no-untyped-def]
-    put(shard, LIMIT, (((_span(shard) + 1) * get(shard, SCALE)) >> 32) * FULL_LOAD)
+    put(shard, LIMIT, (((_span(shard) + 1) * get(shard, SCALE)) >> 32) * (FULL_LOAD - EARLIER * chance(shard)))
 
 
 @inline
