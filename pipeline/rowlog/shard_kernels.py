@@ -33,14 +33,11 @@ ENTRY_BYTES = 16
 GROWN_LOAD, FULL_LOAD = 0.73, 0.85
 """How full a shard is after it grew, and when it grows at the latest."""
 EARLIER = 0.05
-"""How much sooner it may grow, each as chance has it: shards that fill evenly would else all grow in the same few puts."""
-SPLIT_LOAD = 0.7
-"""A shard of more ids than this share of its memory does not grow: it is split."""
-KEPT = 1.15
-"""How much more memory than it needs a shard keeps when it was split."""
-SMALLEST = 16
-LINEAR = 64
-"""A search takes fewer steps unless ids were crafted."""
+"""How much sooner it may grow, by chance: shards that fill evenly would all grow in the same few puts."""
+SPLIT_LOAD, KEPT = 0.7, 1.15
+"""A shard of more ids than this share of its memory is split, not grown; how much more than it needs it then keeps."""
+SMALLEST, LINEAR = 16, 64
+"""The ids that a shard has room for at least; the steps that a search takes at most, unless ids were crafted."""
 
 UNMIX_1 = np.uint64(pow(0xBF58476D1CE4E5B9, -1, 2**64))
 UNMIX_2 = np.uint64(pow(0x94D049BB133111EB, -1, 2**64))
@@ -167,7 +164,7 @@ def _span(shard):  # type: ignore[no-untyped-def]
 
 @kernel
 def chance(shard):  # type: ignore[no-untyped-def]
-    """A number in [0, 1) of the shard's own, another whenever it has grown."""
+    """In [0, 1); another whenever the shard has grown."""
     return (mix(np.uint64(get(shard, LOW)) ^ np.uint64(get(shard, SCALE))) >> np.uint64(11)) * 2.0**-53
 
 

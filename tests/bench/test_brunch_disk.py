@@ -33,9 +33,12 @@ def test_rows_below_l1_and_the_reads_that_bring_them_are_shown(monkeypatch: pyte
     monkeypatch.setattr(brunch_disk, "SCALES", {True: brunch_disk.Scale(300_000, 20, 2)})
     monkeypatch.setattr(brunch_disk, "FIO_BYTES", 4 << 20)
     monkeypatch.setattr(brunch_disk, "FIO_S", 0.1)
-    (row,) = brunch_disk.run(quick=True)
+    row, threads = brunch_disk.run(quick=True)
     assert "of resident" in row.measured
     assert "reads reached the device" in row.measured
+    assert "compute " in threads.measured
+    assert "tier-reads " in threads.measured
+    assert "tier-reads " not in threads.peer_measured
     rows = row.knobs["rows"]
     assert isinstance(rows, int)
     assert row.knobs["l1_rows"] == int(rows * brunch_disk.L1_SHARE)

@@ -23,6 +23,7 @@ from tools.bench.gated_run import Figures
 from tools.bench.jobs import data_root, have_data, scratch
 from tools.bench.report import BenchRow
 from tools.bench.side import Side
+from tools.bench.threads import per_step
 
 NAME = "brunch_disk"
 HELP = "brunch with rows in L1, DRAM and on disk: samples/s against the same run all resident"
@@ -66,7 +67,8 @@ def run(quick: bool) -> list[BenchRow]:
         pairs = [[side.ask({"run": scale.steps}) for side in sides] for _ in range(scale.windows)][1:]
         iops = _iops(directory / "fio")
     knobs = {"rows": rows, "dim": DIM, **tiers, "ssd.direct": True, **sides[0].knobs, "reads": scale.reads}
-    return [_row(pairs, scale.steps, iops, {**knobs, "steps": scale.steps, "windows": len(pairs), "stream": "off"})]
+    knobs |= {"steps": scale.steps, "windows": len(pairs), "stream": "off"}
+    return [_row(pairs, scale.steps, iops, knobs), _threads(pairs, scale.steps, knobs)]
 
 
 def _spec(name: str) -> TableSpec:
@@ -119,3 +121,23 @@ def _row(pairs: list[list[Figures]], steps: int, iops: float | None, knobs: dict
         met=ratio >= GOAL,
         knobs=knobs,
     )
+
+
+def _threads(pairs: list[list[Figures]], steps: int, knobs: dict[str, object]) -> BenchRow:
+    """What each thread took of a step, and the time it waited for a processor: where the difference is lost."""
+    disk, resident = (_threads_of(side, steps) for side in zip(*pairs, strict=True))
+    return BenchRow(
+        bench=NAME,
+        what="ms a step that each thread ran (and waited for a processor)",
+        measured=disk,
+        peer="all resident",
+        peer_measured=resident,
+        knobs=knobs,
+    )
+
+
+def _threads_of(windows: Sequence[Figures], steps: int) -> str:
+    names = {name for figures in windows for name in figures if name.startswith("thread.")}
+    total = {name.removeprefix("thread."): sum(figures.get(name, 0.0) for figures in windows) for name in sorted(names)}
+    seconds = sum(figures["seconds"] for figures in windows)
+    return per_step(total, seconds, steps * len(windows))

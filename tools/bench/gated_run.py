@@ -23,15 +23,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tools.bench.threads import thread_times
+
 if TYPE_CHECKING:
     from pipeline.session.resources import Resources
 
 QUIET_S, LOOKS = 0.05, 4
 """Quiet is when nothing has moved for so many looks at the counters, so far apart."""
 Figures = dict[str, float]
-"""``seconds`` and ``cpu_s`` of a window; what moved meanwhile in ``store.stats()``: ``misses``, ``ssd.reads`` and so on; and the
-``io.read_bytes`` and ``io.write_bytes`` of this process.
+"""``seconds`` and ``cpu_s`` of a window; what moved meanwhile in ``store.stats()``: ``misses``, ``ssd.reads`` and so on; the
+``io.read_bytes`` and ``io.write_bytes`` of this process; and ``thread.NAME.ran`` and ``.waited`` of its threads, in seconds.
 """
+CLOCKS = ("cpu_s", "thread.")
+"""What moves although nothing is done."""
 Prepare = Callable[["Resources"], None]
 
 
@@ -75,10 +79,11 @@ class Gate:
         seen: list[Figures] = []
         while len(seen) < LOOKS or any(figures != seen[-1] for figures in seen[-LOOKS:]):
             time.sleep(QUIET_S)
-            seen.append({name: value for name, value in self._figures().items() if name != "cpu_s"})
+            seen.append({name: value for name, value in self._figures().items() if not name.startswith(CLOCKS)})
 
     def _figures(self) -> Figures:
-        return {"cpu_s": time.process_time(), **_numbers("", self._store.stats()), **_of_the_device()}
+        threads = {f"thread.{name}": seconds for name, seconds in thread_times().items()}
+        return {"cpu_s": time.process_time(), **_numbers("", self._store.stats()), **_of_the_device(), **threads}
 
 
 def _of_the_device() -> Figures:

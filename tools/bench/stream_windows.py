@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tools.bench.threads import Times, thread_times
+
 WINDOW_STEPS = 12
 SETTLE_STEPS = 2
 WARM_STEPS = 100
@@ -25,7 +27,9 @@ class Windows:
         self.stream_on = True
         self.ms: dict[bool, list[float]] = {True: [], False: []}
         """Milliseconds of a step, window by window, by whether the stream was on."""
-        self._began = 0.0
+        self.times: dict[bool, Times] = {True: {}, False: {}}
+        """What each thread ran and waited in these windows, in all."""
+        self._began, self._times_began = 0.0, Times()
 
     def at_fence(self, step: int, _plan: Any) -> None:
         place = (step - WARM_STEPS) % WINDOW_STEPS
@@ -34,10 +38,14 @@ class Windows:
         now = time.perf_counter()
         if place == 0 and self._began:
             self.ms[self.stream_on].append((now - self._began) / (WINDOW_STEPS - SETTLE_STEPS) * 1e3)
+            total = self.times[self.stream_on]
+            for name, seconds in thread_times().items():
+                total[name] = total.get(name, 0.0) + seconds - self._times_began.get(name, 0.0)
         if place == 0:
             self.stream_on = not self.stream_on
         if place == SETTLE_STEPS:
-            self._began = now
+            self._times_began = thread_times()
+            self._began = time.perf_counter()
 
 
 def measure(config: str, directory: Path, overrides: list[str]) -> dict[str, Any]:
@@ -70,6 +78,8 @@ def measure(config: str, directory: Path, overrides: list[str]) -> dict[str, Any
     return {
         "on_ms": windows.ms[True][:pairs],
         "off_ms": windows.ms[False][:pairs],
+        "on_times": windows.times[True],
+        "off_times": windows.times[False],
         "batch": summary["samples"] / summary["steps"],
     }
 

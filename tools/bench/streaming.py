@@ -11,6 +11,8 @@ from typing import Any
 
 from tools.bench.jobs import data_root, have_data, measure_windows, run_config, scratch
 from tools.bench.report import BenchRow
+from tools.bench.stream_windows import SETTLE_STEPS, WINDOW_STEPS
+from tools.bench.threads import per_step
 
 NAME = "streaming"
 HELP = "globo and brunch: samples/s with the stream on against off, freshness of every step, bytes on the wire"
@@ -40,6 +42,7 @@ def _measure(config: str, paired_steps: int, steps: int) -> list[BenchRow]:
     paired = {"steps": paired_steps, "windows": 2 * len(alone["on_ms"]), "setting": setting}
     return [
         _share(f"{config}: samples/s, stream on, replica process off", alone, paired),
+        _threads(config, alone, paired),
         _share(f"{config}: samples/s, stream on, replica process on", followed, paired),
         _fresh(config, replica["freshness_ms"], knobs),
         _bytes(config, summary, knobs),
@@ -56,6 +59,18 @@ def _share(what: str, windows: dict[str, Any], knobs: dict[str, Any]) -> BenchRo
     return BenchRow(
         NAME, what, measured, "stream off", f"{rate:,.0f} samples/s", f">= {GOAL_SHARE}", share >= GOAL_SHARE, knobs
     )
+
+
+def _threads(config: str, windows: dict[str, Any], knobs: dict[str, Any]) -> BenchRow:
+    """What each thread took of a step, and the time it waited for a processor: where the difference is lost."""
+    in_window = WINDOW_STEPS - SETTLE_STEPS
+    steps = len(windows["on_ms"]) * in_window
+    on, off = (
+        per_step(windows[f"{side}_times"], sum(windows[f"{side}_ms"]) / 1e3 * in_window, steps)
+        for side in ("on", "off")
+    )
+    what = f"{config}: ms a step that each thread ran (and waited for a processor), stream on"
+    return BenchRow(NAME, what, on, "stream off", off, knobs=knobs)
 
 
 def _fresh(config: str, freshness: dict[str, float], knobs: dict[str, Any]) -> BenchRow:
