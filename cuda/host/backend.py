@@ -22,6 +22,7 @@ from cuda.host.unique import Deduplicator
 from cuda.plan import MEAN, BatchIds, Float32s, Int32s, Int64s, Matrix, RowPlaces, SlotPlan, UniqueIds
 from pipeline.rows.room import RowRoom
 from pipeline.rows.spec import TableSpec
+from pipeline.rows.version import MAX_STEP
 
 FEW = 4096
 """So many rows one thread reads, writes or finds sooner than several could be woken; and it leaves theirs to others."""
@@ -152,7 +153,7 @@ class HostBackend:
         self, plan: SlotPlan, grads_f: Sequence[Matrix | None], rules_t: Sequence[UpdateRule], version: int
     ) -> None:
         self._enter("update")
-        rules = self._tables.rules(rules_t)
+        rules = self._tables.rules(rules_t, version & MAX_STEP)
         terms = self._terms(plan, describe(plan, grads_f))
         width = -(-int(self._tables.dims_t.max()) // 16) * 16
         scratch = aligned_bytes(4 * width * self.threads).view(np.float32).reshape(self.threads, width)

@@ -34,6 +34,12 @@ def device(function: Function) -> Function:
     return compiled
 
 
+def seldom(function: Function) -> Function:
+    """``device`` for what most batches do not run: a call, so that it takes no registers from the loop around it."""
+    compiled: Function = runtime.njit(function, nogil=True, error_model="numpy")
+    return compiled
+
+
 def _cached(function: Function, *, parallel: bool) -> Function:
     with our_cache():
         compiled: Function = runtime.njit(function, nogil=True, cache=True, error_model="numpy", parallel=parallel)

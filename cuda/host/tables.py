@@ -8,7 +8,8 @@ import numpy as np
 
 from cuda.backend import UpdateRule
 from cuda.host.machine import LINE_BYTES
-from cuda.host.rules import MAX_HYPER, RULES, STATE_FLOATS
+from cuda.host.rule_parts import FAMILY, MAX_HYPER, REST1, follow_from
+from cuda.host.rules import RULES
 from cuda.host.update import Rules
 from cuda.plan import Float32s, Int64s
 from pipeline.rows.digest import table_key
@@ -37,12 +38,19 @@ class TableSet:
         self._halves: tuple[tuple[str, ...], Int64s] | None = None
         self._last: tuple[tuple[UpdateRule, ...], Float32s, Rules] | None = None
 
-    def rules(self, rules_t: Sequence[UpdateRule]) -> Rules:
-        """The rules of all tables for a kernel. An unknown rule, or one whose states a table's rows lack, is our own bug."""
+    def rules(self, rules_t: Sequence[UpdateRule], step: int) -> Rules:
+        """The rules of all tables for a kernel, at this step. Good until the next call.
+
+        An unknown rule, or one whose states a table's rows lack, is our own bug.
+        """
         wanted = tuple(rules_t)
         if self._last is None or self._last[0] != wanted:
             self._last = (wanted, *self._pack(wanted))
-        return self._last[2]
+        _, hyper_th, rules = self._last
+        for table, rule in enumerate(wanted):
+            if rule.rule in FAMILY:
+                hyper_th[table, REST1:] = follow_from(rule.hyper, step)
+        return rules
 
     def halves(self, codecs_t: Sequence[str]) -> Int64s:
         """Which tables travel as halves [T]: 1, or 0 for as they are. A codec that the kernels lack is our own bug."""
@@ -59,10 +67,11 @@ class TableSet:
         hyper_th = np.zeros((len(rules), MAX_HYPER), np.float32)
         for table, (rule, spec) in enumerate(zip(rules, self._specs, strict=True)):
             assert rule.rule in RULES, f"no rule {rule.rule!r}; this backend has {sorted(RULES)}"
-            floats = sum(column.width for column in spec.layout.states)
-            assert floats >= STATE_FLOATS[rule.rule], f"the rows of {spec.name} lack the states of {rule.rule}"
+            floats, known = sum(column.width for column in spec.layout.states), RULES[rule.rule]
+            needed = known.per_weight * spec.dim + known.per_row
+            assert floats >= needed, f"the rows of {spec.name} lack the states of {rule.rule}"
             hyper_th[table, : len(rule.hyper)] = rule.hyper
-        codes_t = np.array([RULES[rule.rule] for rule in rules], np.int64)
+        codes_t = np.array([RULES[rule.rule].code for rule in rules], np.int64)
         hypers_t = hyper_th.ctypes.data + 4 * MAX_HYPER * np.arange(len(rules), dtype=np.int64)
         return hyper_th, Rules(codes_t, hypers_t, self._states_t, self._used_bytes_t)
 

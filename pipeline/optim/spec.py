@@ -15,17 +15,28 @@ from pipeline.rows.layout import Column
 
 @dataclass(frozen=True, slots=True)
 class OptimizerSpec:
-    """One optimizer. ``rule`` names the function each backend has for it; ``hyper`` lists the options it takes, in its order."""
+    """One optimizer. ``hyper`` lists the options that its rules take, in their order."""
 
     name: str
     options: type[BaseModel]
-    rule: str
     hyper: tuple[str, ...]
-    state_columns: Callable[[int], tuple[Column, ...]]
-    """Row dim -> the columns behind the weight."""
+    state_columns: Callable[[Any, int], tuple[Column, ...]]
+    """(options, row dim) -> the columns behind the weight: those of a number per weight first."""
     formula: str
+    rule: Callable[[Any], str] | None = None
+    """Options -> the name of the function each backend has for them, where that is not the optimizer's own name."""
 
     def rule_of(self, options: Any) -> UpdateRule:
         """The rule with the options' values, rounded to float32 as every backend computes with them."""
         values = (float(np.float32(getattr(options, name))) for name in self.hyper)
-        return UpdateRule(self.rule, tuple(values))
+        return UpdateRule(self.name if self.rule is None else self.rule(options), tuple(values))
+
+
+def per_weight(name: str, dim: int) -> Column:
+    """A state of one float32 per weight."""
+    return Column(name, "float32", dim, "state")
+
+
+def per_row(name: str) -> Column:
+    """A state of one float32."""
+    return Column(name, "float32", 1, "state")

@@ -19,9 +19,11 @@ from cuda.plan import MEAN, NONE, SUM, BatchIds, Int64s, SlotPlan
 from pipeline.rows.codec import find_codec
 from pipeline.rows.digest import rows_digest
 from pipeline.rows.room import RowRoom
+from pipeline.rows.version import MAX_STEP
 from tests.cuda import cases, reference
 from tests.cuda.cases import Random, Table
 from tests.cuda.reference import Floats
+from tests.cuda.rule_reference import apply_rule
 
 NUM_SLOTS = 4096
 VERSION = (3 << 40) | 17
@@ -267,6 +269,15 @@ class BackendContract:
         for version in (VERSION, VERSION + 1):
             self.check_update(backend, plan, tables, cases.gradients(random, made, [3]), version)
 
+    def test_every_rule_is_the_reference_to_the_last_bit(self, backend: Backend, random: Random) -> None:
+        dims = [(4, 20, 64, 132)[number % 4] for number in range(len(cases.OPTIMIZERS))]
+        tables = cases.tables(dims, cases.OPTIMIZERS)
+        every = range(len(dims))
+        made = cases.batch(random, dims, [*every, *every], [SUM] * len(dims) + [MEAN] * len(dims), 30, spread=5)
+        plan = cases.fill(backend, random, made, self.open(backend, tables))
+        for version in (VERSION, VERSION + 1, VERSION + 2):
+            self.check_update(backend, plan, tables, cases.gradients(random, made, [3]), version)
+
     def test_a_row_hit_by_every_sample_is_updated_once(self, backend: Backend, random: Random) -> None:
         dims = [16, 68]
         tables = cases.tables(dims)
@@ -281,7 +292,8 @@ class BackendContract:
         backend.update(plan, cases.matrices(grads), [table.rule for table in tables], version)
         after = cases.rows_of(backend, plan)
         for (table, number), gradient in reference.sum_gradients(plan.batch, grads).items():
-            expected = reference.apply_rule(tables[table].rule, tables[table].spec, before[table, number], gradient)
+            step = version & MAX_STEP
+            expected = apply_rule(tables[table].rule, tables[table].spec, before[table, number], gradient, step)
             assert cases.same_bits(after[table, number], expected)
         assert (backend.read_versions(plan.slots_u) == version).all()
 

@@ -10,13 +10,40 @@ import numpy.typing as npt
 
 from cuda.backend import Backend, UpdateRule
 from cuda.plan import MEAN, NONE, SUM, BatchIds, FeatureSet, Matrix, SlotPlan
-from pipeline.optim import RowwiseAdagradOptions, SgdOptions, layout_of, rule_of
+from pipeline.optim import (
+    AdagradOptions,
+    AdamOptions,
+    LambOptions,
+    LarsSgdOptions,
+    OptimizerOptions,
+    PartialRowwiseAdamOptions,
+    PartialRowwiseLambOptions,
+    RowwiseAdagradOptions,
+    SgdOptions,
+    layout_of,
+    rule_of,
+)
 from pipeline.rows.spec import Initializer, TableSpec
 from tests.cuda.reference import Floats, Pair
 
 Random = np.random.Generator
 EXTREMES = (-(2**63), 2**63 - 1, -1, 0, 1)
 ADAGRAD, SGD = RowwiseAdagradOptions(lr=0.05), SgdOptions(lr=0.3)
+OPTIMIZERS: tuple[OptimizerOptions, ...] = (
+    SGD,
+    ADAGRAD,
+    AdagradOptions(lr=0.07, eps=1e-6),
+    RowwiseAdagradOptions(weight_decay=0.03, decay="l2", max_norm=1.5),
+    RowwiseAdagradOptions(lr=0.2, weight_decay=0.1, decay="decoupled"),
+    RowwiseAdagradOptions(lr=0.2, max_norm=0.7),
+    AdamOptions(lr=0.02, weight_decay=0.05),
+    AdamOptions(beta1=0.8, beta2=0.99, rowwise_bias_correction=True),
+    PartialRowwiseAdamOptions(weight_decay=0.02),
+    LambOptions(lr=0.03, weight_decay=0.01),
+    PartialRowwiseLambOptions(lr=0.03),
+    LarsSgdOptions(lr=2.0, eta=0.02, weight_decay=0.04),
+)
+"""Every optimizer, every option that changes a formula."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +52,9 @@ class Table:
     rule: UpdateRule
 
 
-def tables(dims: Sequence[int]) -> list[Table]:
-    """Tables of these dims, row-wise Adagrad and SGD by turns."""
-    options = [ADAGRAD if number % 2 == 0 else SGD for number in range(len(dims))]
+def tables(dims: Sequence[int], optimizers: Sequence[OptimizerOptions] = (ADAGRAD, SGD)) -> list[Table]:
+    """Tables of these dims, under these optimizers by turns."""
+    options = [optimizers[number % len(optimizers)] for number in range(len(dims))]
     return [
         Table(TableSpec(f"t{number}", layout_of(chosen, dim), Initializer(), 0), rule_of(chosen))
         for number, (dim, chosen) in enumerate(zip(dims, options, strict=True))
@@ -88,6 +115,14 @@ def mixed(
         empty=[5],
     )
     return tables(dims), made
+
+
+def one_id_a_bag(made: BatchIds, ids: Sequence[int]) -> BatchIds:
+    """The same batch of one feature with exactly these ids, one a bag."""
+    ends = np.arange(len(ids) + 1, dtype=np.int64)
+    return BatchIds(
+        made.features, len(ids), np.array(ids, np.int64), np.array([0, len(ids)], np.int64), ends.reshape(1, -1), None
+    )
 
 
 def floats(random: Random, rows: int, dim: int, stride: int | None = None, shift: int = 1) -> Floats:

@@ -8,9 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from cuda.backend import UpdateRule
 from cuda.plan import MEAN, NONE, BatchIds, UniqueIds
-from pipeline.rows.spec import TableSpec
 
 Floats = npt.NDArray[np.float32]
 Pair = tuple[int, int]
@@ -129,18 +127,3 @@ def weight_gradients(batch: BatchIds, rows: dict[Pair, Floats], grads: list[Floa
             ids = np.float32(batch.offsets_fb[f, b + 1] - batch.offsets_fb[f, b]) if mean else np.float32(1)
             result[n] = dot(found[1], rows[pair_of(batch, f, n)][: found[1].shape[0]]) / ids
     return result
-
-
-def apply_rule(rule: UpdateRule, spec: TableSpec, row: Floats, gradient: Floats) -> Floats:
-    """The packed row, as float32, after the rule."""
-    after, dim = row.copy(), spec.dim
-    hyper = [np.float32(value) for value in rule.hyper]
-    if rule.rule == "sgd":
-        after[:dim] = row[:dim] - hyper[0] * gradient
-    elif rule.rule == "rowwise_adagrad":
-        momentum = row[dim] + dot(gradient, gradient) / np.float32(dim)
-        after[dim] = momentum
-        after[:dim] = row[:dim] - (hyper[0] / (np.sqrt(momentum) + hyper[1])) * gradient
-    else:
-        raise ValueError(rule.rule)
-    return after

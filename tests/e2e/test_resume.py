@@ -11,12 +11,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from pipeline.flow import Marker, StageError
 from pipeline.replica import Replica
-from pipeline.rows.version import steps_of
 from pipeline.session.resume import Resume
 from pipeline.stream import find_tail
 from pipeline.wire import FileTransport, HeaderFrame, decode_frame
@@ -24,6 +22,7 @@ from stages.errors import StreamAhead, StreamDiverged
 from stages.stream import Stream
 from stages.stream_resume import StreamResume
 from tests.e2e.command import here
+from tests.e2e.followed import assert_replica_is
 from tests.e2e.jobs import RAGGED, Job, assert_same_bits, run_job
 from tests.e2e.patience import until
 from tests.e2e.small import good_job
@@ -71,25 +70,6 @@ def die_behind_a_checkpoint(directory: Path, *overrides: str) -> int:
             return published_step(directory)
         shutil.rmtree(directory)
         death = death % 40 + 3
-
-
-def assert_replica_is(job: Job) -> None:
-    """A replica that reads the stream from its beginning holds the trainer's rows, bit for bit."""
-    tables = job.tables()
-    replica = Replica(str(job.dir / "stream"))
-    try:
-        replica.apply_available()
-        with replica.view() as view:
-            for name, exported in tables.items():
-                ids = np.sort(view.ids(name))
-                assert ids.tolist() == exported["ids"].tolist()
-                weights, versions = view.lookup_versions(name, ids)
-                assert weights.tobytes() == exported["weights"].tobytes()
-                assert steps_of(versions).tolist() == exported["version"][:, 1].tolist()
-            for name, values in job.dense().items():
-                assert view.dense()[name].tobytes() == values.tobytes()
-    finally:
-        replica.close()
 
 
 @pytest.mark.parametrize("steps", [1, 7, 20])

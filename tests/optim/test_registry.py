@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from cuda.host.rules import RULES, STATE_FLOATS
+from cuda.host.rules import RULES
 from pipeline.optim import OPTIMIZERS, OptimizerOptions, RowwiseAdagradOptions, SgdOptions, layout_of, rule_of
 
 OPTIONS: TypeAdapter[OptimizerOptions] = TypeAdapter(OptimizerOptions)
@@ -23,9 +23,9 @@ def test_a_config_names_every_optimizer(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(OPTIMIZERS))
 def test_the_host_backend_has_every_rule_and_its_states(name: str) -> None:
     options = OPTIONS.validate_python({"kind": name})
-    assert rule_of(options).rule in RULES
+    known = RULES[rule_of(options).rule]
     states = sum(column.width for column in layout_of(options, 8).states)
-    assert states >= STATE_FLOATS[rule_of(options).rule]
+    assert states == 8 * known.per_weight + known.per_row
 
 
 def test_sgd_rows_are_weights_alone() -> None:
@@ -43,7 +43,7 @@ def test_rowwise_adagrad_rows_end_with_one_accumulator() -> None:
 
 def test_a_rule_carries_hyper_parameters_as_float32_in_the_order_of_its_spec() -> None:
     rule = rule_of(RowwiseAdagradOptions(lr=0.1, eps=1e-3))
-    assert rule.hyper == (float(np.float32(0.1)), float(np.float32(1e-3)))
+    assert rule.hyper == (float(np.float32(0.1)), float(np.float32(1e-3)), 0.0, 0.0, 0.0)
     assert rule_of(SgdOptions(lr=0.25)).hyper == (0.25,)
 
 
@@ -56,6 +56,13 @@ def test_a_rule_carries_hyper_parameters_as_float32_in_the_order_of_its_spec() -
         {"kind": "sgd", "lr": "inf"},
         {"kind": "rowwise_adagrad", "eps": 0},
         {"kind": "rowwise_adagrad", "learning_rate": 0.1},
+        {"kind": "rowwise_adagrad", "weight_decay": 0.1},
+        {"kind": "rowwise_adagrad", "decay": "l3"},
+        {"kind": "adam", "beta1": 1},
+        {"kind": "adam", "beta2": -0.1},
+        {"kind": "adam", "momentum": 0.9},
+        {"kind": "partial_rowwise_adam", "rowwise_bias_correction": True},
+        {"kind": "lars_sgd", "eta": 0},
         {},
     ],
 )
