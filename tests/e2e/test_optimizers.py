@@ -12,6 +12,7 @@ from pipeline.optim import OptimizerOptions
 from tests.cuda.cases import OPTIMIZERS
 from tests.e2e.followed import assert_replica_is
 from tests.e2e.jobs import RAGGED, assert_same_bits, run_job
+from tests.support.grids import grid
 
 TIERS = {
     "memory": ("store.l1_rows=150",),
@@ -26,14 +27,17 @@ def job_of(options: OptimizerOptions) -> dict[str, Any]:
     return job
 
 
-@pytest.mark.parametrize("options", OPTIMIZERS, ids=lambda options: options.kind)
-def test_bits_depend_on_no_tier_and_on_no_resume(tmp_path: Path, options: OptimizerOptions) -> None:
+@pytest.mark.parametrize(
+    ("options", "tiers"),
+    grid(OPTIMIZERS, list(TIERS), always=[*((options, "disk") for options in OPTIMIZERS), (OPTIMIZERS[-1], "memory")]),
+    ids=lambda value: getattr(value, "kind", value),
+)
+def test_bits_depend_on_no_tier_and_on_no_resume(tmp_path: Path, options: OptimizerOptions, tiers: str) -> None:
     job = job_of(options)
     whole = run_job(tmp_path / "whole", job, "store.l1_rows=4096", "stages.prefetch.lookahead=1")
-    for name, tiers in TIERS.items():
-        run_job(tmp_path / name, job, *tiers, "run.steps=17")
-        resumed = run_job(tmp_path / name, job, *tiers, resume=True)
-        assert resumed.summary["resumed_from"] == 17
-        assert resumed.summary["l1"]["evictions"] > 0
-        assert_same_bits(whole, resumed)
-        assert_replica_is(resumed)
+    run_job(tmp_path / "run", job, *TIERS[tiers], "run.steps=17")
+    resumed = run_job(tmp_path / "run", job, *TIERS[tiers], resume=True)
+    assert resumed.summary["resumed_from"] == 17
+    assert resumed.summary["l1"]["evictions"] > 0
+    assert_same_bits(whole, resumed)
+    assert_replica_is(resumed)
