@@ -48,7 +48,10 @@ REFUSED = {
     "a model that cannot take its features": (["tables.item.dim=16"], ["needs one dim", "'item': 16"]),
     "an unknown dense optimizer": (["dense_optimizer.use=Adagra"], ["dense_optimizer", "did you mean 'Adagrad'"]),
     "an unknown option of it": (["dense_optimizer.options.momentun=1"], ["dense_optimizer", "'momentun' is not known"]),
-    "an unknown optimizer of a table": (["tables.item.optimizer.kind=adam"], ["tables.item.optimizer.kind", "'sgd'"]),
+    "an unknown optimizer of a table": (
+        ["tables.item.optimizer.kind=adan"],
+        ["tables.item.optimizer.kind", "did you mean 'adam'"],
+    ),
     "an unknown schedule": (["dense_optimizer.schedule.use=cosin"], ["did you mean 'cosine'"]),
     "a held-out source that is none": (["stages.eval={source: {use: update}}"], ["stages.eval.source", "no source"]),
     "a misspelt key of a held-out source": (
