@@ -31,14 +31,18 @@ def job(directory: Path, steps: int, *, disk: bool) -> Path:
     tree = yaml.safe_load(config.read_text())
     tree["checkpoint"] = {"every": "30 steps"}
     tree["replica"] = {"embedded": False}
+    source = {"source": tree["stages"].pop("source")}
+    tree["stages"] = {**source, "paced": {"use": "tests.e2e.paced:Paced"}, **tree["stages"]}
     if disk:
         tree["store"] = {"l1_rows": 80, "ssd": {"segment_bytes": 4096, "extent_bytes": 4096}}
     config.write_text(yaml.safe_dump(tree, sort_keys=False))
     return config
 
 
-def kill_and_resume(config: Path, run: Path, steps: int, kills: int, rng: random.Random) -> list[int]:
-    """Returns the steps that the resumes began at. A replica follows all of it."""
+def kill_and_resume(config: Path, run: Path, stride: int, kills: int, rng: random.Random) -> list[int]:
+    """Returns the steps that the resumes began at. A replica follows all of it. ``stride``: steps from one kill to the next, at most,
+    but for those that a process makes while it is being noticed.
+    """
     began: list[int] = []
     landed = Counter[str]()
     replica = Replica(str(run / "stream"))
@@ -60,7 +64,7 @@ def kill_and_resume(config: Path, run: Path, steps: int, kills: int, rng: random
         def ended() -> bool:
             return process.poll() is not None
 
-        target = replica.step + rng.randrange(1, 2 * steps // kills)
+        target = replica.step + rng.randrange(1, stride)
         if kill % 2:  # early: while it starts, loads, or computes again what was published
             until(lambda: is_of_generation(run, kill + 1) or ended())
         elif kill % 4 == 2:  # in the middle of a checkpoint, or of compaction, if one comes so soon
@@ -77,6 +81,7 @@ def kill_and_resume(config: Path, run: Path, steps: int, kills: int, rng: random
     try:
         for kill in range(kills):
             if run_and_kill(kill) == 0:
+                assert kills < LONG, f"the run ended before kill {kill}"
                 return began
         outcome = finish(start("run", config, "--resume"))
         assert outcome.code == 0, outcome.text
@@ -137,22 +142,23 @@ def assert_same_run(killed: Path, whole: Path, out: Path) -> None:
 
 
 def test_killed_again_and_again(tmp_path: Path) -> None:
-    _killed(tmp_path, steps=200, kills=2, disk=True)
+    _killed(tmp_path, steps=200, stride=200, kills=2, disk=True)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("disk", [False, True], ids=["memory", "disk"])
 def test_killed_a_hundred_times(tmp_path: Path, disk: bool) -> None:
-    began = _killed(tmp_path, steps=400, kills=LONG, disk=disk)
+    began = _killed(tmp_path, steps=2500, stride=8, kills=LONG, disk=disk)
+    assert len(began) == LONG
     assert sum(step > 0 for step in began) >= len(began) // 2
 
 
-def _killed(tmp_path: Path, *, steps: int, kills: int, disk: bool) -> list[int]:
+def _killed(tmp_path: Path, *, steps: int, stride: int, kills: int, disk: bool) -> list[int]:
     (tmp_path / "killed").mkdir()
     (tmp_path / "whole").mkdir()
     assert here("run", job(tmp_path / "whole", steps, disk=False)).code == 0
     config = job(tmp_path / "killed", steps, disk=disk)
-    began = kill_and_resume(config, tmp_path / "killed" / "run", steps, kills, random.Random())
+    began = kill_and_resume(config, tmp_path / "killed" / "run", stride, kills, random.Random())
     assert began == sorted(began), "each begins at the newest checkpoint"
     assert_same_run(tmp_path / "killed" / "run", tmp_path / "whole" / "run", tmp_path)
     return began
