@@ -20,6 +20,8 @@ from pipeline.rows.arrays import read_only_ids
 
 Int64s = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
+FEWEST_ENTRIES: Final = 128
+"""Memory of a shard, in entries: the least that is allowed. So few are for tests."""
 GROUPED_FROM: Final = 1 << 20
 GROUP: Final = 1 << 22
 """A put of many ids first brings so many at a time into the order of their shards, in 40 bytes of scratch an id: what one
@@ -35,7 +37,7 @@ class PlaceIndex:
     """
 
     def __init__(self, expected: int = 0, shard_entries: int = 1 << 15) -> None:
-        """Room for ``expected`` ids from the start. ``shard_entries``: 128 or more; few are for tests."""
+        """Room for ``expected`` ids from the start. ``shard_entries``: FEWEST_ENTRIES or more."""
         self.directory = Directory(shard_entries)
         self.reserve(expected)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.rowlog import places_kernels
+from pipeline.rowlog import places_kernels, shard_kernels
 from pipeline.rowlog.log import record_kernels
 from pipeline.rowlog.log.warm import warm_up
 from tests.rowlog import test_mark, test_row_log
@@ -21,6 +21,11 @@ KERNELS: dict[str, Any] = {
     "move_places": places_kernels.move_places,
     "recover_places": places_kernels.recover_places,
     "remove_places": places_kernels.remove_places,
+    "number_of": places_kernels.number_of,
+    "chance": shard_kernels.chance,
+    "key_at": shard_kernels.key_at,
+    "split_off": shard_kernels.split_off,
+    "read_shard": shard_kernels.read_shard,
 }
 
 

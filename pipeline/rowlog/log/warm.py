@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.rowlog.log.records import MemoryExtents, Records, Rows
-from pipeline.rowlog.places import PlaceIndex
+from pipeline.rowlog.places import FEWEST_ENTRIES, PlaceIndex
 from pipeline.rowlog.places_recovery import Recovery
 from pipeline.rows.layout import Column, RowLayout
 from pipeline.rows.spec import Initializer, TableSpec
@@ -28,3 +28,11 @@ def warm_up() -> None:
         recovery.enter(ids_n, ids_n)
     index.ids()
     index.remove(ids_n)
+    _split_a_shard()
+
+
+def _split_a_shard() -> None:
+    index = PlaceIndex(shard_entries=FEWEST_ENTRIES)
+    ids_n = np.arange(2 * FEWEST_ENTRIES, dtype=np.int64)
+    index.put(ids_n, ids_n)
+    assert len(index.directory.shards_kf) > 1
