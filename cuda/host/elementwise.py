@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cuda.host.lanes import FLOAT, INT64, VECTOR, halving_sum, lanes_at, load_lanes, over_row, splat, store_lanes, zeros
+from cuda.host.lanes import FLOAT, INT64, VECTOR, lanes_at, load_lanes, over_row, splat, store_lanes, sum_over_row
 from cuda.host.numba_types import intrinsic, ir, llvm_function, types
 
 WEIGHT = -1
@@ -130,16 +130,9 @@ def total(formula: Callable[[Operands], Lanes]) -> Any:
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             del context, signature
-            with builder.goto_entry_block():
-                so_far = builder.alloca(VECTOR)
-            builder.store(zeros(), so_far)
-
-            def emit(start: Any, mask: Any | None) -> None:
-                term = formula(Operands(builder, args, start, mask))
-                builder.store(builder.fadd(builder.load(so_far), term.value), so_far)
-
-            over_row(builder, args[6], emit)
-            return halving_sum(builder, builder.load(so_far))
+            return sum_over_row(
+                builder, args[6], lambda start, mask: formula(Operands(builder, args, start, mask)).value
+            )
 
         return types.float32(*_ARGUMENTS), codegen
 

@@ -72,7 +72,20 @@ def over_row(builder: Any, dim: Any, emit: Callable[[Any, Any | None], None]) ->
         emit(whole, _tail_mask(builder, tail))
 
 
-def halving_sum(builder: Any, lanes: Any) -> Any:
+def sum_over_row(builder: Any, dim: Any, term: Callable[[Any, Any | None], Any]) -> Any:
+    """The sum of ``term(start, mask)``, 16 numbers each: lane by lane from 0 on, then the lanes by halving."""
+    with builder.goto_entry_block():
+        so_far = builder.alloca(VECTOR)
+    builder.store(zeros(), so_far)
+    over_row(
+        builder,
+        dim,
+        lambda start, mask: builder.store(builder.fadd(builder.load(so_far), term(start, mask)), so_far),
+    )
+    return _halving_sum(builder, builder.load(so_far))
+
+
+def _halving_sum(builder: Any, lanes: Any) -> Any:
     """Lane j + lane j + 8, then + 4, + 2, + 1."""
     for half in (8, 4, 2, 1):
         picks = ir.Constant(ir.VectorType(_INT32, LANES), [(lane + half) % LANES for lane in range(LANES)])

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cuda.host.lanes import FLOAT, VECTOR, halving_sum, lanes_at, load_lanes, over_row, splat, store_lanes, zeros
+from cuda.host.lanes import FLOAT, lanes_at, load_lanes, over_row, splat, store_lanes, sum_over_row, zeros
 from cuda.host.numba_types import intrinsic, types
 
 
@@ -80,16 +80,11 @@ def dot(typingctx: Any, left: Any, right: Any, dim: Any) -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         del context, signature
-        with builder.goto_entry_block():
-            total = builder.alloca(VECTOR)
-        builder.store(zeros(), total)
 
-        def emit(start: Any, mask: Any | None) -> None:
-            pair = [load_lanes(builder, lanes_at(builder, address, start), mask) for address in args[:2]]
-            builder.store(builder.fadd(builder.load(total), builder.fmul(*pair)), total)
+        def product(start: Any, mask: Any | None) -> Any:
+            return builder.fmul(*(load_lanes(builder, lanes_at(builder, address, start), mask) for address in args[:2]))
 
-        over_row(builder, args[2], emit)
-        return halving_sum(builder, builder.load(total))
+        return sum_over_row(builder, args[2], product)
 
     return types.float32(types.int64, types.int64, types.int64), codegen
 
