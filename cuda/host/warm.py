@@ -24,7 +24,7 @@ from pipeline.rows.layout import Column, RowLayout
 from pipeline.rows.room import RowRoom
 from pipeline.rows.spec import Initializer, TableSpec
 
-COLD_START_S = 20
+COLD_START_S = 40
 """What compiling everything takes on two cores, about; see README."""
 
 
