@@ -103,7 +103,7 @@ def _forks(generations: Sequence[Mapping[str, Any]]) -> tuple[Fork, ...]:
 def _clear(path: Path, overwrite: bool) -> None:
     for name in UNFINISHED:  # of a process that died before it was a run's
         (path / name).unlink(missing_ok=True)
-    found = [entry.name for entry in path.iterdir() if not entry.name.endswith("lock")]
+    found = _contents(path)
     foreign = [name for name in found if name not in OURS]
     if foreign:
         raise RunDirTaken(
@@ -123,9 +123,12 @@ def _clear(path: Path, overwrite: bool) -> None:
 
 def died_unborn(path: Path) -> bool:
     """Whether a process died in ``path`` before it was a run's: nothing is there but what it had begun to write."""
-    if not path.is_dir():
-        return False
-    return all(entry.name in UNFINISHED or entry.name.endswith("lock") for entry in path.iterdir())
+    return path.is_dir() and set(_contents(path)) <= set(UNFINISHED)
+
+
+def _contents(path: Path) -> list[str]:
+    """Names of all but locks."""
+    return [entry.name for entry in path.iterdir() if not entry.name.endswith("lock")]
 
 
 def is_live(path: Path) -> bool:
