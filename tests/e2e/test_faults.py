@@ -15,18 +15,17 @@ import numpy as np
 import pytest
 
 from pipeline.files import DiskFull
-from pipeline.flow import Stage, StageError
+from pipeline.flow import StageError
 from pipeline.replica import Replica
 from pipeline.session.resources import Resources
 from pipeline.store import DramTier
 from pipeline.wire import FileTransport
-from stages.items import RawBatch
 from stages.sources.log_source import LogSource
 from tests.e2e.command import here
+from tests.e2e.followed import assert_replica_equals
 from tests.e2e.jobs import RAGGED, run_job
 from tests.e2e.patience import until
 from tests.e2e.small import config_file, good_job, lines, text
-from tests.e2e.test_replica import assert_replica_equals
 
 
 def fill_the_disk(monkeypatch: pytest.MonkeyPatch, room_bytes: int) -> None:
@@ -80,22 +79,14 @@ def test_a_full_disk_is_told_by_the_command_line_and_replicas_go_on(
         assert rows["ids"].size
 
 
-class Slow(Stage):
-    """A user's stage that takes its time, on a lane of its own."""
-
-    consumes = RawBatch
-    produces = RawBatch
-    lane = "slow"
-
-    def work(self, item: Any) -> Any:
-        time.sleep(0.01)
-        return item
-
-
 def test_a_slow_stage_is_named_as_the_bottleneck(tmp_path: Path) -> None:
     config = copy.deepcopy(RAGGED)
     stages = config["stages"]
-    config["stages"] = {"source": stages.pop("source"), "mine": {"use": "tests.e2e.test_faults:Slow"}, **stages}
+    config["stages"] = {
+        "source": stages.pop("source"),
+        "mine": {"use": "tests.e2e.paced:Paced", "seconds": 0.01},
+        **stages,
+    }
     assert run_job(tmp_path / "run", config).summary["bottleneck"] == "mine"
 
 
