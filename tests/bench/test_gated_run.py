@@ -58,6 +58,7 @@ def test_an_absent_peer_is_named_with_the_command_that_brings_it(monkeypatch: py
     row, parts = tiers_dram.run(quick=True)
     assert "load" in parts.measured
     assert "rows brought in" in row.measured
+    assert row.knobs["l1_rows"] == 260_000
     assert row.peer_measured == "absent: pip install --no-deps fbgemm-gpu-cpu==1.8.0"
     assert row.met is None
 

@@ -18,16 +18,16 @@ def test_threads_of_one_name_are_counted_together_and_what_they_ran_is_seen() ->
         end = time.thread_time() + 0.05
         while time.thread_time() < end:
             pass
-        done.wait()
+        ran.wait()
+        told.wait()
 
-    done = threading.Barrier(3)
+    ran, told = threading.Barrier(3), threading.Event()
     threads = [threading.Thread(target=work, name=name) for name in ("lane-busy-0", "lane-busy-1")]
     for thread in threads:
         thread.start()
-    while done.n_waiting < 2:
-        time.sleep(0.001)
+    ran.wait()
     times = thread_times()
-    done.wait()
+    told.set()
     for thread in threads:
         thread.join()
     assert times["busy.ran"] >= 0.1

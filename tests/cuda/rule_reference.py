@@ -1,4 +1,4 @@
-"""The update rules in plain numpy, one row at a time, each float32 operation rounded on its own in the order of ``cuda/README.md``."""
+"""The update rules in plain numpy, one row at a time, each float32 operation rounded on its own in the order of ``cuda/host/rules.py``."""
 
 from __future__ import annotations
 

@@ -17,11 +17,11 @@ from pipeline.session.follower import Follower
 from pipeline.stream import RowStreamer
 from pipeline.wire import FileTransport
 from tests.e2e.command import finish, here, start
+from tests.e2e.followed import assert_replica_equals
 from tests.e2e.jobs import RAGGED, run_job
 from tests.e2e.patience import until
 from tests.e2e.small import good_job
 from tests.e2e.test_faults import resident_bytes
-from tests.e2e.test_replica import assert_replica_equals
 
 STEPS = 1500
 

@@ -13,10 +13,10 @@ from pipeline.files import RealFiles
 from pipeline.replica import Replica
 from pipeline.rowlog import CheckpointReader, NoCheckpoint
 from tests.e2e.command import here
+from tests.e2e.followed import assert_replica_equals
 from tests.e2e.jobs import Job, run_job
 from tests.e2e.patience import until
 from tests.e2e.small import config_file, lines, text
-from tests.e2e.test_replica import assert_replica_equals
 
 
 def followed(tmp_path: Path, *overrides: str, then: Callable[[Replica], None]) -> Job:

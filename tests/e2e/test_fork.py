@@ -20,9 +20,9 @@ from pipeline.session.resume import Resume
 from pipeline.stream import RowStreamer
 from pipeline.wire import CommitFrame, CutPosition, FileTransport, decode_frame
 from stages.errors import StreamDiverged
+from tests.e2e.followed import assert_replica_equals
 from tests.e2e.held import Rows, checkpointed, held_by, trained
 from tests.e2e.jobs import RAGGED, Job, assert_same_bits, run_job
-from tests.e2e.test_replica import assert_replica_equals
 from tests.e2e.test_resume import DISK, EVERY, Killed, die_at, die_behind_a_checkpoint, published_step
 
 OTHER: dict[str, Any] = copy.deepcopy(RAGGED)

@@ -14,9 +14,9 @@ import pytest
 from pipeline.flow import StageError
 from pipeline.replica import Replica
 from pipeline.wire import CutPosition
+from tests.e2e.followed import assert_replica_equals
 from tests.e2e.held import held_by, trained
 from tests.e2e.jobs import RAGGED, Job, run_job
-from tests.e2e.test_replica import assert_replica_equals
 from tests.e2e.test_resume import DISK, EVERY, Killed
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.optim import OptimizerOptions
 from tests.cuda.cases import OPTIMIZERS
-from tests.e2e.followed import assert_replica_is
+from tests.e2e.followed import assert_replica_equals
 from tests.e2e.jobs import RAGGED, assert_same_bits, run_job
 from tests.support.grids import grid
 
@@ -40,4 +40,4 @@ def test_bits_depend_on_no_tier_and_on_no_resume(tmp_path: Path, options: Optimi
     assert resumed.summary["resumed_from"] == 17
     assert resumed.summary["l1"]["evictions"] > 0
     assert_same_bits(whole, resumed)
-    assert_replica_is(resumed)
+    assert_replica_equals(resumed)

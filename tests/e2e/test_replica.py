@@ -14,30 +14,10 @@ from pipeline.models.digest import dense_digest, digest_of_arrays
 from pipeline.replica import Replica
 from pipeline.rows.digest import rows_digest
 from pipeline.rows.version import steps_of
-from tests.e2e.jobs import RAGGED, Job, run_job
+from tests.e2e.followed import assert_replica_equals
+from tests.e2e.jobs import RAGGED, run_job
 
 MODULO = 1 << 64
-
-
-def assert_replica_equals(job: Job) -> None:
-    """The replica's export equals the trainer's, for every row ever updated: ids, weights, step of version."""
-    replica = Replica(str(job.dir / "stream"))
-    try:
-        replica.apply_available()
-        for name, exported in job.tables().items():
-            out = job.dir.parent / f"replica-{name}.npz"
-            replica.export(name, str(out))
-            with np.load(out) as held:
-                assert np.array_equal(held["ids"], exported["ids"]), name
-                assert held["weights"].tobytes() == exported["weights"].tobytes(), name
-                assert np.array_equal(held["version"][:, 1], exported["version"][:, 1]), name
-        with replica.view() as view:
-            assert view.step == job.summary["last_step"]
-            dense = job.dense()
-            assert view.dense().keys() == dense.keys()
-            assert all(view.dense()[key].tobytes() == value.tobytes() for key, value in dense.items())
-    finally:
-        replica.close()
 
 
 @pytest.mark.parametrize("every", ["1 steps", "7 steps", "1000 steps", "2ms", "25ms"])

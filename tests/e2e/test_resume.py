@@ -22,7 +22,7 @@ from stages.errors import StreamAhead, StreamDiverged
 from stages.stream import Stream
 from stages.stream_resume import StreamResume
 from tests.e2e.command import here
-from tests.e2e.followed import assert_replica_is
+from tests.e2e.followed import assert_replica_equals
 from tests.e2e.jobs import RAGGED, Job, assert_same_bits, run_job
 from tests.e2e.patience import until
 from tests.e2e.small import good_job
@@ -79,7 +79,7 @@ def test_a_run_that_came_to_its_limit_goes_on_to_the_same_end(tmp_path: Path, wh
     assert job.summary["resumed_from"] == steps
     assert job.summary["generation"] == 2
     assert_same_bits(whole, job)
-    assert_replica_is(job)
+    assert_replica_equals(job)
 
 
 DISK = ("store.ssd.segment_bytes=8192", "store.ssd.extent_bytes=4096", "store.l1_rows=150")
@@ -116,7 +116,7 @@ def test_a_run_that_died_again_and_again_is_the_run_that_never_did(
     assert began == sorted(began), "each begins from the newest checkpoint"
     assert len(set(began)) > 2
     assert_same_bits(whole, job)
-    assert_replica_is(job)
+    assert_replica_equals(job)
 
 
 def test_a_replica_that_lives_through_it_never_goes_back(tmp_path: Path, whole: Job) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.flow import StageError
+from tests.e2e.followed import assert_replica_equals
 from tests.e2e.jobs import RAGGED, Job, assert_same_bits, run_job
 from tests.e2e.test_exact import RandomDelays
-from tests.e2e.test_replica import assert_replica_equals
 from tests.sabotage.pipeline import SABOTAGES
 
 
