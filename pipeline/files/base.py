@@ -24,10 +24,10 @@ class WritableFile(Protocol):
     size: int
     """Where the next write goes, in bytes."""
 
-    def write(self, data: Buffer) -> int:
-        """Append all of ``data`` and return the offset where it begins.
+    def write(self, data: Buffer, *more: Buffer) -> int:
+        """Append all of ``data``, and of ``more`` behind it, and return the offset where it begins.
 
-        If it cannot be written whole, what was written of it is cut off again as far as the system lets, and the error
+        They are one write: if it cannot be written whole, what was written of it is cut off again as far as the system lets, and the error
         is raised; ``size`` is then as before.
         """
 

@@ -22,15 +22,16 @@ class RealFile:
             self.size = os.fstat(self._fd).st_size
         self._broken = False
 
-    def write(self, data: Buffer) -> int:
-        left, start = memoryview(data).cast("B"), self.size
+    def write(self, data: Buffer, *more: Buffer) -> int:
+        left, start = [memoryview(part).cast("B") for part in (data, *more)], self.size
         fd = self._usable()
         try:
-            with naming(self.name, needed=len(left)):
+            with naming(self.name, needed=sum(map(len, left))):
                 end = start
-                while len(left):
-                    done = os.pwrite(fd, left[:READ_PIECE_BYTES], end)
-                    end, left = end + done, left[done:]
+                while left:
+                    done = os.pwritev(fd, left, end)
+                    end += done
+                    left = _behind(left, done)
         except BaseException:
             with contextlib.suppress(OSError):  # second to the error that led here, which is raised
                 os.ftruncate(fd, start)
@@ -128,6 +129,15 @@ class RealFiles:
     def truncate(self, path: str, size: int) -> None:
         with naming(path):
             os.truncate(path, size)
+
+
+def _behind(parts: list[memoryview], done: int) -> list[memoryview]:
+    """What is left of some parts when so many bytes of them are dealt with."""
+    for number, part in enumerate(parts):
+        if done < len(part):
+            return [part[done:], *parts[number + 1 :]]
+        done -= len(part)
+    return []
 
 
 def _read_all(fd: int, offset: int, size: int) -> bytes:

@@ -25,10 +25,10 @@ HEAD_BYTES = _HEAD.size + _CHECK.size
 MAX_PAYLOAD_BYTES = (1 << 32) - 1
 
 
-def pack_record(payload: bytes, offset: int, durable: int) -> bytes:
-    """The record of a payload that will lie at ``offset``."""
+def record_head(payload: bytes, offset: int, durable: int) -> bytes:
+    """What stands before a payload, in a record that will lie at ``offset``."""
     head = _HEAD.pack(MAGIC, len(payload), durable, xxhash.xxh64_intdigest(payload))
-    return b"".join((head, _CHECK.pack(xxhash.xxh64_intdigest(head, seed=offset)), payload))
+    return head + _CHECK.pack(xxhash.xxh64_intdigest(head, seed=offset))
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from pipeline.files import WritableFile
 from pipeline.wire.errors import TransportError
-from pipeline.wire.records import pack_record
+from pipeline.wire.records import record_head
 from pipeline.wire.segments import SegmentDirectory
 from pipeline.wire.transport import Position
 
@@ -84,4 +84,4 @@ class SegmentWriter:
 
     def _write(self, frame: bytes) -> None:
         assert self._file is not None
-        self._file.write(pack_record(frame, self._file.size, self._durable))
+        self._file.write(record_head(frame, self._file.size, self._durable), frame)

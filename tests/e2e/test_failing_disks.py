@@ -47,9 +47,9 @@ class FailingFile:
     def size(self) -> int:
         return self._file.size
 
-    def write(self, data: Buffer) -> int:
-        self._failing.meet("write", self.name, len(data))
-        return self._file.write(data)
+    def write(self, data: Buffer, *more: Buffer) -> int:
+        self._failing.meet("write", self.name, len(data) + sum(map(len, more)))
+        return self._file.write(data, *more)
 
     def sync(self) -> None:
         self._failing.meet("sync", self.name)

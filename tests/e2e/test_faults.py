@@ -30,16 +30,16 @@ from tests.e2e.small import config_file, good_job, lines, text
 
 def fill_the_disk(monkeypatch: pytest.MonkeyPatch, room_bytes: int) -> None:
     """From now on the segments of streams have so much room, all together."""
-    written, real_write = {"bytes": 0}, os.pwrite
+    written, real_write = {"bytes": 0}, os.pwritev
 
-    def write(descriptor: int, data: Any, offset: int) -> int:
+    def write(descriptor: int, parts: Any, offset: int) -> int:
         if "/stream/" in os.readlink(f"/proc/self/fd/{descriptor}"):
-            written["bytes"] += len(data)
+            written["bytes"] += sum(map(len, parts))
             if written["bytes"] > room_bytes:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return real_write(descriptor, data, offset)
+        return real_write(descriptor, parts, offset)
 
-    monkeypatch.setattr(os, "pwrite", write)
+    monkeypatch.setattr(os, "pwritev", write)
 
 
 def test_a_full_disk_stops_training_and_leaves_the_stream_readable(

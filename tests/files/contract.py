@@ -27,6 +27,13 @@ class FilesContract:
         file.close()
         file.close()
 
+    def test_parts_of_one_write_follow_each_other(self, files: Files, root: str) -> None:
+        file = files.create(f"{root}/a")
+        assert file.write(b"ab", b"", memoryview(b"cde"), bytearray(b"f")) == 0
+        assert (file.write(b"", b""), file.write(b"", b"g"), file.size) == (6, 6, 7)
+        file.close()
+        assert files.read(f"{root}/a") == b"abcdefg"
+
     def test_a_wide_buffer_is_written_whole(self, files: Files, root: str) -> None:
         import numpy as np
 

@@ -43,10 +43,10 @@ class JournalFile(RealFile):
         super().__init__(path, flags)
         self._files, self._number = files, number
 
-    def write(self, data: Buffer) -> int:
-        taken = bytes(data)
+    def write(self, data: Buffer, *more: Buffer) -> int:
+        taken = b"".join((data, *more))
         with self._files.lock:
-            start = super().write(data)
+            start = super().write(data, *more)
             self._files.entries.append(Entry("write", data=taken, file=self._number))
         return start
 

@@ -236,8 +236,8 @@ class RecordingFile:
         self._files, self._node = files, node
         self._closed = self._broken = False
 
-    def write(self, data: Buffer) -> int:
-        taken = bytes(data)
+    def write(self, data: Buffer, *more: Buffer) -> int:
+        taken = b"".join((data, *more))
         with self._files.lock:
             self._check_usable()
             fault = self._files.enter("write", self.name)

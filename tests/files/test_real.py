@@ -55,10 +55,26 @@ def test_what_was_written_of_a_failed_write_is_cut_off(tmp_path: Path) -> None:
     with at_most_4096_bytes(), pytest.raises(OSError, match=str(tmp_path / "a")):
         file.write(b"y" * 200)
     assert (file.size, (tmp_path / "a").stat().st_size) == (4000, 4000)
+    with at_most_4096_bytes(), pytest.raises(OSError, match=str(tmp_path / "a")):
+        file.write(b"y" * 50, b"y" * 50)
+    assert (file.size, (tmp_path / "a").stat().st_size) == (4000, 4000)
     with at_most_4096_bytes():
         assert file.write(b"z" * 96) == 4000
     file.close()
     assert (tmp_path / "a").read_bytes() == b"x" * 4000 + b"z" * 96
+
+
+def test_what_the_system_takes_in_small_pieces_arrives_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    system = os.pwritev
+
+    def some(fd: int, parts: list[memoryview], offset: int) -> int:
+        return system(fd, [next(part for part in parts if len(part))[:3]], offset)
+
+    monkeypatch.setattr(os, "pwritev", some)
+    file = RealFiles().create(str(tmp_path / "a"))
+    assert (file.write(b"0123", b"", b"45678", b"9"), file.size) == (0, 10)
+    file.close()
+    assert (tmp_path / "a").read_bytes() == b"0123456789"
 
 
 def test_after_a_failed_sync_a_file_can_only_be_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

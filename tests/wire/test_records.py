@@ -5,10 +5,14 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.wire.records import HEAD_BYTES, durable_behind, pack_record, scan_records
+from pipeline.wire.records import HEAD_BYTES, durable_behind, record_head, scan_records
 
 LIMIT = 1000
 payloads = st.lists(st.binary(max_size=60), min_size=1, max_size=6)
+
+
+def pack_record(payload: bytes, offset: int, durable: int) -> bytes:
+    return record_head(payload, offset, durable) + payload
 
 
 def segment_of(parts: list[bytes], start: int) -> tuple[bytes, list[tuple[int, bytes]]]:
