@@ -22,6 +22,7 @@ from pipeline.rows.codec import find_codec
 from pipeline.store import Store
 from pipeline.stream import CutPolicy, GroupedIds, RowStreamer, StreamerOptions, StreamIdentity, find_tail
 from pipeline.wire import START, FileTransport, FileTransportOptions, holds_stream
+from stages.cut_lanes import CutLanes
 from stages.errors import StreamAhead, StreamTaken
 from stages.items import Stepped
 from stages.steps import StepSignal, wait_at_most, wait_for_either
@@ -43,6 +44,9 @@ class StreamOptions(StageOptions):
     )
     path: Path | None = Field(None, description="directory of the stream; not set: RUN_DIR/stream")
     segment_bytes: int = Field(64 << 20, ge=4096, description="a segment that holds this much is followed by another")
+    gives_way: bool = Field(
+        True, description="make cuts only while the processor is idle, unless they come late by that"
+    )
     chunk_rows: int = Field(32768, ge=1, le=1 << 20, description="rows that are read, encoded and sent as one frame")
     zstd_level: int | None = Field(None, ge=-50, le=19, description="zstd level of frames; not set: the measured best")
 
@@ -88,7 +92,9 @@ class Stream(Stage):
         self._store: Store = context.resources["store"]
         self._files: Files = context.resources["files"]
         self._source = context.resources["row_source"].with_codec(self.options.codec)
-        self._lane, self._snapshot_lane = context.lane("stream"), context.lane("stream_snapshot")
+        self._lane, cut_lane = context.lane("stream_snapshot"), context.lane("stream")
+        patient, prompt = (cut_lane, context.lane("stream_late")) if self.options.gives_way else (None, cut_lane)
+        self._cut_lanes, self._prompt_lane = CutLanes(patient, prompt), prompt
         self._compact_lane = context.lane("stream_compact")
         self._every = CutPolicy.parse(self.options.every)
         self._snapshots = None if self.options.snapshot_every is None else CutPolicy.parse(self.options.snapshot_every)
@@ -214,11 +220,11 @@ class Stream(Stage):
         return False
 
     async def _cut(self) -> None:
-        await self._lane.run(self._streamer.cut)
+        await self._cut_lanes.run(self._streamer.cut)
         self._report["lag_steps"] = self._store.fence.step - self._streamer.committed_step
 
     async def _snapshot_cut(self) -> None:
-        await self._snapshot_lane.run(self._streamer.snapshot_cut)
+        await self._lane.run(self._streamer.snapshot_cut)
 
     async def mark(self, marker: Marker) -> None:
         """Behind the last step: publish what is left, the last batch included. Before that, no checkpoint behind what was published
@@ -240,11 +246,12 @@ class Stream(Stage):
         if self._snapshots is not None:
             self._snapshot_signal.wake()
             await self._snapshots_over.wait()
-        await self._lane.run(self._streamer.finish)
+        await self._prompt_lane.run(self._streamer.finish)  # nothing trains any more
 
     async def close(self, _error: BaseException | None) -> None:
         if hasattr(self, "_streamer"):
             self._report.update(self._streamer.counters.as_dict())
+            self._report["late_cuts"] = self._cut_lanes.late
             self._report["unpublished_rows"] = self._streamer.changed.count
             self._report["untimed_steps"] = self._streamer.changed.untimed_steps
             await self._lane.run(self._transport.close)

@@ -6,18 +6,20 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from pipeline.flow.priority import give_way
 from pipeline.replica import Replica
 
 JOIN_S = 60.0
 
 
 class Follower:
-    """A thread that applies cuts as they appear. ``finish`` lets it reach the end of the stream."""
+    """A thread that applies cuts as they appear. ``finish`` lets it reach the end of the stream.
 
-    def __init__(self, stream_dir: Path, pinned_bytes: int, nice: int) -> None:
-        """``nice``: how far the thread leaves the processor to others."""
-        self._dir, self._pinned_bytes, self._nice = stream_dir, pinned_bytes, nice
+    It gives way to nobody: on a free machine that gains training nothing, and on a busy one training would wait for whatever lock it
+    holds while others run.
+    """
+
+    def __init__(self, stream_dir: Path, pinned_bytes: int) -> None:
+        self._dir, self._pinned_bytes = stream_dir, pinned_bytes
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
@@ -31,7 +33,6 @@ class Follower:
     def _follow(self) -> None:
         assert self.replica is not None
         try:
-            give_way(self._nice)
             self.replica.follow(self._stop)
         except BaseException as error:
             self._error = error

@@ -28,10 +28,11 @@ class RunSettings(Part):
         default_factory=lambda: min(os.cpu_count() or 1, 8), ge=1, description="threads of the compute lane; recorded"
     )
     background_nice: int = Field(
-        19,
+        0,
         ge=0,
         le=19,
-        description="how far lanes that no step waits for (stream, checkpoint, eval) leave the processor to others; 0: not at all",
+        description="nice value of lanes that no step waits for (stream, checkpoint, eval); where other processes keep the processors "
+        "busy, training waits for what such a lane holds, so 0",
     )
     progress_s: float = Field(1.0, gt=0, description="seconds between two progress reports")
 

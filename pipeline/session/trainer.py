@@ -73,22 +73,19 @@ class Trainer:
         return report, summary
 
     def _follower(self) -> Follower | None:
-        wanted, run = self.plan.settings.replica, self.plan.settings.run
+        wanted = self.plan.settings.replica
         options = next((stage.options for stage in self.plan.graph.stages if stage.name == "stream"), None)
         if options is None or not wanted.embedded:
             return None
         from pipeline.session.follower import Follower
 
         stream = getattr(options, "path", None) or self.run.dir / "stream"
-        follower = Follower(stream, wanted.pinned_bytes, run.background_nice)
+        follower = Follower(stream, wanted.pinned_bytes)
         follower.start()
         return follower
 
     def _lanes(self) -> Lanes:
-        """OpenMP counts threads per calling thread, so the lane that computes is told how many it has.
-
-        Lanes that no step waits for give way: one of two threads that share a product would wait for the core they take.
-        """
+        """OpenMP counts threads per calling thread, so the lane that computes is told how many it has."""
         run = self.plan.settings.run
         lanes = {name: LaneOptions(nice=run.background_nice) for name in BACKGROUND_LANES}
         return Lanes({"compute": LaneOptions(start=partial(torch.set_num_threads, run.threads)), **lanes})
