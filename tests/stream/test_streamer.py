@@ -345,7 +345,7 @@ def test_a_full_disk_while_streaming_leaves_what_was_published_readable(tmp_path
     bench.source.train({"items": range(5)})
     writer: Any = transport._writer
     write = writer._file.write
-    writer._file.write = lambda data: (_ for _ in ()).throw(DiskFull("stream", len(data), errno.ENOSPC))
+    writer._file.write = lambda *data: (_ for _ in ()).throw(DiskFull("stream", sum(map(len, data)), errno.ENOSPC))
     with pytest.raises(DiskFull):
         bench.streamer.cut()
     replica, subscription = DictReplica(), transport.subscribe(None)
