@@ -45,7 +45,9 @@ class StreamOptions(StageOptions):
     path: Path | None = Field(None, description="directory of the stream; not set: RUN_DIR/stream")
     segment_bytes: int = Field(64 << 20, ge=4096, description="a segment that holds this much is followed by another")
     gives_way: bool = Field(
-        True, description="make cuts only while the processor is idle, unless they come late by that"
+        False,
+        description="make cuts only while the processor is idle, unless they come late by that: training keeps more of its speed, "
+        "replicas are some milliseconds further behind",
     )
     chunk_rows: int = Field(32768, ge=1, le=1 << 20, description="rows that are read, encoded and sent as one frame")
     zstd_level: int | None = Field(None, ge=-50, le=19, description="zstd level of frames; not set: the measured best")
