@@ -1,9 +1,9 @@
 """Where cuts are made: in the time that training leaves, unless that is too little.
 
-On two cores a cut that gives way costs training two percent of its speed less, and reaches replicas 9 ms later. That is as long as the
-processor is ever free. While other processes
-keep it busy, such a thread makes no cut, and training itself waits whenever it is stopped with Python's lock in its hands. So a cut that
-comes late is followed by cuts that give way to nobody, for a while that doubles each time it turns out to have been too short.
+On two cores a cut that gives way costs training two percent of its speed less, and reaches replicas 9 ms later; that is, as long as the
+processor is ever free. While other processes keep it busy, such a thread makes no cut, and training itself waits whenever it is
+stopped with Python's lock in its hands. So a cut that comes late is followed by cuts that give way to nobody, for a while that doubles
+each time it turns out to have been too short.
 """
 
 from __future__ import annotations
