@@ -34,7 +34,7 @@ class CutLanes:
         clock: Callable[[], float] = monotonic,
     ) -> None:
         """Calls run on ``patient``, a lane of one thread, which runs when the processor is idle, or on ``prompt``. None: on that alone."""
-        self._patient, self._prompt = patient, prompt
+        self._patient, self.prompt = patient, prompt
         self._late_s, self._clock = late_s, clock
         self._span_s = FIRST_SPAN_S
         self._prompt_until = clock()
@@ -45,7 +45,7 @@ class CutLanes:
         """Run ``call(*args)`` on one of the lanes. One call at a time."""
         began = self._clock()
         if self._patient is None or began < self._prompt_until:
-            return await self._prompt.run(call, *args)
+            return await self.prompt.run(call, *args)
         if began > self._prompt_until + self._span_s:
             self._span_s = FIRST_SPAN_S
         hurry = asyncio.get_running_loop().call_later(self._late_s, self._hurry)

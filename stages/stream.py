@@ -94,9 +94,13 @@ class Stream(Stage):
         self._store: Store = context.resources["store"]
         self._files: Files = context.resources["files"]
         self._source = context.resources["row_source"].with_codec(self.options.codec)
-        self._lane, cut_lane = context.lane("stream_snapshot"), context.lane("stream")
-        patient, prompt = (cut_lane, context.lane("stream_late")) if self.options.gives_way else (None, cut_lane)
-        self._cut_lanes, self._prompt_lane = CutLanes(patient, prompt), prompt
+        self._lane = context.lane(
+            "stream_snapshot"
+        )  # of all that is no cut: opening, the proof, snapshot cuts, closing
+        cut_lane = context.lane("stream")
+        self._cut_lanes = (
+            CutLanes(cut_lane, context.lane("stream_late")) if self.options.gives_way else CutLanes(None, cut_lane)
+        )
         self._compact_lane = context.lane("stream_compact")
         self._every = CutPolicy.parse(self.options.every)
         self._snapshots = None if self.options.snapshot_every is None else CutPolicy.parse(self.options.snapshot_every)
@@ -248,7 +252,7 @@ class Stream(Stage):
         if self._snapshots is not None:
             self._snapshot_signal.wake()
             await self._snapshots_over.wait()
-        await self._prompt_lane.run(self._streamer.finish)  # nothing trains any more
+        await self._cut_lanes.prompt.run(self._streamer.finish)  # nothing trains any more
 
     async def close(self, _error: BaseException | None) -> None:
         if hasattr(self, "_streamer"):

@@ -25,10 +25,10 @@ class WritableFile(Protocol):
     """Where the next write goes, in bytes."""
 
     def write(self, data: Buffer, *more: Buffer) -> int:
-        """Append all of ``data``, and of ``more`` behind it, and return the offset where it begins.
+        """Append all of ``data``, and of ``more`` (a few parts) behind it, and return the offset where it begins.
 
-        They are one write: if it cannot be written whole, what was written of it is cut off again as far as the system lets, and the error
-        is raised; ``size`` is then as before.
+        They are one write: if it cannot be written whole, what was written of it is cut off again as far as the system
+        lets, and the error is raised; ``size`` is then as before.
         """
 
     def sync(self) -> None:

@@ -17,7 +17,7 @@ from tests.e2e.jobs import RAGGED, run_job
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps a nice value per thread")
-@pytest.mark.parametrize(("nice", "idle"), [(0, True), (7, False), (7, True)])
+@pytest.mark.parametrize(("nice", "idle"), [(0, False), (0, True), (7, False), (7, True)])
 def test_cuts_give_way_and_steps_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nice: int, idle: bool) -> None:
     ours = os.getpriority(os.PRIO_PROCESS, 0)
     seen: dict[str, set[tuple[int, bool]]] = {"cut": set(), "compact": set(), "step": set()}

@@ -78,7 +78,9 @@ async def test_a_long_time_without_a_late_cut_makes_the_next_span_short_again(la
     for _ in range(1000):
         await cuts.cut(1.0)
     cuts.clock.now_s += LONGEST_SPAN_S  # over
-    assert [await cuts.cut(LATE_S / 2) for _ in range(20_000)] == ["patient"] * 20_000
+    for _ in range(40):
+        assert await cuts.cut(LATE_S / 2) == "patient"
+        cuts.clock.now_s += LONGEST_SPAN_S / 20
     await cuts.cut(1.0)
     assert await cuts.cut(0.01) == "prompt"
     cuts.clock.now_s += FIRST_SPAN_S
