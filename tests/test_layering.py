@@ -201,3 +201,22 @@ def run(code: str, path: list[str] | None = None) -> None:
         [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, **found}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_every_folder_has_a_readme_or_is_told_of_in_the_one_above() -> None:
+    """A folder without one is named, as ``folder/``, by the nearest README above it."""
+    missing = [
+        str(folder.relative_to(ROOT))
+        for top in ("pipeline", "stages", "cuda", "configs", "tools", "tests")
+        for folder in sorted({file.parent for suffix in ("py", "yaml") for file in (ROOT / top).rglob(f"*.{suffix}")})
+        if not _is_told_of(folder)
+    ]
+    assert missing == []
+    assert not _is_told_of(ROOT / "pipeline" / "nowhere")
+
+
+def _is_told_of(folder: Path) -> bool:
+    if (folder / "README.md").exists():
+        return True
+    above = next(parent for parent in folder.parents if (parent / "README.md").exists())
+    return above != ROOT and f"{folder.name}/" in (above / "README.md").read_text(encoding="utf-8")
