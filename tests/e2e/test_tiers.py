@@ -42,6 +42,17 @@ def test_a_list_of_tiers_trains_as_the_keys_do(tmp_path: Path, whole: Job) -> No
     assert_same_bits(whole, job)
 
 
+def test_rows_lie_on_all_disks_in_turn_and_give_the_same_bits(tmp_path: Path, whole: Job) -> None:
+    disks = [tmp_path / name for name in ("a", "b", "c")]
+    ssd = {"path": [str(disk) for disk in disks], **TINY}
+    job = run_job(tmp_path / "run", {**RAGGED, "store": {"l1_rows": 150, "ssd": ssd}}, "checkpoint.every='9 steps'")
+    assert_same_bits(whole, job)
+    for table in ("shared", "wide"):
+        held = [{int(file.stem.split("-")[-1]) for file in disk.glob(f"{table}-*.seg")} for disk in disks]
+        assert all(held), f"{table}: segments {held}"
+        assert [{number % 3 for number in numbers} for numbers in held] == [{0}, {1}, {2}]
+
+
 def test_more_bytes_than_the_disks_have_are_refused_before_training(tmp_path: Path) -> None:
     two = [str(tmp_path / "a" / "b"), str(tmp_path / "c")]
     config = {**RAGGED, "store": {"l1_rows": 150, "ssd": {"bytes": "900PB", "path": two, **TINY}}}
