@@ -128,6 +128,7 @@ class Trainer:
         figures = {
             "step": totals.steps,
             "samples": totals.samples,
+            "samples/s": f"{totals.samples_per_s:,.0f}",
             "loss": f"{metrics.log_loss:.4f}" if metrics.count else "-",
             "hit rate": f"{store.counters.hits / looked:.1%}",
         }

@@ -83,6 +83,20 @@ def test_a_resume_with_other_tiers_goes_on_to_the_same_bits(tmp_path: Path, whol
     assert all(Path(path).exists() for path in named)
 
 
+@pytest.mark.parametrize("tiers", [(), DISK, CACHE], ids=["memory", "disk", "memory over disk"])
+def test_a_run_directory_may_be_moved(tmp_path: Path, whole: Job, tiers: tuple[str, ...]) -> None:
+    with pytest.raises(StageError):
+        run_job(tmp_path / "run", RAGGED, EVERY, *tiers, on_step=die_behind_a_new_checkpoint(tmp_path / "run"))
+    moved = tmp_path / "another" / "place"
+    moved.parent.mkdir()
+    (tmp_path / "run").rename(moved)
+    assert here("verify", moved).code == 0
+    job = run_job(moved, RAGGED, EVERY, *tiers, resume=True)
+    assert job.summary["resumed_from"] > 0
+    assert_same_bits(whole, job)
+    assert not (tmp_path / "run").exists()
+
+
 def die_behind_a_new_checkpoint(directory: Path) -> Callable[[int], None]:
     began = Resume.newest(directory).step if directory.exists() else 0
 
