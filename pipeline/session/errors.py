@@ -73,6 +73,10 @@ class UnknownRow(SessionError):
     exit_code = 2
 
 
+class NotAnswering(SessionError):
+    """A live run that gave no rows."""
+
+
 class OtherJob(SessionError):
     """A resume with a config or on a machine that would not go on with the same arithmetic."""
 

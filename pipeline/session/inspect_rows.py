@@ -1,4 +1,4 @@
-"""Rows of a run's newest checkpoint, for people and programs. Needs no trainer and no torch."""
+"""Rows of a run, for people and programs: of the live one, or of its newest checkpoint. Needs no trainer and no torch."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from rich.console import Console
 from pipeline.files import RealFiles
 from pipeline.rowlog import CheckpointReader
 from pipeline.rows.initial import initial_rows
-from pipeline.rows.version import unpack_versions
-from pipeline.session.errors import NoRun, NotYet, UnknownRow
+from pipeline.session.errors import NoRun, UnknownRow
+from pipeline.session.live_rows import fetch_live
 from pipeline.session.rundir import describe, is_live
+from pipeline.store import FetchedRows, SnapshotRows
+from pipeline.store.fetched import unpacked
 
 SHOWN_WEIGHTS = 6
 
@@ -31,36 +33,38 @@ def newest_checkpoint(run_dir: Path) -> CheckpointReader:
 def describe_rows(run_dir: Path, table: str, ids: Sequence[int]) -> dict[str, Any]:
     """Weights, states and version of each id, in the order asked; a row never updated has its initial values and says so.
 
-    Raises NotYet for a run that is going on, NoRun and UnknownRow.
+    Of a run that is going on they are those of the last step that has ended, else those of the newest checkpoint. Raises NoRun,
+    UnknownRow and NotAnswering.
     """
-    if is_live(run_dir):
-        raise NotYet(
-            f"rows of the live run in {run_dir}",
-            "wait until it has ended, or ask a replica: `replica RUN_DIR --lookup ID ...`",
-        )
-    reader = newest_checkpoint(run_dir)
-    spec = next((spec for spec in reader.tables if spec.name == table), None)
-    if spec is None:
-        raise UnknownRow(f"{run_dir} has no table {table!r}; it has {[spec.name for spec in reader.tables]}")
     ids_n = np.array(ids, dtype=np.int64)
-    found = reader.find(table, ids_n)
-    rows_nb = initial_rows(spec, ids_n)
-    rows_nb[found.found_n] = found.rows_nb[found.found_n]
-    columns = {column.name: spec.layout.view(rows_nb, column.name) for column in spec.layout.columns}
-    versions = unpack_versions(found.versions_n)
+    tables = describe(run_dir)["config"]["tables"]
+    if table not in tables:
+        raise UnknownRow(f"{run_dir} has no table {table!r}; it has {list(tables)}")
+    rows = fetch_live(run_dir, table, ids_n) if is_live(run_dir) else _of_checkpoint(run_dir, table, ids_n)
+    columns = {"weight": rows.weights_nd, **rows.states}
     return {
         "table": table,
-        "step": reader.manifest.step,
+        "step": rows.step,
         "rows": [
             {
                 "id": int(ids_n[n]),
-                "updated": bool(found.found_n[n]),
-                "version": [int(versions[n, 0]), int(versions[n, 1])],
+                "updated": bool(rows.updated_n[n]),
+                "version": rows.versions_n2[n].tolist(),
                 **{name: values[n].tolist() for name, values in columns.items()},
             }
             for n in range(ids_n.shape[0])
         ],
     }
+
+
+def _of_checkpoint(run_dir: Path, table: str, ids_n: Any) -> FetchedRows:
+    reader = newest_checkpoint(run_dir)
+    spec = next(spec for spec in reader.tables if spec.name == table)
+    found = reader.find(table, ids_n)
+    rows_nb = initial_rows(spec, ids_n)
+    rows_nb[found.found_n] = found.rows_nb[found.found_n]
+    rows = SnapshotRows(rows_nb, found.versions_n, found.found_n)
+    return unpacked(table, spec.layout, reader.manifest.step, ids_n, rows, states=True)
 
 
 def print_rows(found: dict[str, Any]) -> None:

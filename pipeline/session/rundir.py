@@ -5,6 +5,7 @@ checkpoints/    state, every so often, at a clean end and on interrupt; rows/ in
 stream/         segments of frames (while the stream stage is on)
 ssd/            rows that left L1 (with store.ssd), and those of checkpoints
 spill/          overflow of snapshots; empty between runs
+rows.sock       while a run goes on: answers `rows` (owner only)
 summary.json    final figures
 """
 
@@ -25,7 +26,18 @@ from pipeline.session.errors import NoRun, NoRunDir, RunDirTaken
 
 FORMAT_VERSION = 1
 NOTED = ("resumed_from", "fork")
-OURS = ("run.json", "summary.json", "checkpoints", "stream", "ssd", "spill", "dead_letters", "lock", ".lock")
+OURS = (
+    "run.json",
+    "summary.json",
+    "checkpoints",
+    "stream",
+    "ssd",
+    "spill",
+    "dead_letters",
+    "rows.sock",
+    "lock",
+    ".lock",
+)
 
 UNFINISHED = tuple(temporary_name(name) for name in ("run.json", "summary.json"))
 

@@ -15,6 +15,7 @@ import torch
 from pipeline.flow import Every, LaneOptions, Lanes, Marker, Runner, RunReport, run_loop
 from pipeline.flow.run_info import RunInfo
 from pipeline.session.disk import Disk
+from pipeline.session.live_rows import LiveRows
 from pipeline.session.plan import Plan
 from pipeline.session.progress import Progress
 from pipeline.session.resources import Resources
@@ -58,6 +59,7 @@ class Trainer:
             self.resources = resources
             for call in self.on_open:
                 call(resources)
+            live_rows = self._live_rows(resources, progress.say)
             follower = self._follower()
             try:
                 started = time.monotonic()
@@ -66,11 +68,20 @@ class Trainer:
                 seconds = time.monotonic() - started
                 followed = None if follower is None else follower.finish()
             finally:
+                live_rows.close()
                 if follower is not None:
                     follower.close()
             summary = summarize(self.plan, self.run, resources, report, seconds, followed)
             write_summary(self._disk.files, self.run.dir, summary)
         return report, summary
+
+    def _live_rows(self, resources: Resources, say: Callable[[str], None]) -> LiveRows:
+        live_rows = LiveRows(resources.store, self.run.dir)
+        try:
+            live_rows.start()
+        except OSError as error:
+            say(f"`rows` will not be answered while this run goes on: {error}")
+        return live_rows
 
     def _follower(self) -> Follower | None:
         wanted = self.plan.settings.replica

@@ -5,6 +5,7 @@ from pipeline.store.cache_tier import CacheTier
 from pipeline.store.counters import StoreCounters
 from pipeline.store.dram import DramTier
 from pipeline.store.errors import (
+    BadFetch,
     BrokenFence,
     CacheTooLarge,
     CacheTooSmall,
@@ -20,6 +21,7 @@ from pipeline.store.errors import (
     UnknownTable,
 )
 from pipeline.store.fence import Fence
+from pipeline.store.fetched import FetchedRows
 from pipeline.store.options import StoreOptions
 from pipeline.store.policy import Policy, SlotUse
 from pipeline.store.reservation import Reservation
@@ -32,6 +34,7 @@ from pipeline.store.tier import Tier, TierRows
 from pipeline.store.warm import warm_up
 
 __all__ = [
+    "BadFetch",
     "BrokenFence",
     "CacheTier",
     "CacheTooLarge",
@@ -39,6 +42,7 @@ __all__ = [
     "CleaningFailed",
     "DramTier",
     "Fence",
+    "FetchedRows",
     "L1TooSmall",
     "NotFrozen",
     "OutOfStep",

@@ -105,6 +105,13 @@ class UnknownTable(StoreError):
         self.table = table
 
 
+class BadFetch(StoreError, ValueError):
+    """Rows were asked for in a way that cannot be answered."""
+
+    def __init__(self, table: str, why: str) -> None:
+        super().__init__(f"fetch from table {table!r}: {why}")
+
+
 class PolicyNotFound(StoreError, ValueError):
     """A victim policy's name means nothing."""
 

@@ -67,6 +67,7 @@ class StoreOptions(BaseModel):
         ge=0,
         description="disk for such rows when shadow_bytes are full, with 64 bytes of memory each; 0: none",
     )
+    fetch_rows: int = Field(default=1 << 20, ge=1, description="most rows that one fetch may ask for")
     ssd: SsdOptions | None = Field(
         default=None,
         description="keep the rows that leave L1 on disk, behind memory of store.dram_bytes if that is set; {} for the "

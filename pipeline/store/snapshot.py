@@ -53,6 +53,7 @@ class Snapshot:
         residency: Residency,
         shadow: Shadow,
         ids: Mapping[str, Int64s] | Literal["all"],
+        members: Mapping[int, IdIndex] | None,
         bounds: tuple[int, int],
         blocking: bool,
         reason: str,
@@ -65,11 +66,9 @@ class Snapshot:
         self.closed = False
         self._tables = residency.tables
         self._asked = ids
-        self._members: dict[int, IdIndex] | None = None
+        self._members = members
         if ids != "all":
             self._check_names(ids)
-            if self.low < 0:
-                self._members = {self._tables[name]: _index_of(wanted) for name, wanted in ids.items()}
         self._listed: dict[str, Int64s] = {}
         self._listing = threading.Lock()
 
@@ -272,7 +271,12 @@ class Snapshot:
         return among
 
 
-def _index_of(ids: Int64s) -> IdIndex:
-    index = IdIndex(int(ids.shape[0]))
-    index.insert(np.unique(ids))
-    return index
+def index_members(ids: Mapping[str, Int64s], tables: Mapping[str, int]) -> dict[int, IdIndex]:
+    """By number of the table: which rows a snapshot of ``ids`` is taken for. Raises UnknownTable."""
+    members = {}
+    for name, wanted in ids.items():
+        if name not in tables:
+            raise UnknownTable(name, list(tables))
+        members[tables[name]] = index = IdIndex(int(wanted.shape[0]))
+        index.insert(wanted)
+    return members

@@ -18,6 +18,7 @@ from pipeline.store.spill import SpillFile
 if TYPE_CHECKING:
     from cuda.plan import Int64s, SlotPlan
     from pipeline.files import Files
+    from pipeline.rows.index import IdIndex
     from pipeline.store.options import StoreOptions
     from pipeline.store.residency import Residency
 
@@ -49,9 +50,17 @@ class Snapshots:
                 self._files.remove(os.path.join(self._directory, name))
 
     def freeze(
-        self, ids: Mapping[str, Int64s] | Literal["all"], version: int, changed_since: int, blocking: bool, reason: str
+        self,
+        ids: Mapping[str, Int64s] | Literal["all"],
+        members: Mapping[int, IdIndex] | None,
+        version: int,
+        changed_since: int,
+        blocking: bool,
+        reason: str,
     ) -> Snapshot:
-        """Begin a snapshot at packed ``version``. The caller holds the fence."""
+        """Begin a snapshot at packed ``version``; ``members`` of ``index_members``, where it is not one of all rows or of changed
+        ones. The caller holds the fence.
+        """
         residency = self._residency
         spill = None
         if self._files is not None and self._directory is not None:
@@ -59,7 +68,7 @@ class Snapshots:
             spill = SpillFile(self._files, path, residency.backend.row_bytes)
         shadow = Shadow(self.room, spill)
         low = changed_since if changed_since > 0 else -1
-        snapshot = Snapshot(residency, shadow, ids, (low, version), blocking, reason, self._closed)
+        snapshot = Snapshot(residency, shadow, ids, members, (low, version), blocking, reason, self._closed)
         with self._lock:
             self.open = (*self.open, snapshot)
             residency.counters.snapshots[reason] += 1

@@ -20,12 +20,13 @@ from pipeline.rows.spec import TableSpec
 from pipeline.rows.version import pack_version
 from pipeline.store.errors import UnknownTable
 from pipeline.store.fence import Fence
+from pipeline.store.fetched import FetchedRows, checked_ids, unpacked
 from pipeline.store.options import StoreOptions
 from pipeline.store.policy import find_policy
 from pipeline.store.report import report
 from pipeline.store.reservation import Reservation
 from pipeline.store.residency import Residency
-from pipeline.store.snapshot import Snapshot
+from pipeline.store.snapshot import Snapshot, index_members
 from pipeline.store.snapshots import Snapshots
 from pipeline.store.tier import RowBytes, Tier, unsaved_ids
 
@@ -178,12 +179,30 @@ class Store:
         step that is; elsewhere it takes its own turn at the fence.
 
         ``ids`` by table, or all. ``changed_since``: a packed version; only rows with a higher one are covered, which
-        spares the index of ``ids`` that is otherwise made here. ``blocking``: when there is no room to keep old rows,
-        training waits until the snapshot is closed (counted under ``reason``); else the snapshot is abandoned.
+        spares the index of ``ids`` that is otherwise made here, before the turn at the fence. ``blocking``: when there is
+        no room to keep old rows, training waits until the snapshot is closed (counted under ``reason``); else the
+        snapshot is abandoned.
         """
+        members = None if ids == "all" or changed_since else index_members(ids, self._residency.tables)
         with self.fence.hold():
             version = pack_version(self.generation, self.fence.step)
-            return self._snapshots.freeze(ids, version, changed_since, blocking, reason)
+            return self._snapshots.freeze(ids, members, version, changed_since, blocking, reason)
+
+    def fetch_rows(self, table: str, ids: Any, states: bool = True) -> FetchedRows:
+        """Weights, and with ``states`` the optimizer's, of any rows as the last step left them, in the order asked; duplicates
+        allowed. They come from whichever tier holds them, and it changes nothing about where rows are.
+
+        On any thread but the event loop's, beside training. Raises UnknownTable, BadFetch (no ids, or more than
+        ``store.fetch_rows``), and SnapshotAbandoned when training overwrote so many of them meanwhile that old rows found no room.
+        """
+        forbid_event_loop("Store.fetch_rows")
+        spec = next((spec for spec in self.specs if spec.name == table), None)
+        if spec is None:
+            raise UnknownTable(table, [spec.name for spec in self.specs])
+        ids_n = checked_ids(table, ids, self.options.fetch_rows)
+        with self.freeze({table: ids_n}, blocking=False, reason="fetch") as snapshot:
+            rows = snapshot.read(table, ids_n)
+            return unpacked(table, spec.layout, snapshot.step, ids_n, rows, states)
 
     def unsaved(self, since: int) -> dict[str, Int64s]:
         """Ids by table, sorted, of all rows that a checkpoint has to save: those that changed after packed version ``since``, and

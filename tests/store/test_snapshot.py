@@ -342,7 +342,7 @@ def test_a_freeze_costs_no_copy_and_no_look_at_rows(job: Job) -> None:
     store: Store = job.store
     store._residency.backend = store._residency.tier = None  # type: ignore[assignment]
     try:
-        snapshot = store._snapshots.freeze("all", pack_version(1, 1), 0, True, "test")
+        snapshot = store._snapshots.freeze("all", None, pack_version(1, 1), 0, True, "test")
     finally:
         store._residency.backend, store._residency.tier = backend, tier
     job.train(1, 3)
@@ -351,7 +351,7 @@ def test_a_freeze_costs_no_copy_and_no_look_at_rows(job: Job) -> None:
 
 
 async def test_the_event_loop_is_refused(job: Job) -> None:
-    snapshot = job.store._snapshots.freeze("all", 0, 0, True, "test")
+    snapshot = job.store._snapshots.freeze("all", None, 0, 0, True, "test")
     for call in (lambda: snapshot.read("users", np.array([1])), lambda: snapshot.ids("users")):
         with pytest.raises(RuntimeError, match="event loop"):
             call()

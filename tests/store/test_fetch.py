@@ -1,0 +1,257 @@
+"""Rows on demand: any rows, from whichever tier, all of one step, beside training."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+
+from cuda.backend import UpdateRule
+from cuda.host import HostBackend
+from pipeline.files import RealFiles
+from pipeline.rowlog.log import RowLog, RowLogOptions
+from pipeline.rowlog.log.real_reads import RealReads
+from pipeline.rows.layout import Column, RowLayout
+from pipeline.rows.spec import Initializer, TableSpec
+from pipeline.store import (
+    BadFetch,
+    CacheTier,
+    DramTier,
+    Snapshot,
+    SnapshotAbandoned,
+    SsdTier,
+    Store,
+    StoreOptions,
+    Tier,
+    UnknownTable,
+)
+from pipeline.store.cache_size import bytes_for
+from tests.store.jobs import FEATURES, SPECS, batch_of, make_store, matrices, reserve, train_step, whole_grads
+from tests.store.oracle import Oracle
+
+TIERS = ("dram", "ssd", "dram over ssd")
+TINY = RowLogOptions(segment_bytes=64 << 10, extent_bytes=4096, write_behind_bytes=16 << 10)
+
+
+def make_tier(kind: str, directory: Path) -> Tier:
+    if kind == "dram":
+        return DramTier()
+    disk = SsdTier(RowLog([str(directory)], RealFiles(), lambda: RealReads(depth=4, direct=False), TINY))
+    return disk if kind == "ssd" else CacheTier(disk, bytes_for(SPECS, 256), "lru", 0.05)
+
+
+@pytest.mark.parametrize("kind", TIERS)
+def test_any_rows_in_the_order_asked_and_nothing_moves(tmp_path: Path, kind: str) -> None:
+    random, oracle = np.random.default_rng(), Oracle(SPECS)
+    store = make_store(make_tier(kind, tmp_path), l1_rows=40)
+    try:
+        for step in range(1, 30):
+            ids = random.integers(0, 300, (4, 8))
+            batch = batch_of([[[int(row_id)] for row_id in some] for some in ids])
+            grads = whole_grads(random, batch)
+            oracle.train(step, batch, grads)
+            train_step(store, step, batch, grads)
+        assert store.counters.evictions > 0
+        slots = store._residency.machine.arrays
+        before = [part.copy() for part in (slots.states_s, slots.pins_s, slots.uses_s, slots.last_use_s)]
+        for t, spec in enumerate(SPECS):
+            asked = random.integers(-5, 305, 500)
+            fetched = store.fetch_rows(spec.name, asked.tolist())
+            assert (fetched.table, fetched.step, fetched.states) == (spec.name, 29, {})
+            assert np.array_equal(fetched.ids_n, asked)
+            assert {True, False} == set(fetched.updated_n.tolist())
+            for n, row_id in enumerate(asked.tolist()):
+                last, _ = oracle.at((t, row_id), 29)
+                assert fetched.versions_n2[n].tolist() == ([1, last] if last else [0, 0])
+                assert bool(fetched.updated_n[n]) == (last > 0)
+                assert fetched.weights_nd[n].tobytes() == oracle.weights((t, row_id), 29).tobytes()
+        after = (slots.states_s, slots.pins_s, slots.uses_s, slots.last_use_s)
+        assert all(np.array_equal(one, other) for one, other in zip(before, after, strict=True))
+        assert store.fetch_rows("users", []).weights_nd.shape == (0, 4)
+    finally:
+        store.close()
+
+
+BLOCKS, BLOCK, DIM = 8, 64, 4
+PLAIN = tuple(
+    TableSpec(
+        spec.name,
+        RowLayout((Column("weight", "float32", spec.dim, "weight"), Column("momentum", "float32", spec.dim, "state"))),
+        Initializer("zeros"),
+        1,
+    )
+    for spec in SPECS
+)
+
+
+@pytest.fixture(params=TIERS)
+def counting(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """Step s adds 1 to each row of block s % BLOCKS and as much to its state; L1 holds three blocks."""
+    rules = (UpdateRule("adagrad", (1.0, 1e-8)),) * len(PLAIN)
+    options = StoreOptions(l1_rows=3 * BLOCK, policy="lru")
+    tier = make_tier(request.param, tmp_path)
+    store = Store(PLAIN, rules, FEATURES, HostBackend(1), tier, options, spill_path=str(tmp_path / "spill"))
+    store.open()
+    yield store
+    store.close()
+
+
+def times_updated(ids_n: Any, step: int) -> Any:
+    """How many of the steps 1 .. step were those of each id's block."""
+    block_n = ids_n // BLOCK
+    return (step - block_n) // BLOCKS + (block_n != 0)
+
+
+def train_until(store: Store, ended: threading.Event) -> int:
+    batches = [batch_of([[[i] for i in range(b * BLOCK, (b + 1) * BLOCK)], *[[[]] * BLOCK] * 3]) for b in range(BLOCKS)]
+    step = 0
+    while not ended.is_set():
+        step += 1
+        batch = batches[step % BLOCKS]
+        grads = [
+            np.ones((BLOCK if f == 0 else 0 if pooling else BLOCK, int(dim)), np.float32)
+            for f, (pooling, dim) in enumerate(zip(FEATURES.poolings_f.tolist(), FEATURES.dims_f.tolist(), strict=True))
+        ]
+        reservation = reserve(store, step, batch)
+        store.update(reservation, matrices(grads))
+        store.release(reservation)
+        store.clean_ahead()
+    return step
+
+
+def read_beside_training(store: Store, lookups: int) -> None:
+    """Three readers: two fetch, one lists and reads all rows, as an export does. ``lookups``: of all together, at least."""
+    ended, left, lock = threading.Event(), [lookups], threading.Lock()
+
+    def take(count: int) -> bool:
+        with lock:
+            left[0] -= count
+            return left[0] > -count
+
+    def check(ids_n: Any, step: int, state_nd: Any, versions_n: Any) -> None:
+        times_n = times_updated(ids_n, step)
+        assert (state_nd == times_n[:, None]).all(), f"not all rows are those of step {step}"
+        block_n = ids_n // BLOCK
+        last_n = np.where(times_n > 0, step - (step - block_n) % BLOCKS, 0)
+        assert (versions_n == last_n).all()
+
+    def fetch(seed: int) -> None:
+        random = np.random.default_rng(seed)
+        while take(4096):
+            ids_n = random.integers(0, BLOCKS * BLOCK, 4096)
+            rows = store.fetch_rows("users", ids_n)
+            check(ids_n, rows.step, rows.states["momentum"], rows.versions_n2[:, 1])
+
+    def export() -> None:
+        layout = store.specs[0].layout
+        while take(BLOCKS * BLOCK):
+            with store.freeze("all", blocking=True, reason="export") as snapshot:
+                ids_n = snapshot.ids("users")
+                rows = snapshot.read("users", ids_n)
+            expected = [i for i in range(BLOCKS * BLOCK) if times_updated(np.array(i), snapshot.step) > 0]
+            assert ids_n.tolist() == expected
+            check(ids_n, snapshot.step, layout.view(rows.rows_nb, "momentum"), rows.versions_n & ((1 << 40) - 1))
+
+    with ThreadPoolExecutor(4) as pool:
+        training = pool.submit(train_until, store, ended)
+        readers = [pool.submit(fetch, 1), pool.submit(fetch, 2), pool.submit(export)]
+        try:
+            for reader in readers:
+                reader.result()
+        finally:
+            ended.set()
+        assert training.result() > 2 * BLOCKS
+    assert store.counters.evictions > 0
+
+
+def test_all_rows_of_one_call_are_of_one_step_beside_training(counting: Store) -> None:
+    read_beside_training(counting, 300_000)
+
+
+@pytest.mark.long
+def test_ten_million_lookups_beside_training(counting: Store) -> None:
+    read_beside_training(counting, 10_000_000)
+
+
+def while_reading(store: Store, call: Callable[[], None]) -> Any:
+    """A fetch of rows 1 and 2 with ``call`` made between its turn at the fence and its first read."""
+    read = Snapshot.read
+
+    def late(self: Snapshot, table: str, ids_n: Any) -> Any:
+        call()
+        return read(self, table, ids_n)
+
+    with patch.object(Snapshot, "read", late):
+        return store.fetch_rows("users", [1, 2])
+
+
+def train(store: Store, step: int, *ids: int) -> None:
+    batch = batch_of([[list(ids)], [[]], [[]], [[]]])
+    train_step(store, step, batch, whole_grads(np.random.default_rng(), batch))
+
+
+def test_rows_overwritten_meanwhile_are_those_of_the_step_it_began_at() -> None:
+    store = make_store()
+    train(store, 1, 1, 2)
+    before = store.fetch_rows("users", [1, 2])
+    fetched = while_reading(store, lambda: train(store, 2, 1, 2, 3))
+    assert fetched.step == 1
+    assert fetched.weights_nd.tobytes() == before.weights_nd.tobytes()
+    assert store.fetch_rows("users", [1]).step == 2
+    store.close()
+
+
+def test_only_rows_that_were_asked_for_are_kept() -> None:
+    store = make_store()
+    train(store, 1, *range(10))
+    while_reading(store, lambda: train(store, 2, *range(10)))
+    assert store.counters.saved_rows == 2
+    store.close()
+
+
+def test_a_fetch_whose_old_rows_find_no_room_fails_and_training_goes_on() -> None:
+    store = make_store(shadow_bytes=0, spill_bytes=0)
+    train(store, 1, 1, 2)
+    with pytest.raises(SnapshotAbandoned, match="fetch"):
+        while_reading(store, lambda: train(store, 2, 1))
+    assert store.counters.abandoned["fetch"] == 1
+    assert store.fetch_rows("users", [1]).versions_n2.tolist() == [[1, 2]]
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("ids", "why"),
+    [
+        ([1.5], "integers"),
+        ([[1]], "one-dimensional"),
+        (["1"], "integers"),
+        ([2**63], "integers"),
+        (range(9), "9 rows were asked for, and store.fetch_rows allows 8"),
+    ],
+)
+def test_what_cannot_be_fetched_is_told(ids: Any, why: str) -> None:
+    store = make_store(fetch_rows=8)
+    with pytest.raises(BadFetch, match=why):
+        store.fetch_rows("users", ids)
+    with pytest.raises(UnknownTable, match="users"):
+        store.fetch_rows("nobody", [1])
+    assert store.fetch_rows("users", range(8)).updated_n.tolist() == [False] * 8
+    store.close()
+
+
+def test_not_on_the_event_loop() -> None:
+    store = make_store()
+
+    async def ask() -> None:
+        store.fetch_rows("users", [1])
+
+    with pytest.raises(RuntimeError, match="lane"):
+        asyncio.run(ask())
+    store.close()
