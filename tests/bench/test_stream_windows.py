@@ -28,7 +28,7 @@ def test_the_stream_is_on_in_every_other_window() -> None:
     seen = []
     for step in range(1, WARM_STEPS + 4 * WINDOW_STEPS):
         windows.at_fence(step, None)
-        seen.append(windows.stream_on)
+        seen.append(windows.on)
     assert all(seen[: WARM_STEPS - 1])
     turns = [seen[WARM_STEPS - 1 + n * WINDOW_STEPS :][:WINDOW_STEPS] for n in range(4)]
     assert turns == [[False] * WINDOW_STEPS, [True] * WINDOW_STEPS] * 2

@@ -72,9 +72,10 @@ def test_a_run_whose_source_waits_is_live_and_ends_cleanly_when_told(tmp_path: P
     job, run = followed_log(tmp_path), tmp_path / "run"
     with running(job, "stages.stream.every=10ms") as process, Replica(str(run)) as replica:
         until(lambda: replica_step(replica) == 10, partial(is_alive, process))
-        refused = here("rows", run, "--table", "user", "--ids", "1")
-        assert refused.code == 2, refused.text
-        assert f"rows of the live run in {run} cannot be had in this version" in refused.text
+        asked: list[str | Path] = ["rows", run, "--table", "user", "--ids", *map(str, range(-2, 40)), "--json"]
+        live = here(*asked)
+        assert live.code == 0, live.text
+        assert here("rows", run, "--table", "nobody", "--ids", "1").code == 2
         second = here("run", job, "--overwrite")
         assert second.code != 0
         assert str(run) in second.text
@@ -82,7 +83,9 @@ def test_a_run_whose_source_waits_is_live_and_ends_cleanly_when_told(tmp_path: P
         outcome = finish(process, signal.SIGTERM)
     assert_ended_cleanly(outcome, run, tmp_path)
     assert json.loads((run / "summary.json").read_text())["steps"] == 10
-    assert here("rows", run, "--table", "user", "--ids", "1").code == 0
+    rows = json.loads(live.out)["rows"]
+    assert {row["updated"] for row in rows} == {True, False}
+    assert json.loads(here(*asked).out) == json.loads(live.out), "the source waited: no step came after"
 
 
 def test_interrupt_drains_and_leaves_a_checkpoint(tmp_path: Path) -> None:

@@ -60,7 +60,8 @@ def test_any_rows_in_the_order_asked_and_nothing_moves(tmp_path: Path, kind: str
             train_step(store, step, batch, grads)
         assert store.counters.evictions > 0
         slots = store._residency.machine.arrays
-        before = [part.copy() for part in (slots.states_s, slots.pins_s, slots.uses_s, slots.last_use_s)]
+        records: list[Any] = [slots.states_s, slots.pins_s, slots.uses_s, slots.last_use_s]
+        before = [part.copy() for part in records]
         for t, spec in enumerate(SPECS):
             asked = random.integers(-5, 305, 500)
             fetched = store.fetch_rows(spec.name, asked.tolist())
@@ -72,8 +73,7 @@ def test_any_rows_in_the_order_asked_and_nothing_moves(tmp_path: Path, kind: str
                 assert fetched.versions_n2[n].tolist() == ([1, last] if last else [0, 0])
                 assert bool(fetched.updated_n[n]) == (last > 0)
                 assert fetched.weights_nd[n].tobytes() == oracle.weights((t, row_id), 29).tobytes()
-        after = (slots.states_s, slots.pins_s, slots.uses_s, slots.last_use_s)
-        assert all(np.array_equal(one, other) for one, other in zip(before, after, strict=True))
+        assert all(np.array_equal(one, other) for one, other in zip(before, records, strict=True))
         assert store.fetch_rows("users", []).weights_nd.shape == (0, 4)
     finally:
         store.close()
@@ -110,7 +110,10 @@ def times_updated(ids_n: Any, step: int) -> Any:
 
 
 def train_until(store: Store, ended: threading.Event) -> int:
-    batches = [batch_of([[[i] for i in range(b * BLOCK, (b + 1) * BLOCK)], *[[[]] * BLOCK] * 3]) for b in range(BLOCKS)]
+    nothing: list[list[int]] = [[]] * BLOCK
+    batches = [
+        batch_of([[[i] for i in range(b * BLOCK, (b + 1) * BLOCK)], nothing, nothing, nothing]) for b in range(BLOCKS)
+    ]
     step = 0
     while not ended.is_set():
         step += 1

@@ -43,9 +43,11 @@ def run_config(
     return summary, figures
 
 
-def measure_windows(config: str, directory: Path, overrides: Sequence[str], *, replica: bool = False) -> dict[str, Any]:
-    """What ``stream_windows.measure`` returns; with ``replica`` another process follows the stream."""
-    out, _ = _run(["-m", "tools.bench.stream_windows", config, str(directory), *overrides], directory, replica)
+def measure_windows(
+    config: str, directory: Path, overrides: Sequence[str], *, replica: bool = False, module: str = "stream_windows"
+) -> dict[str, Any]:
+    """What ``measure`` of a module beside this one returns; with ``replica`` another process follows the stream."""
+    out, _ = _run(["-m", f"tools.bench.{module}", config, str(directory), *overrides], directory, replica)
     windows: dict[str, Any] = json.loads(out.splitlines()[-1])
     return windows
 

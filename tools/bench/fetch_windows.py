@@ -1,0 +1,59 @@
+"""One training run beside which rows are fetched in every other window: what a steady reader costs training."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tools.bench.stream_windows import Windows, train_in_windows
+
+if TYPE_CHECKING:
+    from pipeline.session.resources import Resources
+
+TABLE, ROWS_A_FETCH, PERIOD_S = "article", 5_000, 0.05
+
+
+class Reader:
+    """Fetches random articles of globo, every ``PERIOD_S`` of a window that is on."""
+
+    num_articles = 46_033
+
+    def __init__(self, windows: Windows) -> None:
+        self._windows = windows
+        self.rows, self.on_s = 0, 0.0
+        self.took_s: list[float] = []
+
+    def start(self, resources: Resources) -> None:
+        threading.Thread(target=self._read, args=(resources.store,), daemon=True).start()
+
+    def _read(self, store: Any) -> None:
+        random, last = np.random.default_rng(0), time.monotonic()
+        while True:
+            time.sleep(max(last + PERIOD_S - time.monotonic(), 0))
+            now, period = time.monotonic(), time.monotonic() - last
+            last = now
+            if self._windows.on:
+                fetched = store.fetch_rows(TABLE, random.integers(0, self.num_articles, ROWS_A_FETCH))
+                self.took_s.append(time.monotonic() - now)
+                self.rows += len(fetched.ids_n)
+                self.on_s += period
+
+
+def measure(config: str, directory: Path, overrides: list[str]) -> dict[str, Any]:
+    """What ``train_in_windows`` returns, with the rows fetched, the time there was for it, and what a fetch took."""
+    windows = Windows()
+    reader = Reader(windows)
+    taken = train_in_windows(windows, config, directory, overrides, reader.start)
+    ms = 1e3 * statistics.median(reader.took_s)
+    return {**taken, "rows": reader.rows, "on_s": reader.on_s, "ms_a_fetch": ms}
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(sys.argv[1], Path(sys.argv[2]), sys.argv[3:])))
