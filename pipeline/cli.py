@@ -131,11 +131,11 @@ def rows_command(
 @command("export")
 def export_command(
     run_dir: RunDir,
-    out: Annotated[Path, typer.Option(metavar="F", help="npz file to write")],
+    out: Annotated[Path, typer.Option(metavar="F", help="file to write: F.npz, F.parquet or F.safetensors")],
     table: Table = None,
     dense: Annotated[bool, typer.Option("--dense", help="the dense weights instead of a table")] = False,
 ) -> int:
-    """Write a whole table, or the dense weights, to an npz."""
+    """Write a whole table, or the dense weights (npz), to a file."""
     if (table is None) == (not dense):
         raise UsageError("name either one table (--table T) or the dense weights (--dense)")
     from pipeline.session import commands
@@ -155,7 +155,9 @@ def verify_command(run_dir: RunDir, as_json: Annotated[bool, typer.Option("--jso
 def replica_command(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="run directory, or directory of a stream")],
     table: Table = None,
-    export: Annotated[str | None, typer.Option(metavar="F", help="write the table to this npz at the end")] = None,
+    export: Annotated[
+        str | None, typer.Option(metavar="F", help="write the table at the end: F.npz, F.parquet or F.safetensors")
+    ] = None,
     lookup: Annotated[list[str] | None, typer.Option(metavar="ID ...", help="print these rows of the table")] = None,
     more_ids: Annotated[list[str] | None, typer.Argument(metavar="ID", hidden=True)] = None,
     follow: Annotated[

@@ -1,10 +1,11 @@
 """Checkpoints and exports, and random reads of rows: see README.md."""
 
+from pipeline.rowlog.checkpoint.array_files import write_arrays
 from pipeline.rowlog.checkpoint.catalog import read_catalog
 from pipeline.rowlog.checkpoint.export import export_dense, export_table
 from pipeline.rowlog.checkpoint.manifest import Manifest
-from pipeline.rowlog.checkpoint.npz import NpzArray, write_npz
 from pipeline.rowlog.checkpoint.reader import CheckpointReader, FoundRows
+from pipeline.rowlog.checkpoint.row_arrays import RowArray, RowArrays
 from pipeline.rowlog.checkpoint.table_reader import RowChunk
 from pipeline.rowlog.checkpoint.writer import CheckpointWriter
 from pipeline.rowlog.errors import (
@@ -28,12 +29,13 @@ __all__ = [
     "FoundRows",
     "Manifest",
     "NoCheckpoint",
-    "NpzArray",
     "OtherFormat",
     "RandomReads",
     "ReadCounters",
     "ReadFailed",
     "ReadsClosed",
+    "RowArray",
+    "RowArrays",
     "RowChunk",
     "RowLogError",
     "UnknownBlob",
@@ -41,5 +43,5 @@ __all__ = [
     "export_dense",
     "export_table",
     "read_catalog",
-    "write_npz",
+    "write_arrays",
 ]

@@ -1,4 +1,4 @@
-"""Exports: a whole table, or the dense weights, of a checkpoint as an npz for other programs.
+"""Exports: a whole table of a checkpoint as npz, Parquet or safetensors, or the dense weights as npz, for other programs.
 
 A table's arrays, rows in ascending order of ids, every row ever updated:
 
@@ -10,15 +10,16 @@ A table's arrays, rows in ascending order of ids, every row ever updated:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.files import write_atomically
-from pipeline.rowlog.checkpoint.npz import NpzArray, check_place, write_npz
+from pipeline.rowlog.checkpoint.array_files import check_place, write_arrays
 from pipeline.rowlog.checkpoint.reader import CheckpointReader
+from pipeline.rowlog.checkpoint.row_arrays import RowArray, RowArrays
 from pipeline.rowlog.checkpoint.table_reader import RowChunk
 from pipeline.rows.layout import Column, RowLayout
 from pipeline.rows.version import unpack_versions
@@ -28,25 +29,23 @@ Part = Callable[[RowChunk], npt.NDArray[Any]]
 
 
 def export_table(reader: CheckpointReader, table: str, out: str) -> None:
-    """Write a table to ``out``, atomically, in bounded memory: the rows are read once for each array.
+    """Write a table to ``out``, atomically, in bounded memory: the rows are read once, or once for each array.
 
     Raises UnknownTable, CheckpointCorrupt, ExportFailed, DiskFull.
     """
-    entry = reader.entry(table)
-    layout, count = entry.spec.layout, reader.num_rows(table)
-
-    def pieces(part: Part) -> Iterator[npt.NDArray[Any]]:
-        return (part(chunk) for chunk in reader.rows(table))
-
-    arrays = [
-        NpzArray("ids", np.int64, (count,), pieces(lambda chunk: chunk.ids_n)),
-        NpzArray("weights", np.float32, (count, layout.dim), pieces(_column(layout, layout.columns[0]))),
-        NpzArray("version", np.int64, (count, 2), pieces(lambda chunk: unpack_versions(chunk.versions_n))),
+    layout = reader.entry(table).spec.layout
+    states = [(f"state_{column.name}", column) for column in layout.states]
+    columns = [
+        RowArray(name, np.dtype(column.dtype), (column.width,), _column(layout, column))
+        for name, column in (("weights", layout.columns[0]), *states)
     ]
-    for column in layout.states:
-        shape = (count, column.width)
-        arrays.append(NpzArray(f"state_{column.name}", column.dtype, shape, pieces(_column(layout, column))))
-    write_npz(reader.files, out, arrays)
+    arrays = [
+        RowArray("ids", np.dtype(np.int64), (), lambda chunk: chunk.ids_n),
+        columns[0],
+        RowArray("version", np.dtype(np.int64), (2,), lambda chunk: unpack_versions(chunk.versions_n)),
+        *columns[1:],
+    ]
+    write_arrays(reader.files, out, RowArrays(reader.num_rows(table), lambda: reader.rows(table), arrays))
 
 
 def export_dense(reader: CheckpointReader, out: str) -> None:
