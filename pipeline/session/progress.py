@@ -17,8 +17,8 @@ PLAIN_EVERY_S = 5.0
 class Progress:
     """``figures`` is called for the numbers to show; it must be cheap and callable on the loop's thread."""
 
-    def __init__(self, figures: Callable[[], Mapping[str, Any]], steps: int | None) -> None:
-        self._figures, self._steps = figures, steps
+    def __init__(self, figures: Callable[[], Mapping[str, Any]]) -> None:
+        self._figures = figures
         self._console = Console(file=sys.stderr)
         self._live: Live | None = None
         self._last_plain = time.monotonic()

@@ -54,7 +54,7 @@ class Trainer:
 
     def train(self) -> tuple[RunReport, dict[str, Any]]:
         """Run to the end, the step limit or an interrupt. Returns the report and the summary; raises StageError and others."""
-        progress = Progress(self._figures, self.plan.settings.run.steps)
+        progress = Progress(self._figures)
         with Resources(self.plan, self.run, progress.say, self._resume, self._disk) as resources:
             self.resources = resources
             for call in self.on_open:

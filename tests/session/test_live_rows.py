@@ -22,6 +22,7 @@ from pipeline.session import live_rows
 from pipeline.session.errors import NotAnswering
 from pipeline.session.live_rows import LiveRows, fetch_live
 from pipeline.store import Store
+from tests.e2e.jobs import RAGGED, run_job
 from tests.store.jobs import batch_of, make_store, train_step, whole_grads
 
 DEADLINE_S = 60
@@ -170,3 +171,15 @@ def test_what_a_process_that_died_has_left_is_replaced(tmp_path: Path, store: St
 
 def test_closing_what_never_started(tmp_path: Path, store: Store) -> None:
     LiveRows(store, tmp_path).close()
+
+
+def test_a_run_whose_disk_has_no_sockets_says_so_and_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(_self: LiveRows) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    with patch.object(LiveRows, "start", refuse):
+        job = run_job(tmp_path / "run", RAGGED, "run.steps=5")
+    assert job.summary["steps"] == 5
+    assert "`rows` will not be answered while this run goes on: [Errno 1]" in capsys.readouterr().err

@@ -34,7 +34,7 @@ def test_lines_elsewhere_a_table_on_a_terminal(
     if terminal:
         monkeypatch.setenv("FORCE_COLOR", "1")
     figures = iter([{"step": 7, "loss": 0.5}, {"step": 8, "loss": 0.25}])
-    with Progress(lambda: next(figures), steps=None) as shown:
+    with Progress(lambda: next(figures)) as shown:
         shown.show()
         shown.show()
     err = capsys.readouterr().err
