@@ -107,6 +107,11 @@ def _beside_training(directory: Path, steps: int) -> BenchRow:
     low, share, high = statistics.quantiles(ratios, n=4)
     rate = windows["rows"] / windows["on_s"]
     told = f"{share:.3f} (median of {len(ratios)} pairs; middle half {low:.3f} to {high:.3f}; {rate:,.0f} rows/s)"
-    knobs = {"steps": steps, "rows_a_fetch": ROWS_A_FETCH, "ms_a_fetch": round(windows["ms_a_fetch"], 2)}
+    knobs = {
+        "steps": steps,
+        "rows_a_fetch": ROWS_A_FETCH,
+        "ms_a_fetch": round(windows["ms_a_fetch"], 2),
+        "of": windows["seen"],
+    }
     met = share >= GOAL_SHARE and rate >= 0.95 * GOAL_ROWS_PER_S
     return BenchRow(NAME, what, told, "no fetches", "1", f">= {GOAL_SHARE}", met, knobs)

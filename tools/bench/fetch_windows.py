@@ -12,26 +12,35 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tools.bench.stream_windows import Windows, train_in_windows
+from tools.bench.stream_windows import WARM_STEPS, WINDOW_STEPS, Windows, train_in_windows
 
 if TYPE_CHECKING:
+    from cuda.plan import SlotPlan
     from pipeline.session.resources import Resources
 
 TABLE, ROWS_A_FETCH, PERIOD_S = "article", 5_000, 0.05
+LOOK_STEPS = 2 * WINDOW_STEPS
 
 
 class Reader:
-    """Fetches random articles of globo, every ``PERIOD_S`` of a window that is on."""
-
-    num_articles = 46_033
+    """Fetches random articles that training has seen, every ``PERIOD_S`` of a window that is on."""
 
     def __init__(self, windows: Windows) -> None:
         self._windows = windows
         self.rows, self.on_s = 0, 0.0
         self.took_s: list[float] = []
+        self._seen = np.empty(0, np.int64)
 
     def start(self, resources: Resources) -> None:
+        self._number = next(n for n, spec in enumerate(resources.store.specs) if spec.name == TABLE)
+        resources.store.on_step(self._look)
         threading.Thread(target=self._read, args=(resources.store,), daemon=True).start()
+
+    def _look(self, step: int, plan: SlotPlan | None) -> None:
+        """At a step's end, before any window counts and rarely then."""
+        if plan is not None and (step < WARM_STEPS or step % LOOK_STEPS == 0):
+            first, end = plan.unique.table_start_t[self._number : self._number + 2]
+            self._seen = np.union1d(self._seen, plan.unique.ids_u[first:end])
 
     def _read(self, store: Any) -> None:
         random, last = np.random.default_rng(0), time.monotonic()
@@ -39,8 +48,8 @@ class Reader:
             time.sleep(max(last + PERIOD_S - time.monotonic(), 0))
             now, period = time.monotonic(), time.monotonic() - last
             last = now
-            if self._windows.on:
-                fetched = store.fetch_rows(TABLE, random.integers(0, self.num_articles, ROWS_A_FETCH))
+            if self._windows.on and self._seen.size:
+                fetched = store.fetch_rows(TABLE, random.choice(self._seen, ROWS_A_FETCH))
                 self.took_s.append(time.monotonic() - now)
                 self.rows += len(fetched.ids_n)
                 self.on_s += period
@@ -52,7 +61,7 @@ def measure(config: str, directory: Path, overrides: list[str]) -> dict[str, Any
     reader = Reader(windows)
     taken = train_in_windows(windows, config, directory, overrides, reader.start)
     ms = 1e3 * statistics.median(reader.took_s)
-    return {**taken, "rows": reader.rows, "on_s": reader.on_s, "ms_a_fetch": ms}
+    return {**taken, "rows": reader.rows, "on_s": reader.on_s, "ms_a_fetch": ms, "seen": len(reader._seen)}
 
 
 if __name__ == "__main__":
