@@ -7,8 +7,10 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import yaml
+from safetensors.numpy import load_file
 
 from tests.e2e.command import here, pipeline
 
@@ -85,6 +87,22 @@ def test_rows_says_what_was_never_updated(quick: Path) -> None:
     outcome = here("rows", quick, "--table", table, "--ids", "-9223372036854775808", "-1")
     assert outcome.code == 0, outcome.text
     assert outcome.text.count("never updated: initial row") == 2
+
+
+@pytest.mark.parametrize("form", ["parquet", "safetensors"])
+def test_a_replica_exports_what_the_trainer_does_in_other_forms_too(quick: Path, tmp_path: Path, form: str) -> None:
+    ours, theirs = tmp_path / f"ours.{form}", tmp_path / f"theirs.{form}"
+    assert here("export", quick, "--table", "item", "--out", ours).code == 0
+    assert here("replica", quick, "--table", "item", "--export", theirs).code == 0
+    if form == "parquet":
+        names = ["ids", "weights", "version"]
+        assert pq.read_table(ours, columns=names).equals(pq.read_table(theirs, columns=names))
+        assert pq.read_metadata(theirs).num_rows > 0
+        return
+    mine, other = load_file(ours), load_file(theirs)
+    assert mine.keys() - other.keys() == {"state_momentum"}
+    assert all(mine[name].tobytes() == other[name].tobytes() for name in other)
+    assert len(other["ids"]) > 0
 
 
 def test_rows_prints_what_export_writes(quick: Path, tmp_path: Path) -> None:

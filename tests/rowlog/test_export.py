@@ -109,6 +109,10 @@ def test_dense_weights_are_the_bytes_of_their_blob() -> None:
     reader = open_checkpoint(files, write_checkpoint(files, [], blobs={"dense.npz": b"an npz"}))
     export_dense(reader, "/run/dense.npz")
     assert files.read("/run/dense.npz") == b"an npz"
+    for name in ("dense.parquet", "dense.safetensors"):
+        with pytest.raises(ExportFailed, match="the dense weights are written as npz"):
+            export_dense(reader, f"/run/{name}")
+        assert not files.exists(f"/run/{name}")
     with pytest.raises(UnknownBlob):
         export_dense(open_checkpoint(files, write_checkpoint(files, [])), "/run/dense.npz")
 

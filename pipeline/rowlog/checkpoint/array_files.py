@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import zipfile
-from typing import IO, cast
+from collections.abc import Callable, Mapping
+from typing import IO, Final, cast
 
 import numpy as np
 
@@ -18,11 +19,17 @@ from pipeline.rowlog.checkpoint.row_arrays import FileStream, RowArrays
 from pipeline.rowlog.checkpoint.safetensors_file import write_safetensors
 from pipeline.rowlog.errors import ExportFailed
 
+FORMS: Final[Mapping[str, Callable[[WritableFile, RowArrays], None]]] = {
+    ".safetensors": write_safetensors,
+    ".parquet": write_parquet,
+}
+"""By how a name ends; all others are npz."""
+
 
 def write_arrays(files: Files, out: str, rows: RowArrays) -> None:
     """Write ``out`` atomically; the name is taken as it is. Raises ExportFailed where its directory is missing."""
     check_place(files, out)
-    write = {".safetensors": write_safetensors, ".parquet": write_parquet}.get(os.path.splitext(out)[1], _write_npz)
+    write = FORMS.get(os.path.splitext(out)[1], _write_npz)
     file = create_anew(files, temporary_name(out))
     try:
         write(file, rows)

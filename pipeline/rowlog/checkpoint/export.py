@@ -10,6 +10,7 @@ A table's arrays, rows in ascending order of ids, every row ever updated:
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -17,10 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.files import write_atomically
-from pipeline.rowlog.checkpoint.array_files import check_place, write_arrays
+from pipeline.rowlog.checkpoint.array_files import FORMS, check_place, write_arrays
 from pipeline.rowlog.checkpoint.reader import CheckpointReader
 from pipeline.rowlog.checkpoint.row_arrays import RowArray, RowArrays
 from pipeline.rowlog.checkpoint.table_reader import RowChunk
+from pipeline.rowlog.errors import ExportFailed
 from pipeline.rows.layout import Column, RowLayout
 from pipeline.rows.version import unpack_versions
 
@@ -50,6 +52,8 @@ def export_table(reader: CheckpointReader, table: str, out: str) -> None:
 
 def export_dense(reader: CheckpointReader, out: str) -> None:
     """Write the dense weights to ``out``, atomically: the npz that the checkpoint holds. Raises UnknownBlob, ExportFailed."""
+    if os.path.splitext(out)[1] in FORMS:
+        raise ExportFailed(f"cannot write {out}: the dense weights are written as npz; name it so")
     check_place(reader.files, out)
     write_atomically(reader.files, out, reader.blob(DENSE_BLOB))
 

@@ -28,7 +28,7 @@ def write_parquet(file: WritableFile, rows: RowArrays) -> None:
     schema = pa.schema([pa.field(array.name, kind(array), nullable=False) for array in rows.arrays])
     options = {"compression": "zstd", "use_dictionary": False, "write_statistics": ["ids"]}
     with pq.ParquetWriter(pa.PythonFile(FileStream(file), mode="w"), schema, **options) as writer:
-        for chunk in rows.chunks():
+        for chunk in rows.whole():
             for start in range(0, len(rows.arrays[0].part(chunk)), GROUP_ROWS):
                 parts = [
                     (array.of(chunk, start, start + GROUP_ROWS), schema.field(array.name).type) for array in rows.arrays
