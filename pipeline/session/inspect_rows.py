@@ -41,7 +41,6 @@ def describe_rows(run_dir: Path, table: str, ids: Sequence[int]) -> dict[str, An
     if table not in tables:
         raise UnknownRow(f"{run_dir} has no table {table!r}; it has {list(tables)}")
     rows = fetch_live(run_dir, table, ids_n) if is_live(run_dir) else _of_checkpoint(run_dir, table, ids_n)
-    columns = {"weight": rows.weights_nd, **rows.states}
     return {
         "table": table,
         "step": rows.step,
@@ -50,7 +49,7 @@ def describe_rows(run_dir: Path, table: str, ids: Sequence[int]) -> dict[str, An
                 "id": int(ids_n[n]),
                 "updated": bool(rows.updated_n[n]),
                 "version": rows.versions_n2[n].tolist(),
-                **{name: values[n].tolist() for name, values in columns.items()},
+                **{name: values[n].tolist() for name, values in rows.columns.items()},
             }
             for n in range(ids_n.shape[0])
         ],

@@ -20,16 +20,15 @@ from typing import Any, Final
 import msgpack
 import numpy as np
 
-from pipeline.rows.errors import RowsError
 from pipeline.session.errors import NotAnswering
-from pipeline.store import FetchedRows, Store, StoreError
+from pipeline.store import FetchedRows, Store
+from pipeline.store.fetched import WEIGHT
 
 NAME: Final = "rows.sock"
 LENGTH: Final = struct.Struct("<I")
 MOST_REQUEST_BYTES: Final = 8 << 20
 MOST_ANSWER_BYTES: Final = 256 << 20
 TIMEOUT_S: Final = 30.0
-WEIGHT: Final = "weight"
 PEER: Final = struct.Struct("3i")
 
 
@@ -44,11 +43,12 @@ class LiveRows:
         self._connection: socket.socket | None = None
 
     def start(self) -> None:
-        """Bind the socket, in place of one that a process that died has left."""
+        """Bind the socket, in place of one that a process that died has left. Raises OSError."""
         path = self._stack.enter_context(_short_path(self._dir))
         Path(path).unlink(missing_ok=True)
         self._listening = self._stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         self._listening.bind(path)
+        self._stack.callback(Path(path).unlink, missing_ok=True)
         os.chmod(path, 0o600)
         self._listening.listen(4)
         self._thread.start()
@@ -62,7 +62,6 @@ class LiveRows:
                     if open_socket is not None:
                         open_socket.shutdown(socket.SHUT_RDWR)
             self._thread.join()
-            (self._dir / NAME).unlink(missing_ok=True)
         self._stack.close()
 
     def _serve(self) -> None:
@@ -87,19 +86,21 @@ class LiveRows:
         asked = request if isinstance(request, dict) else {}
         if not isinstance(asked.get("table"), str) or not isinstance(asked.get("ids"), bytes):
             raise ValueError("no request")
-        ids_n = np.frombuffer(asked["ids"], dtype="<i8")
+        table, ids_n = asked["table"], np.frombuffer(asked["ids"], dtype="<i8")
         try:
-            spec = next((spec for spec in self._store.specs if spec.name == asked["table"]), None)
-            most = MOST_ANSWER_BYTES if spec is None else MOST_ANSWER_BYTES // (spec.layout.row_bytes + 64)
+            most = MOST_ANSWER_BYTES // (self._store.spec_of(table).layout.row_bytes + 64)
             if ids_n.shape[0] > most:
-                return {"error": f"a live run gives at most {most} rows of {asked['table']!r} at once: ask in parts"}
-            return _described(self._store.fetch_rows(asked["table"], ids_n))
-        except (StoreError, RowsError, OSError, RuntimeError, MemoryError) as error:
-            return {"error": str(error)}
+                return {"error": f"a live run gives at most {most} rows of {table!r} at once: ask in parts"}
+            return _described(self._store.fetch_rows(table, ids_n))
+        except Exception as error:  # whatever a tier raised is told to who asked; others go on being answered
+            return {"error": f"{error}" or type(error).__name__}
 
 
 def fetch_live(run_dir: Path, table: str, ids_n: Any) -> FetchedRows:
     """``Store.fetch_rows`` of the run that is going on in ``run_dir``. Raises NotAnswering."""
+    most = MOST_REQUEST_BYTES // 8 - 64
+    if len(ids_n) > most:
+        raise NotAnswering(f"the run in {run_dir} answers for at most {most} rows at once: ask in parts")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(TIMEOUT_S)
         try:
@@ -122,14 +123,13 @@ def fetch_live(run_dir: Path, table: str, ids_n: Any) -> FetchedRows:
 
 
 def _described(rows: FetchedRows) -> Mapping[str, Any]:
-    columns = {WEIGHT: rows.weights_nd, **rows.states}
     return {
         "step": rows.step,
         "updated": rows.updated_n.tobytes(),
         "versions": rows.versions_n2.astype("<i8").tobytes(),
         "columns": [
             {"name": name, "dtype": str(values.dtype), "width": values.shape[1], "data": values.tobytes()}
-            for name, values in columns.items()
+            for name, values in rows.columns.items()
         ],
     }
 

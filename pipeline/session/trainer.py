@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -55,11 +56,12 @@ class Trainer:
     def train(self) -> tuple[RunReport, dict[str, Any]]:
         """Run to the end, the step limit or an interrupt. Returns the report and the summary; raises StageError and others."""
         progress = Progress(self._figures)
-        with Resources(self.plan, self.run, progress.say, self._resume, self._disk) as resources:
+        opened = Resources(self.plan, self.run, progress.say, self._resume, self._disk)
+        with opened as resources, ExitStack() as stack:
             self.resources = resources
             for call in self.on_open:
                 call(resources)
-            live_rows = self._live_rows(resources, progress.say)
+            stack.enter_context(closing(self._live_rows(resources, progress.say)))
             follower = self._follower()
             try:
                 started = time.monotonic()
@@ -68,7 +70,6 @@ class Trainer:
                 seconds = time.monotonic() - started
                 followed = None if follower is None else follower.finish()
             finally:
-                live_rows.close()
                 if follower is not None:
                     follower.close()
             summary = summarize(self.plan, self.run, resources, report, seconds, followed)

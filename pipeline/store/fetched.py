@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,8 @@ from pipeline.rows.layout import RowLayout
 from pipeline.rows.version import unpack_versions
 from pipeline.store.errors import BadFetch
 from pipeline.store.snapshot import SnapshotRows
+
+WEIGHT: Final = "weight"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,6 +34,11 @@ class FetchedRows:
     """(generation, step) of each row's last update; zeros where there was none."""
     updated_n: npt.NDArray[np.bool_]
     """Where False the row was never updated, and has its initial values."""
+
+    @property
+    def columns(self) -> dict[str, npt.NDArray[Any]]:
+        """Weights and states by name, in the order of the row."""
+        return {WEIGHT: self.weights_nd, **self.states}
 
 
 def checked_ids(table: str, ids: Any, most: int) -> npt.NDArray[np.int64]:
@@ -52,7 +59,7 @@ def unpacked(
     table: str, layout: RowLayout, step: int, ids_n: npt.NDArray[np.int64], rows: SnapshotRows, states: bool
 ) -> FetchedRows:
     """Columns of packed rows."""
-    weights_nd = np.ascontiguousarray(layout.view(rows.rows_nb, layout.columns[0].name))
+    weights_nd = np.ascontiguousarray(layout.view(rows.rows_nb, WEIGHT))
     wanted = layout.states if states else ()
     named = {column.name: np.ascontiguousarray(layout.view(rows.rows_nb, column.name)) for column in wanted}
     return FetchedRows(table, step, ids_n, weights_nd, named, unpack_versions(rows.versions_n), rows.held_n)

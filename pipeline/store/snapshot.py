@@ -67,8 +67,6 @@ class Snapshot:
         self._tables = residency.tables
         self._asked = ids
         self._members = members
-        if ids != "all":
-            self._check_names(ids)
         self._listed: dict[str, Int64s] = {}
         self._listing = threading.Lock()
 
@@ -249,10 +247,6 @@ class Snapshot:
             raise UnknownTable(table, list(self._tables))
         return self._tables[table]
 
-    def _check_names(self, ids: Mapping[str, Int64s]) -> None:
-        for name in ids:
-            self._number(name)
-
     def _check_members(self, numbers: Mapping[str, int], tables_n: Int32s, ids_n: Int64s) -> None:
         strangers = np.flatnonzero(~self._among_members(tables_n, ids_n))
         if strangers.shape[0]:
@@ -272,11 +266,9 @@ class Snapshot:
 
 
 def index_members(ids: Mapping[str, Int64s], tables: Mapping[str, int]) -> dict[int, IdIndex]:
-    """By number of the table: which rows a snapshot of ``ids`` is taken for. Raises UnknownTable."""
+    """By number of the table: which rows a snapshot of ``ids`` is taken for."""
     members = {}
     for name, wanted in ids.items():
-        if name not in tables:
-            raise UnknownTable(name, list(tables))
         members[tables[name]] = index = IdIndex(int(wanted.shape[0]))
         index.insert(wanted)
     return members

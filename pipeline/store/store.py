@@ -65,6 +65,13 @@ class Store:
         self._listeners: list[StepListener] = []
         self._on_room: list[Callable[[], None]] = []
 
+    def spec_of(self, table: str) -> TableSpec:
+        """Raises UnknownTable."""
+        number = self._residency.tables.get(table)
+        if number is None:
+            raise UnknownTable(table, list(self._residency.tables))
+        return self.specs[number]
+
     def open(self) -> None:
         """Allocate L1, open the tier, empty the spill directory."""
         self.backend.open(self.specs, self.options.l1_rows)
@@ -183,6 +190,8 @@ class Store:
         no room to keep old rows, training waits until the snapshot is closed (counted under ``reason``); else the
         snapshot is abandoned.
         """
+        for table in () if ids == "all" else ids:
+            self.spec_of(table)
         members = None if ids == "all" or changed_since else index_members(ids, self._residency.tables)
         with self.fence.hold():
             version = pack_version(self.generation, self.fence.step)
@@ -196,10 +205,7 @@ class Store:
         ``store.fetch_rows``), and SnapshotAbandoned when training overwrote so many of them meanwhile that old rows found no room.
         """
         forbid_event_loop("Store.fetch_rows")
-        spec = next((spec for spec in self.specs if spec.name == table), None)
-        if spec is None:
-            raise UnknownTable(table, [spec.name for spec in self.specs])
-        ids_n = checked_ids(table, ids, self.options.fetch_rows)
+        spec, ids_n = self.spec_of(table), checked_ids(table, ids, self.options.fetch_rows)
         with self.freeze({table: ids_n}, blocking=False, reason="fetch") as snapshot:
             rows = snapshot.read(table, ids_n)
             return unpacked(table, spec.layout, snapshot.step, ids_n, rows, states)
@@ -221,8 +227,7 @@ class Store:
         """
         if self._residency.machine.now:
             raise RuntimeError("rows can be loaded only before the first batch was reserved")
-        if table not in {spec.name for spec in self.specs}:
-            raise UnknownTable(table, [spec.name for spec in self.specs])
+        self.spec_of(table)
         self.tier.put(table, ids, rows, versions)
 
     def stats(self) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import os
 import socket
 import stat
 import struct
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -18,11 +17,13 @@ import msgpack
 import numpy as np
 import pytest
 
+from pipeline.rowlog import RowLogError
 from pipeline.session import live_rows
 from pipeline.session.errors import NotAnswering
 from pipeline.session.live_rows import LiveRows, fetch_live
 from pipeline.store import Store
 from tests.e2e.jobs import RAGGED, run_job
+from tests.e2e.patience import until
 from tests.store.jobs import batch_of, make_store, train_step, whole_grads
 
 DEADLINE_S = 60
@@ -124,11 +125,29 @@ def test_errors_of_the_store_are_told(run_dir: Path) -> None:
         fetch_live(run_dir, "nobody", np.array([1]))
     with pytest.raises(NotAnswering, match=r"1001 rows were asked for, and store\.fetch_rows allows 1000"):
         fetch_live(run_dir, "users", np.arange(1001))
+    with pytest.raises(NotAnswering, match="at most 1048512 rows at once: ask in parts"):
+        fetch_live(run_dir, "users", np.zeros(2_000_000, np.int64))
     with (
         patch.object(live_rows, "MOST_ANSWER_BYTES", 1600),
         pytest.raises(NotAnswering, match="gives at most 20 rows of 'users' at once"),
     ):
         fetch_live(run_dir, "users", np.arange(100))
+
+
+def test_whatever_a_tier_raises_is_told_and_others_are_answered(run_dir: Path, store: Store) -> None:
+    with (
+        patch.object(store, "fetch_rows", side_effect=RowLogError("a read of 4096 bytes failed")),
+        pytest.raises(NotAnswering, match="a read of 4096 bytes failed"),
+    ):
+        fetch_live(run_dir, "users", np.array([1]))
+    assert fetch_live(run_dir, "users", np.array([1])).step == 1
+
+
+def test_noise_does_no_harm(run_dir: Path) -> None:
+    random = np.random.default_rng()
+    for length in random.integers(0, 60, 100).tolist():
+        asked(run_dir, struct.pack("<I", length) + random.bytes(length))
+    assert fetch_live(run_dir, "users", np.array([1])).step == 1
 
 
 def test_a_silent_peer_delays_neither_the_end_nor_others_for_good(run_dir: Path, store: Store, tmp_path: Path) -> None:
@@ -141,8 +160,7 @@ def test_a_silent_peer_delays_neither_the_end_nor_others_for_good(run_dir: Path,
     ):
         silent.connect(path)
         silent.sendall(b"\x10")
-        while other._connection is None:
-            time.sleep(0.001)
+        until(lambda: other._connection is not None)
         with ThreadPoolExecutor(1) as closer:
             closer.submit(other.close).result(DEADLINE_S)
         assert silent.recv(1) == b""

@@ -21,8 +21,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from tools.bench.threads import thread_times
 
 if TYPE_CHECKING:
@@ -70,10 +68,8 @@ class Gate:
         os._exit(0)
 
     def _weights(self, table: str, ids: list[int]) -> list[list[float]]:
-        ids_n = np.array(ids, np.int64)
-        with self._store.freeze({table: ids_n}, blocking=False, reason="bench") as snapshot:
-            weights: list[list[float]] = snapshot.weights(table, ids_n).tolist()
-            return weights
+        weights: list[list[float]] = self._store.fetch_rows(table, ids, states=False).weights_nd.tolist()
+        return weights
 
     def _until_quiet(self) -> None:
         seen: list[Figures] = []
