@@ -6,6 +6,7 @@ import re
 import runpy
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +14,11 @@ import pytest
 from pipeline.cli import main
 from pipeline.config.composing import compose
 from pipeline.flow import find_stage
+from pipeline.session.resources import Resources
 from stages.items import FeatureIds, RawBatch
 from tests.conftest import ROOT
 from tests.e2e.command import here
+from tests.e2e.jobs import run_job
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMAND = re.compile(r"python -m pipeline (\w+)([^\n`]*)")
@@ -56,6 +59,28 @@ def test_the_stage_shown_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert folded.features["user"].ids_n.tolist() == [999, 0, 345, 2**62 % 1000]
     assert folded.features["item"].ids_n.tolist() == ids.tolist()
     assert batch.features["user"].ids_n.tolist() == ids.tolist()
+
+
+def test_the_fetch_shown_works_beside_training(tmp_path: Path) -> None:
+    shown = re.search(r"^    (rows = store\.fetch_rows\(.*)\n    (rows\.step, .*)$", README, flags=re.MULTILINE)
+    assert shown is not None
+    found: list[Any] = []
+
+    def watch(resources: Resources) -> None:
+        def fetch(step: int, _plan: Any) -> None:
+            names: dict[str, Any] = {"store": resources.store}
+            exec(shown[1], names)
+            found.append((step, eval(shown[2], names)))
+
+        resources.store.on_step(fetch)
+
+    run_job(tmp_path / "run", "quickstart", "run.steps=3", on_open=watch)
+    for step, (of, weights_nd, momentum_n1, versions_n2, updated_n) in found:
+        assert of == step
+        assert (weights_nd.shape, momentum_n1.shape, versions_n2.shape) == ((3, 32), (3, 1), (3, 2))
+        assert weights_nd[0].tobytes() == weights_nd[2].tobytes()
+        assert updated_n.tolist() == (versions_n2[:, 1] > 0).tolist()
+    assert len(found) == 3
 
 
 def test_the_config_with_the_stage_puts_it_behind_the_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
