@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -27,10 +27,25 @@ RowBytes = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class UpdateRule:
-    """One table's optimizer as a kernel sees it. ``hyper`` is float32, its meaning fixed by the rule's spec in ``optim``."""
+    """One table's optimizer as a kernel sees it. ``hyper`` is float32, its meaning fixed by the rule's spec in ``optim``.
+
+    A rule works on float32. What a row keeps in 16 bits (``rows.narrow``) is widened before it and rounded after it; ``max_norm``
+    comes between.
+    """
 
     rule: str
     hyper: tuple[float, ...]
+    """The learning rate first."""
+    max_norm: float = 0.0
+    """A row that the rule leaves longer is multiplied with max_norm / its length; 0: none is."""
+    max_gradient: float = 0.0
+    """Each number of dL/d out is brought within -max_gradient .. max_gradient before anything else; 0: none is."""
+    rounding: Literal["stochastic", "nearest"] = "stochastic"
+    """Of 16 bits: see ``cuda.host.narrow`` for what it is and ``cuda.host.noise`` for the bits that decide."""
+
+    def with_rate(self, factor: float) -> UpdateRule:
+        """The same with ``factor`` times its learning rate, a float32."""
+        return replace(self, hyper=(float(np.float32(self.hyper[0] * factor)), *self.hyper[1:]))
 
 
 class Backend(Protocol):
@@ -80,7 +95,7 @@ class Backend(Protocol):
         """Copy packed rows into slots; ``rows_mb`` may be narrower than the pool's rows."""
 
     def gather_pool(self, plan: SlotPlan, outs_f: Sequence[Matrix]) -> None:
-        """Pool each feature's rows into ``outs_f[f]``: [B, dim] for sum and mean, [ids of the feature, dim] for none.
+        """Pool each feature's rows, widened to float32, into ``outs_f[f]``: [B, dim] for sum and mean, [ids of the feature, dim] for none.
 
         sum: y_b = sum over the bag, in position order, of w_n * row_n, each product and sum rounded to float32, the first product
         copied rather than added to zero; mean: that divided by the number of ids in the bag (weights or not); an empty bag is zeros.
@@ -99,14 +114,15 @@ class Backend(Protocol):
 
     def update(
         self, plan: SlotPlan, grads_f: Sequence[Matrix | None], rules_t: Sequence[UpdateRule], version: int
-    ) -> None:
+    ) -> Int64s:
         """Sum gradients and apply each table's rule to each distinct row, once, in place; set its version.
 
-        Fused: equals ``sum_gradients`` followed by the rule, bit for bit.
+        Fused: equals ``sum_gradients`` followed by the rule, bit for bit. A row whose gradient has a NaN or an infinity keeps weights
+        and states, and gets the version all the same. Returns how many these were [T].
         """
 
-    def encode_rows(self, slots_m: Int32s, codec: str, dim: int) -> RowBytes:
-        """The weights of slots, encoded by a codec of ``rows.codec``: uint8 [M, codec.row_bytes(dim)]."""
+    def encode_rows(self, slots_m: Int32s, codec: str, table: int) -> RowBytes:
+        """The weights of slots, all of one table, encoded by a codec of ``rows.codec``: uint8 [M, codec.row_bytes(dim)]."""
 
     def find_distinct(self, ids_m: Int64s, starts_gt: Int64s) -> tuple[Int32s, Int64s] | None:
         """The slots of the distinct pairs of several groups of ids, and how many of them each table has [T].

@@ -111,11 +111,11 @@ class StreamResume:
     def _digest(self, rows: Snapshot, table: str, ids_n: Any) -> int:
         assert self._tail is not None
         streamed = self._tail.header.table(table)
-        total, codec, dim = 0, find_codec(streamed.codec), streamed.spec.dim
+        total, codec, layout = 0, find_codec(streamed.codec), streamed.spec.layout
         for start in range(0, len(ids_n), CHUNK_ROWS):
             some = np.ascontiguousarray(ids_n[start : start + CHUNK_ROWS])
             read = rows.read(table, some)
-            weights_nd = read.rows_nb[:, : 4 * dim].view(np.float32)
+            weights_nd = layout.singles(read.rows_nb, layout.columns[0].name)
             runs = TableRuns((table,), (0, len(some)), some, read.versions_n)
             total += codec.encode_hashed(weights_nd, runs)[1]
         return total

@@ -15,7 +15,7 @@ from cuda.backend import RowBytes, UpdateRule, forbid_event_loop
 from cuda.host import cuts, gather, gradients, rows, slotmap, update
 from cuda.host.batch import NO_WEIGHTS, Batch, describe, plain
 from cuda.host.memory import allocate
-from cuda.host.recycle import Recycler, aligned_bytes
+from cuda.host.recycle import Recycler
 from cuda.host.tables import TableSet, stride_for
 from cuda.host.threads import use_threads
 from cuda.host.unique import Deduplicator
@@ -131,12 +131,13 @@ class HostBackend:
 
     def gather_pool(self, plan: SlotPlan, outs_f: Sequence[Matrix]) -> None:
         self._enter("gather_pool")
-        gather.gather(self._pool, describe(plan, outs_f), self.threads)
+        batch = describe(plan, outs_f, self._tables.kinds_t)
+        gather.gather(self._pool, batch, self._tables.rooms(self.threads), self.threads)
 
     def sum_gradients(self, plan: SlotPlan, grads_f: Sequence[Matrix | None]) -> Float32s:
         """Zeros behind a row's dim, and where no feature of a row took part."""
         self._enter("sum_gradients")
-        terms = self._terms(plan, describe(plan, grads_f))
+        terms = self._terms(plan, self._gradients(plan, grads_f))
         sums_ud = np.empty((plan.unique.count, int(self._tables.dims_t.max())), np.float32)
         gradients.sum_rows(terms, sums_ud, self.threads)
         return sums_ud
@@ -144,29 +145,32 @@ class HostBackend:
     def weight_gradients(self, plan: SlotPlan, grads_f: Sequence[Matrix | None]) -> Float32s:
         """Zero where the feature took no part."""
         self._enter("weight_gradients")
-        batch = describe(plan, grads_f)
+        batch, rooms = self._gradients(plan, grads_f), self._tables.rooms(self.threads)
         result_n = np.empty(plan.batch.ids_n.shape[0], np.float32)
-        gradients.weight_gradients(self._pool, batch, self._terms(plan, batch), result_n, self.threads)
+        gradients.weight_gradients(self._pool, batch, self._terms(plan, batch), result_n, rooms, self.threads)
         return result_n
 
     def update(
         self, plan: SlotPlan, grads_f: Sequence[Matrix | None], rules_t: Sequence[UpdateRule], version: int
-    ) -> None:
+    ) -> Int64s:
         self._enter("update")
         rules = self._tables.rules(rules_t, version & MAX_STEP)
-        terms = self._terms(plan, describe(plan, grads_f))
-        width = -(-int(self._tables.dims_t.max()) // 16) * 16
-        scratch = aligned_bytes(4 * width * self.threads).view(np.float32).reshape(self.threads, width)
-        update.update(self._pool, terms, rules, plain(plan.slots_u, np.int32), version, scratch, self.threads)
+        grads_f = self._clipped(plan, grads_f, rules_t)
+        terms = self._terms(plan, self._gradients(plan, grads_f))
+        slots_u, ids_u = plain(plan.slots_u, np.int32), plain(plan.unique.ids_u, np.int64)
+        changed = update.Rows(slots_u, ids_u, version, version & MAX_STEP)
+        bad_wt = np.zeros((self.threads, len(rules_t)), np.int64)
+        rooms = self._tables.update_rooms(self.threads)
+        update.update(self._pool, terms, rules, changed, bad_wt, rooms, self.threads)
+        return cast(Int64s, bad_wt.sum(axis=0))
 
-    def encode_rows(self, slots_m: Int32s, codec: str, dim: int) -> RowBytes:
+    def encode_rows(self, slots_m: Int32s, codec: str, table: int) -> RowBytes:
         from pipeline.rows.codec import find_codec
 
         self._enter("encode_rows")
-        slots_m = self._checked(slots_m)
-        rows_mb, versions_m = np.empty((slots_m.shape[0], 4 * dim), np.uint8), np.empty(slots_m.shape[0], np.int64)
-        rows.read_rows(self._pool, slots_m, rows_mb, versions_m, self.threads)
-        return find_codec(codec).encode(rows_mb.view(np.float32))
+        layout = self._tables.layouts[table]
+        rows_mb, _ = self.read_rows(slots_m)
+        return find_codec(codec).encode(layout.singles(rows_mb, layout.columns[0].name))
 
     def find_distinct(self, ids_m: Int64s, starts_gt: Int64s) -> tuple[Int32s, Int64s] | None:
         self._enter("find_distinct")
@@ -191,6 +195,7 @@ class HostBackend:
             slots_n,
             plain(counts_t, np.int64),
             tables.dims_t,
+            tables.kinds_t,
             tables.halves(codecs_t),
             tables.keys_t,
             *versions,
@@ -214,6 +219,21 @@ class HostBackend:
             low, high = int(slots_m.min()), int(slots_m.max())
             assert 0 <= low <= high < self.num_slots, f"slots {low} .. {high} outside 0 .. {self.num_slots - 1}"
         return cast(Int32s, plain(slots_m, np.int32))
+
+    def _clipped(
+        self, plan: SlotPlan, grads_f: Sequence[Matrix | None], rules_t: Sequence[UpdateRule]
+    ) -> Sequence[Matrix | None]:
+        """The gradients, those of tables that limit them as clipped copies."""
+        if not any(rule.max_gradient for rule in rules_t):
+            return grads_f
+        limits = [rules_t[table].max_gradient for table in plan.batch.features.tables_f.tolist()]
+        return [
+            gradients.clipped(grad, limit, self.threads) if grad is not None and limit > 0 else grad
+            for grad, limit in zip(grads_f, limits, strict=True)
+        ]
+
+    def _gradients(self, plan: SlotPlan, grads_f: Sequence[Matrix | None]) -> Batch:
+        return describe(plan, grads_f, self._tables.kinds_t)
 
     def _terms(self, plan: SlotPlan, batch: Batch) -> gradients.Terms:
         num_ids = plan.batch.ids_n.shape[0]

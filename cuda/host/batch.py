@@ -27,6 +27,8 @@ class Batch(NamedTuple):
     past_caches: bool
     """Whether single rows are written straight to memory, see ``far_larger_than_caches``."""
     dims_f: Int64s
+    kinds_f: Int64s
+    """What the weights of each feature's table are, ``rows.narrow``."""
     poolings_f: Int64s
     starts_f: Int64s
     addresses_f: Int64s
@@ -49,6 +51,7 @@ def batch_pointers(batch: Batch) -> Batch:
         batch.weighted,
         batch.past_caches,
         pointer(batch.dims_f),
+        pointer(batch.kinds_f),
         pointer(batch.poolings_f),
         pointer(batch.starts_f),
         pointer(batch.addresses_f),
@@ -75,8 +78,11 @@ def plain(array: Any, dtype: Any) -> Any:
     return array if array.flags.carray else np.array(array, order="C")
 
 
-def describe(plan: SlotPlan, matrices_f: Sequence[Matrix | None]) -> Batch:
-    """Lay a plan and the matrices of its features out for kernels. The matrices' owners stay the caller's business."""
+def describe(plan: SlotPlan, matrices_f: Sequence[Matrix | None], kinds_t: Int64s) -> Batch:
+    """Lay a plan and the matrices of its features out for kernels. The matrices' owners stay the caller's business.
+
+    ``kinds_t``: what the weights of each table are.
+    """
     batch, features = plan.batch, plan.batch.features
     shapes_f4 = _shapes(matrices_f)
     check_shapes(plan, shapes_f4)
@@ -85,6 +91,7 @@ def describe(plan: SlotPlan, matrices_f: Sequence[Matrix | None]) -> Batch:
         weighted=batch.weights_n is not None,
         past_caches=far_larger_than_caches(shapes_f4),
         dims_f=features.dims_f.astype(np.int64),
+        kinds_f=kinds_t[features.tables_f],
         poolings_f=features.poolings_f.astype(np.int64),
         starts_f=plain(batch.feature_start_f, np.int64),
         addresses_f=shapes_f4[:, ADDRESS].copy(),

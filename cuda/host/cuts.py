@@ -14,12 +14,14 @@ import numpy.typing as npt
 
 from cuda.host.compiled import kernel
 from cuda.host.machine import pointer, prefetch_read, put_bytes, put_word
+from cuda.host.narrow import weight_bytes, whole, widen_row
 from cuda.host.rows import AHEAD as ROWS_AHEAD
 from cuda.host.rows import Pool, RowBytes, prefetch_row, row_address
 from cuda.host.slotmap import AHEAD, EMPTY, Entries, find, home_of
 from cuda.plan import Int32s, Int64s
 from pipeline.rows.digest import row_key
 from pipeline.rows.half import decode_row, encode_row
+from pipeline.rows.narrow import SINGLE
 from pipeline.rows.version import MAX_STEP
 from pipeline.rows.xxh64 import xxh64
 
@@ -71,6 +73,7 @@ def encode_slots(
     slots_n: Int32s,
     counts_t: Int64s,
     dims_t: Int64s,
+    kinds_t: Int64s,
     halves_t: Int64s,
     keys_t: npt.NDArray[np.uint64],
     low: int,
@@ -80,36 +83,42 @@ def encode_slots(
     rows_at: int,
     versions_at: int,
 ) -> Any:
-    """Encode the rows of slots, those of table 0 first, into a frame's content: as halves where ``halves_t`` is not 0, else as they are.
+    """Encode the rows of slots, those of table 0 first, into a frame's content: as halves where ``halves_t`` is not 0, else as float32.
 
-    ``words_w`` is the pool as words. Returns (the sum of ``rows.digest`` of what a reader decodes, how many versions are not
-    within ``low + 1 .. high``).
+    ``kinds_t`` says what the weights in the pool are; ``words_w`` is the pool as words. Returns (the sum of ``rows.digest`` of what
+    a reader decodes, how many versions are not within ``low + 1 .. high``).
     """
     widest = 0
     for t in range(dims_t.shape[0]):
         widest = max(widest, dims_t[t])
-    halves_d, decoded_d = np.empty(widest, np.uint16), np.empty(widest, np.uint32)
+    halves_d, decoded_d = np.empty(whole(widest), np.uint16), np.empty(whole(widest), np.uint32)
     decoded_bytes = decoded_d.view(np.uint8)
     versions, step, words, ids = pointer(pool.versions), pool.version_step, pool.stride >> 2, pointer(pair_ids_s)
     content, versions_base, ids_base = content_b.ctypes.data, pool.versions.ctypes.data, pair_ids_s.ctypes.data
     to_id, to_row, to_version = content + ids_at, content + rows_at, content + versions_at
     total, strangers, n, last = np.uint64(0), 0, 0, slots_n.shape[0] - 1
     for t in range(counts_t.shape[0]):
-        dim, key, halves = dims_t[t], keys_t[t], halves_t[t]
+        dim, key, halves, kind = dims_t[t], keys_t[t], halves_t[t], kinds_t[t]
         for _ in range(counts_t[t]):
             coming = slots_n[min(n + ROWS_AHEAD, last)]
-            prefetch_row(row_address(pool, coming), 4 * dim)
+            prefetch_row(row_address(pool, coming), weight_bytes(dim, kind))
             prefetch_read(versions_base + 8 * np.int64(coming) * step, 8)
             prefetch_read(ids_base + 8 * np.int64(coming), 8)
             slot = np.int64(slots_n[n])
             version, row_id = versions[slot * step], ids[slot]
+            if kind != SINGLE:
+                widen_row(row_address(pool, slots_n[n]), kind, dim, halves_d.ctypes.data, decoded_d.ctypes.data)
             if halves:
-                encode_row(words_w, slot * words, halves_d, 0, dim)
+                if kind != SINGLE:
+                    encode_row(decoded_d, 0, halves_d, 0, dim)
+                else:
+                    encode_row(words_w, slot * words, halves_d, 0, dim)
                 decode_row(halves_d, 0, decoded_d, 0, dim)
                 put_bytes(to_row, halves_d.ctypes.data, 2 * dim)
                 to_row += 2 * dim
             else:
-                put_bytes(decoded_d.ctypes.data, row_address(pool, slots_n[n]), 4 * dim)
+                if kind == SINGLE:
+                    put_bytes(decoded_d.ctypes.data, row_address(pool, slots_n[n]), 4 * dim)
                 put_bytes(to_row, decoded_d.ctypes.data, 4 * dim)
                 to_row += 4 * dim
             total += xxh64(decoded_bytes, 0, 4 * dim, row_key(key, row_id, version & _STEPS))

@@ -14,9 +14,10 @@ from numba import prange
 from cuda.host.batch import Batch, batch_pointers, offset
 from cuda.host.compiled import device, parallel_kernel
 from cuda.host.machine import pointer, prefetch_once, take
-from cuda.host.rows import MAX_BYTES, Pool, pool_pointers, row_address
-from cuda.host.vector import ONE, add, add_scaled, clear, copy, dot, scale
-from cuda.plan import MEAN, NONE, Float32s, Int32s, Int64s
+from cuda.host.narrow import weights_of, whole
+from cuda.host.rows import MAX_BYTES, Pool, RowBytes, pool_pointers, row_address
+from cuda.host.vector import ONE, add, add_scaled, clear, clip, copy, dot, scale
+from cuda.plan import MEAN, NONE, Float32s, Int32s, Int64s, Matrix
 
 SAMPLES = 64
 AHEAD = 16
@@ -77,6 +78,25 @@ def _block_terms(batch: Batch, terms: Terms, num_features: int, first: int, last
     for f in range(num_features):
         for b in range(first, last):
             _bag_terms(batch, terms, f, b)
+
+
+@parallel_kernel
+def _clip(source: int, stride: int, result_bd: Float32s, most: float, threads: int) -> None:
+    taken = np.zeros(1, np.int64)
+    for _ in prange(threads):
+        first = take(taken, 0, SAMPLES)
+        while first < result_bd.shape[0]:
+            for b in range(first, min(first + SAMPLES, result_bd.shape[0])):
+                target = result_bd.ctypes.data + 4 * b * result_bd.shape[1]
+                clip(target, source + 4 * b * stride, np.float32(most), result_bd.shape[1])
+            first = take(taken, 0, SAMPLES)
+
+
+def clipped(matrix: Matrix, most: float, threads: int) -> Matrix:
+    """A copy with each number brought within -most .. most. A NaN stays one."""
+    result_bd = np.empty((matrix.rows, matrix.dim), np.float32)
+    _clip(matrix.address, matrix.row_stride, result_bd, float(most), threads)
+    return Matrix.of(result_bd)
 
 
 @parallel_kernel
@@ -165,24 +185,28 @@ def sum_rows(terms: Terms, sums_ud: Float32s, threads: int) -> None:
 
 @device
 def _block_weight_gradients(
-    pool: Pool, batch: Batch, terms: Terms, results_n: Float32s, num_features: int, first: int, last: int
+    pool: Pool, batch: Batch, terms: Terms, results_n: Float32s, num_features: int, first: int, last: int, room: int
 ) -> None:
     for f in range(num_features):
         dim, mean = batch.dims_f[f], batch.poolings_f[f] == MEAN
+        shorts = room + 4 * whole(dim)
         for b in range(first, last):
             start, end = offset(batch, f, b), offset(batch, f, b + 1)
             ids = np.float32(end - start) if mean else ONE
             for n in range(start, end):
                 row = row_address(pool, batch.slots_u[batch.inverse_n[n]])
                 source = terms.addresses_n[n]
-                results_n[n] = np.float32(0.0) if source == 0 else dot(source, row, dim) / ids
+                weights = weights_of(row, batch.kinds_f[f], dim, shorts, room)
+                results_n[n] = np.float32(0.0) if source == 0 else dot(source, weights, dim) / ids
 
 
 @parallel_kernel
-def weight_gradients(pool: Pool, batch: Batch, terms: Terms, results_n: Float32s, threads: int) -> None:
-    """Write dL/dw_n to ``results_n``; 0 where the feature took no part. ``factors_n`` is not read."""
+def weight_gradients(
+    pool: Pool, batch: Batch, terms: Terms, results_n: Float32s, rooms_wb: RowBytes, threads: int
+) -> None:
+    """Write dL/dw_n to ``results_n``; 0 where the feature took no part. ``factors_n`` is not read. ``rooms_wb``: see ``gather``."""
     taken = np.zeros(1, np.int64)
-    for _ in prange(threads):
+    for worker in prange(threads):
         first = take(taken, 0, SAMPLES)
         while first < batch.num_samples:
             _block_weight_gradients(
@@ -193,5 +217,6 @@ def weight_gradients(pool: Pool, batch: Batch, terms: Terms, results_n: Float32s
                 batch.dims_f.shape[0],
                 first,
                 min(first + SAMPLES, batch.num_samples),
+                rooms_wb.ctypes.data + worker * rooms_wb.shape[1],
             )
             first = take(taken, 0, SAMPLES)

@@ -85,6 +85,20 @@ def sum_over_row(builder: Any, dim: Any, term: Callable[[Any, Any | None], Any])
     return _halving_sum(builder, builder.load(so_far))
 
 
+def every_lane(builder: Any, dim: Any, holds: Callable[[Any, Any | None], Any]) -> Any:
+    """Whether ``holds(start, mask)``, 16 truths each, is true all along the row. Behind its end everything loads as zero."""
+    with builder.goto_entry_block():
+        so_far = builder.alloca(_MASK)
+    builder.store(ir.Constant(_MASK, [1] * LANES), so_far)
+    over_row(
+        builder,
+        dim,
+        lambda start, mask: builder.store(builder.and_(builder.load(so_far), holds(start, mask)), so_far),
+    )
+    bits = builder.bitcast(builder.load(so_far), ir.IntType(LANES))
+    return builder.icmp_unsigned("==", bits, ir.Constant(ir.IntType(LANES), (1 << LANES) - 1))
+
+
 def _halving_sum(builder: Any, lanes: Any) -> Any:
     """Lane j + lane j + 8, then + 4, + 2, + 1."""
     for half in (8, 4, 2, 1):

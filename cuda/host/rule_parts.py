@@ -14,7 +14,7 @@ import numpy as np
 from cuda.host.elementwise import WEIGHT, Lanes, Operands, change, sqrt, total
 
 LR, EPS = 0, 1
-DECAY, MODE, MAX_NORM = 2, 3, 4
+DECAY, MODE = 2, 3
 """Of rules that are not of Adam's family."""
 ETA, MOMENTUM = 1, 3
 """Of LARS."""

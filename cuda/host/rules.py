@@ -14,8 +14,8 @@ import numpy as np
 
 from cuda.host import rule_parts as parts
 from cuda.host.compiled import device, seldom
-from cuda.host.rule_parts import BETA1, BETA2, BIAS1, BIAS2, DECAY, ETA, LR, MAX_NORM, MODE, MOMENTUM
-from cuda.host.vector import dot, load_float, scale, store_float, subtract_scaled
+from cuda.host.rule_parts import BETA1, BETA2, BIAS1, BIAS2, DECAY, ETA, LR, MODE, MOMENTUM
+from cuda.host.vector import dot, load_float, store_float, subtract_scaled
 
 
 class Rule(NamedTuple):
@@ -74,7 +74,7 @@ def rowwise_adagrad(row: int, state: int, gradient: int, dim: int, hyper: int) -
 @device
 def rowwise_adagrad_decayed(row: int, state: int, gradient: int, dim: int, hyper: int) -> None:
     """h = g + decay * w (L2), else g; m += dot(h, h) / dim; s = lr / (sqrt(m) + eps); c = 1 - s * decay (L2), 1 - lr * decay
-    (decoupled), else 1; w = c * w - s * g; then w *= max_norm / norm(w) where max_norm > 0 and the norm is above it.
+    (decoupled), else 1; w = c * w - s * g.
     """
     mode, decay, lr = _hyper(hyper, MODE), _hyper(hyper, DECAY), _hyper(hyper, LR)
     squares = dot(gradient, gradient, dim)
@@ -89,11 +89,6 @@ def rowwise_adagrad_decayed(row: int, state: int, gradient: int, dim: int, hyper
     elif mode == DECOUPLED:
         kept = np.float32(1.0) - lr * decay
     parts.keep_and_subtract(row, state, gradient, hyper, kept, step, dim)
-    most = _hyper(hyper, MAX_NORM)
-    if most > 0:
-        norm = math.sqrt(dot(row, row, dim))
-        if norm > most:
-            scale(row, row, most / norm, dim)
 
 
 @device

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from cuda.backend import UpdateRule
+from cuda.backend import RowBytes, UpdateRule
 from cuda.host.machine import LINE_BYTES
+from cuda.host.narrow import LANES
+from cuda.host.recycle import aligned_bytes
 from cuda.host.rule_parts import FAMILY, MAX_HYPER, REST1, follow_from
 from cuda.host.rules import RULES
-from cuda.host.update import Rules
+from cuda.host.update_rules import Rules
 from cuda.plan import Float32s, Int64s
 from pipeline.rows.digest import table_key
+from pipeline.rows.initial import table_key as noise_key
+from pipeline.rows.narrow import KINDS, SINGLE
 from pipeline.rows.spec import TableSpec
 
 CODECS = ("fp32", "fp16")
+NOISE_BYTES = 128
+"""``noise`` writes so many at a time."""
 
 
 def stride_for(row_bytes: int) -> int:
@@ -31,12 +38,16 @@ class TableSet:
         self._specs = tuple(specs)
         self.row_bytes = max(spec.layout.row_bytes for spec in specs)
         self.dims_t = np.array([spec.dim for spec in specs], np.int64)
-        self._states_t = np.array([_first_state(spec) for spec in specs], np.int64)
-        self._used_bytes_t = np.array([spec.layout.row_bytes for spec in specs], np.int64)
+        self.kinds_t = np.array([KINDS[spec.layout.weight_dtype] for spec in specs], np.int64)
+        """What weights are, ``rows.narrow``."""
+        self.layouts = tuple(spec.layout for spec in specs)
+        self._stored = [Stored.of(spec) for spec in specs]
         self.keys_t = np.array([table_key(spec.name) for spec in specs], np.uint64)
         """What the digests of rows begin with."""
         self._halves: tuple[tuple[str, ...], Int64s] | None = None
         self._last: tuple[tuple[UpdateRule, ...], Float32s, Rules] | None = None
+        self._width = whole_lanes(int(self.dims_t.max()))
+        self._numbers = self._width + max(whole_lanes(stored.num_numbers) for stored in self._stored)
 
     def rules(self, rules_t: Sequence[UpdateRule], step: int) -> Rules:
         """The rules of all tables for a kernel, at this step. Good until the next call.
@@ -51,6 +62,14 @@ class TableSet:
             if rule.rule in FAMILY:
                 hyper_th[table, REST1:] = follow_from(rule.hyper, step)
         return rules
+
+    def rooms(self, threads: int) -> RowBytes:
+        """A room for each thread to widen a row's weights in: floats, then as many numbers of 16 bits. [threads, bytes]"""
+        return _rooms(threads, (4 + 2) * self._width)
+
+    def update_rooms(self, threads: int) -> RowBytes:
+        """A room for each thread of an update: a gradient, then floats for a row's numbers, then as many of 16 bits with their noise."""
+        return _rooms(threads, 4 * self._width + (4 + 2) * self._numbers + NOISE_BYTES)
 
     def halves(self, codecs_t: Sequence[str]) -> Int64s:
         """Which tables travel as halves [T]: 1, or 0 for as they are. A codec that the kernels lack is our own bug."""
@@ -67,15 +86,76 @@ class TableSet:
         hyper_th = np.zeros((len(rules), MAX_HYPER), np.float32)
         for table, (rule, spec) in enumerate(zip(rules, self._specs, strict=True)):
             assert rule.rule in RULES, f"no rule {rule.rule!r}; this backend has {sorted(RULES)}"
-            floats, known = sum(column.width for column in spec.layout.states), RULES[rule.rule]
-            needed = known.per_weight * spec.dim + known.per_row
-            assert floats >= needed, f"the rows of {spec.name} lack the states of {rule.rule}"
+            known, stored = RULES[rule.rule], self._stored[table]
+            enough = stored.num_states >= known.per_weight * spec.dim
+            enough = enough and stored.num_states + stored.num_singles >= known.per_weight * spec.dim + known.per_row
+            assert enough, f"the rows of {spec.name} lack the states of {rule.rule}"
             hyper_th[table, : len(rule.hyper)] = rule.hyper
-        codes_t = np.array([RULES[rule.rule].code for rule in rules], np.int64)
-        hypers_t = hyper_th.ctypes.data + 4 * MAX_HYPER * np.arange(len(rules), dtype=np.int64)
-        return hyper_th, Rules(codes_t, hypers_t, self._states_t, self._used_bytes_t)
+        return hyper_th, Rules(
+            rules_t=np.array([RULES[rule.rule].code for rule in rules], np.int64),
+            hypers_t=hyper_th.ctypes.data + 4 * MAX_HYPER * np.arange(len(rules), dtype=np.int64),
+            max_norms_t=np.array([rule.max_norm for rule in rules], np.float32),
+            states_t=self._of_each("states"),
+            used_bytes_t=self._of_each("used_bytes"),
+            narrow_t=self._of_each("narrow"),
+            weight_kinds_t=self._of_each("weight_kind"),
+            state_kinds_t=self._of_each("state_kind"),
+            num_states_t=self._of_each("num_states"),
+            singles_t=self._of_each("singles"),
+            num_singles_t=self._of_each("num_singles"),
+            by_chance_t=np.array([rule.rounding == "stochastic" for rule in rules], np.int64),
+            keys_t=np.array([noise_key(spec.seed, spec.name) for spec in self._specs], np.uint64).view(np.int64),
+            gradient_bytes=4 * self._width,
+            room_numbers=self._numbers,
+        )
+
+    def _of_each(self, name: str) -> Int64s:
+        return np.array([getattr(stored, name) for stored in self._stored], np.int64)
 
 
-def _first_state(spec: TableSpec) -> int:
-    states = spec.layout.states
-    return spec.layout.offsets[states[0].name] if states else 0
+@dataclass(frozen=True)
+class Stored:
+    """How the rows of a table lie, as ``Rules`` wants it."""
+
+    states: int
+    used_bytes: int
+    narrow: int
+    weight_kind: int
+    state_kind: int
+    num_states: int
+    singles: int
+    num_singles: int
+
+    @staticmethod
+    def of(spec: TableSpec) -> Stored:
+        layout, states = spec.layout, spec.layout.states
+        weight = KINDS[layout.weight_dtype]
+        per_weight = [column for column in states if column.width == spec.dim and column.dtype == states[0].dtype]
+        singles = states[len(per_weight) :]
+        assert all(column.dtype == "float32" for column in singles), f"{spec.name}: its states are mixed: {states}"
+        state = KINDS[per_weight[0].dtype] if per_weight else SINGLE
+        start = layout.offsets[states[0].name] if states else 0
+        return Stored(
+            states=start,
+            used_bytes=layout.row_bytes,
+            narrow=int(weight != SINGLE or state != SINGLE),
+            weight_kind=weight,
+            state_kind=state,
+            num_states=sum(column.width for column in per_weight),
+            singles=layout.offsets[singles[0].name] if singles else start,
+            num_singles=sum(column.width for column in singles),
+        )
+
+    @property
+    def num_numbers(self) -> int:
+        """Of the states, where they are widened: a last one may be half read."""
+        return whole_lanes(self.num_states) + self.num_singles
+
+
+def whole_lanes(count: int) -> int:
+    return -(-count // LANES) * LANES
+
+
+def _rooms(threads: int, num_bytes: int) -> RowBytes:
+    width = -(-num_bytes // LINE_BYTES) * LINE_BYTES
+    return aligned_bytes(threads * width).reshape(threads, width)

@@ -9,12 +9,14 @@ Why not loops over arrays: LLVM cannot know that two addresses do not overlap an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from cuda.host.lanes import FLOAT, lanes_at, load_lanes, over_row, splat, store_lanes, sum_over_row, zeros
+from cuda.host.compiled import device
+from cuda.host.lanes import FLOAT, every_lane, lanes_at, load_lanes, over_row, splat, store_lanes, sum_over_row, zeros
 from cuda.host.numba_types import intrinsic, types
 
 
@@ -24,6 +26,12 @@ class _Operands(NamedTuple):
     target: Any
     source: Any
     factor: Any
+
+
+def _within(builder: Any, v: _Operands) -> Any:
+    below = builder.fneg(v.factor)
+    low = builder.select(builder.fcmp_ordered("<", v.source, below), below, v.source)
+    return builder.select(builder.fcmp_ordered(">", low, v.factor), v.factor, low)
 
 
 Build = Callable[[Any, _Operands], Any]
@@ -68,6 +76,8 @@ add_scaled = _row_operation(lambda b, v: b.fadd(v.target, b.fmul(v.factor, v.sou
 """target = target + (factor * source)"""
 subtract_scaled = _row_operation(lambda b, v: b.fsub(v.target, b.fmul(v.factor, v.source)), "target", "source")
 """target = target - (factor * source)"""
+clip = _row_operation(_within, "source")
+"""target = source brought within -factor .. factor; a NaN stays one"""
 divide = _row_operation(lambda b, v: b.fdiv(v.target, v.factor), "target")
 """target = target / factor"""
 
@@ -87,6 +97,31 @@ def dot(typingctx: Any, left: Any, right: Any, dim: Any) -> Any:
         return sum_over_row(builder, args[2], product)
 
     return types.float32(types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic
+def all_finite(typingctx: Any, row: Any, dim: Any) -> Any:
+    """Whether no number of a row is infinite or NaN."""
+    del typingctx, row, dim
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        del context, signature
+        return every_lane(builder, args[1], lambda start, mask: _finite(builder, args[0], start, mask))
+
+    return types.boolean(types.int64, types.int64), codegen
+
+
+def _finite(builder: Any, row: Any, start: Any, mask: Any | None) -> Any:
+    lanes = load_lanes(builder, lanes_at(builder, row, start), mask)
+    return builder.fcmp_ordered("oeq", builder.fsub(lanes, lanes), zeros())
+
+
+@device
+def limit_norm(row: int, most: float, dim: int) -> None:
+    """row *= most / norm(row) where the norm is above ``most``."""
+    norm = math.sqrt(dot(row, row, dim))
+    if norm > most:
+        scale(row, row, most / norm, dim)
 
 
 @intrinsic

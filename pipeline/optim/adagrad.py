@@ -31,24 +31,11 @@ class RowwiseAdagradOptions(Options):
         Literal["none", "l2", "decoupled"],
         Field(description="l2: weight_decay * w is added to the gradient; decoupled: w shrinks by lr * weight_decay."),
     ] = "none"
-    max_norm: Annotated[
-        float,
-        Field(
-            ge=0,
-            allow_inf_nan=False,
-            description="Rows that a step leaves longer than this are scaled back to it; 0: none are.",
-        ),
-    ] = 0.0
 
     @property
     def decay_mode(self) -> int:
         """As kernels know it."""
         return DECAY_MODES.index(self.decay)
-
-    @property
-    def is_plain(self) -> bool:
-        """Neither decay nor a longest row."""
-        return self.decay == "none" and self.max_norm == 0
 
     @model_validator(mode="after")
     def _decay_is_of_a_kind(self) -> RowwiseAdagradOptions:
@@ -69,12 +56,12 @@ ADAGRAD = OptimizerSpec(
 ROWWISE_ADAGRAD = OptimizerSpec(
     name="rowwise_adagrad",
     options=RowwiseAdagradOptions,
-    hyper=("lr", "eps", "weight_decay", "decay_mode", "max_norm"),
+    hyper=("lr", "eps", "weight_decay", "decay_mode"),
     state_columns=lambda _options, _dim: (per_row("momentum"),),
     formula=(
         "h = g + weight_decay * w (l2), else g; m += (sum of h[d] * h[d]) / dim; s = lr / (sqrt(m) + eps); w = c * w - s * g with "
-        "c = 1 - s * weight_decay (l2), 1 - lr * weight_decay (decoupled), else 1; then w *= max_norm / |w| if that is below 1    "
+        "c = 1 - s * weight_decay (l2), 1 - lr * weight_decay (decoupled), else 1    "
         "(EXACT_ROWWISE_ADAGRAD of FBGEMM, codegen/genscript/optimizers.py; Gupta et al. 2014, Duchi et al. 2011)"
     ),
-    rule=lambda options: "rowwise_adagrad" if options.is_plain else "rowwise_adagrad_decayed",
+    rule=lambda options: "rowwise_adagrad" if options.decay == "none" else "rowwise_adagrad_decayed",
 )

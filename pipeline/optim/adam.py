@@ -62,6 +62,7 @@ ADAM = OptimizerSpec(
     name="adam",
     options=AdamOptions,
     hyper=MOMENTS,
+    narrow_states=True,
     state_columns=_of_adam,
     formula=f"{_MOMENTS}; w -= lr * ((m / c1) / (sqrt(v / c2) + eps) + weight_decay * w)    (ADAM {_SOURCE}; Kingma, Ba 2015)",
     rule=lambda options: "adam_rowwise_bias" if options.rowwise_bias_correction else "adam",
@@ -69,6 +70,7 @@ ADAM = OptimizerSpec(
 PARTIAL_ROWWISE_ADAM = OptimizerSpec(
     name="partial_rowwise_adam",
     options=PartialRowwiseAdamOptions,
+    narrow_states=True,
     hyper=MOMENTS,
     state_columns=_partial,
     formula=f"{_ROW_MOMENTS}; w -= lr * ((m / c1) / (sqrt(v / c2) + eps) + weight_decay * w)    (PARTIAL_ROWWISE_ADAM {_SOURCE})",

@@ -22,7 +22,25 @@ Beta = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False, description="How 
 
 
 class Options(BaseModel):
+    """What every optimizer takes; each has ``lr`` besides."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
+    max_gradient: Annotated[
+        float,
+        Field(
+            ge=0,
+            allow_inf_nan=False,
+            description="Each number of the gradient that reaches a bag is brought within -max_gradient .. max_gradient; 0: none is.",
+        ),
+    ] = 0.0
+    max_norm: Annotated[
+        float,
+        Field(
+            ge=0,
+            allow_inf_nan=False,
+            description="Rows that a step leaves longer than this are scaled back to it; 0: none are.",
+        ),
+    ] = 0.0
 
 
 class AdamFamily(Options):

@@ -21,7 +21,7 @@ from pipeline.optim.adam import (
 )
 from pipeline.optim.sgd import LARS_SGD, SGD, LarsSgdOptions, SgdOptions
 from pipeline.optim.spec import OptimizerSpec
-from pipeline.rows.layout import Column, RowLayout
+from pipeline.rows.layout import RowLayout
 
 OptimizerOptions = Annotated[
     SgdOptions
@@ -38,11 +38,14 @@ _ALL = (SGD, ADAGRAD, ROWWISE_ADAGRAD, ADAM, PARTIAL_ROWWISE_ADAM, LAMB, PARTIAL
 OPTIMIZERS: Mapping[str, OptimizerSpec] = {spec.name: spec for spec in _ALL}
 
 
-def layout_of(options: OptimizerOptions, dim: int) -> RowLayout:
-    """The row of a table of this dim under this optimizer: its weights, then the optimizer's states."""
-    return RowLayout(
-        (Column("weight", "float32", dim, "weight"), *OPTIMIZERS[options.kind].state_columns(options, dim))
-    )
+def layout_of(options: OptimizerOptions, dim: int, weights: str = "float32", states: str = "float32") -> RowLayout:
+    """The row of a table of this dim under this optimizer: its weights, then the optimizer's states, of these dtypes.
+
+    States that the optimizer keeps in float32 alone are our own bug here, see ``narrow_states``.
+    """
+    spec = OPTIMIZERS[options.kind]
+    assert states == "float32" or spec.narrow_states, f"{spec.name} keeps its states in float32"
+    return RowLayout(spec.columns(options, dim, weights, states))
 
 
 def rule_of(options: OptimizerOptions) -> UpdateRule:

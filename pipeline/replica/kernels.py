@@ -95,9 +95,9 @@ def write_halves(weights_k, versions_k, positions_n, halves_nd, new_versions_n):
 
 
 @njit(nogil=True, cache=True)
-def fill_initial(table_key, ids_n, kind, base, scale, out_nd, versions_n):  # type: ignore[no-untyped-def]
+def fill_initial(table_key, ids_n, kind, base, scale, stored, out_nd, versions_n):  # type: ignore[no-untyped-def]
     """Give each row whose version is not above 0 its initial weights, and version 0."""
     for n in range(ids_n.shape[0]):
         if versions_n[n] <= 0:
             versions_n[n] = 0
-            fill_row(table_key, ids_n[n], kind, base, scale, out_nd[n])
+            fill_row(table_key, ids_n[n], kind, base, scale, stored, out_nd[n])

@@ -57,12 +57,12 @@ class Table:
     def __init__(self, spec: TableSpec) -> None:
         self.spec = spec
         self.rows = RowMap(spec.dim)
-        self._initial = (table_key(spec.seed, spec.name), *rule(spec.initializer))
+        self._initial = (table_key(spec.seed, spec.name), *rule(spec))
 
     def fill_initial(self, ids_n: Int64s, out_nd: Float32s, versions_n: Int64s) -> None:
         """Rule 3, for the rows whose version is not above 0."""
-        key, kind, base, scale = self._initial
-        kernels.fill_initial(key, read_only_ids(ids_n), kind, base, scale, out_nd, versions_n)
+        key, kind, base, scale, stored = self._initial
+        kernels.fill_initial(key, read_only_ids(ids_n), kind, base, scale, stored, out_nd, versions_n)
 
     def describe(self) -> str:
         return f"dim {self.spec.dim}, seed {self.spec.seed}, {self.spec.initializer}"

@@ -19,7 +19,9 @@ rounded to float32 once, to nearest even, and never fused. So every machine, lan
 whatever the order of the ids. A normal weight is a sum of twelve uniform numbers (Irwin-Hall), which needs no
 logarithm and therefore no library's rounding; its tails are a little lighter (0.22 % beyond three deviations, not 0.27).
 
-Legend: n ids; d dim; w float32 words of a packed row, of which the first d are weights.
+Weights of 16 bits are that, rounded to nearest, ties to even (``narrow``): not by chance, which needs a step.
+
+Legend: n ids; d dim.
 """
 
 from __future__ import annotations
@@ -32,6 +34,9 @@ from numba import njit
 
 from pipeline.rows.arrays import read_only_ids
 from pipeline.rows.errors import BadInitializer
+from pipeline.rows.layout import NARROW, stored_dtype
+from pipeline.rows.narrow import KINDS as STORED
+from pipeline.rows.narrow import narrow, round_row
 from pipeline.rows.spec import Initializer, TableSpec
 from pipeline.rows.xxh64 import hash_bytes
 
@@ -76,8 +81,14 @@ def _sum_16(word):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def fill_row(table_key, row_id, kind, base, scale, weights_d):  # type: ignore[no-untyped-def]
+def fill_row(table_key, row_id, kind, base, scale, stored, weights_d):  # type: ignore[no-untyped-def]
     """Write one row's initial weights to ``weights_d`` float32 [d]. For the other arguments see ``rule``."""
+    _fill_row(table_key, row_id, kind, base, scale, weights_d)
+    round_row(weights_d, stored)
+
+
+@njit(nogil=True, cache=True)
+def _fill_row(table_key, row_id, kind, base, scale, weights_d):  # type: ignore[no-untyped-def]
     if kind == ZEROS:
         weights_d[:] = np.float32(0.0)
         return
@@ -96,10 +107,10 @@ def fill_row(table_key, row_id, kind, base, scale, weights_d):  # type: ignore[n
 
 
 @njit(nogil=True, cache=True)
-def fill_rows(table_key, ids_n, kind, base, scale, dim, out_nw):  # type: ignore[no-untyped-def]
+def fill_rows(table_key, ids_n, kind, base, scale, stored, dim, out_nw):  # type: ignore[no-untyped-def]
     """``fill_row`` for each id, into the first ``dim`` of each row of ``out_nw`` float32 [n, w]."""
     for n in range(ids_n.shape[0]):
-        fill_row(table_key, ids_n[n], kind, base, scale, out_nw[n, :dim])
+        fill_row(table_key, ids_n[n], kind, base, scale, stored, out_nw[n, :dim])
 
 
 def table_key(seed: int, name: str) -> np.uint64:
@@ -107,8 +118,15 @@ def table_key(seed: int, name: str) -> np.uint64:
     return np.uint64(hash_bytes(name.encode(), seed))
 
 
-def rule(initializer: Initializer) -> tuple[int, np.float32, np.float32]:
-    """(kind, base, scale) as the kernels take them. Raises BadInitializer for what is not finite in float32."""
+def rule(spec: TableSpec) -> tuple[int, np.float32, np.float32, int]:
+    """(kind, base, scale, what weights are stored as) as the kernels take them.
+
+    Raises BadInitializer for what is not finite in float32.
+    """
+    return *_numbers(spec.initializer), STORED[spec.layout.weight_dtype]
+
+
+def _numbers(initializer: Initializer) -> tuple[int, np.float32, np.float32]:
     if initializer.kind == "zeros":
         return ZEROS, np.float32(0), np.float32(0)
     names = ("low", "high") if initializer.kind == "uniform" else ("mean", "std")
@@ -124,14 +142,17 @@ def initial_weights(spec: TableSpec, ids_n: Any) -> npt.NDArray[np.float32]:
     """The initial weights of rows, float32 [n, dim]. Needs no lock and may run on any thread; duplicates allowed."""
     ids_n = read_only_ids(ids_n)
     weights_nd = np.empty((ids_n.shape[0], spec.dim), dtype=np.float32)
-    fill_rows(table_key(spec.seed, spec.name), ids_n, *rule(spec.initializer), spec.dim, weights_nd)
+    fill_rows(table_key(spec.seed, spec.name), ids_n, *rule(spec), spec.dim, weights_nd)
     return weights_nd
 
 
 def initial_rows(spec: TableSpec, ids_n: Any) -> npt.NDArray[np.uint8]:
     """The initial packed rows, uint8 [n, row_bytes]: initial weights, every other column and the padding zero."""
     ids_n = read_only_ids(ids_n)
-    rows_nb = spec.layout.empty(ids_n.shape[0])
-    kind, base, scale = rule(spec.initializer)
-    fill_rows(table_key(spec.seed, spec.name), ids_n, kind, base, scale, spec.dim, rows_nb.view(np.float32))
+    rows_nb, dtype = spec.layout.empty(ids_n.shape[0]), spec.layout.weight_dtype
+    if dtype in NARROW:
+        weights_nd = spec.layout.view(rows_nb, spec.layout.columns[0].name)
+        weights_nd[:] = narrow(initial_weights(spec, ids_n), dtype).view(stored_dtype(dtype))
+    else:
+        fill_rows(table_key(spec.seed, spec.name), ids_n, *rule(spec), spec.dim, rows_nb.view(np.float32))
     return rows_nb

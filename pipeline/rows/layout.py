@@ -3,25 +3,32 @@
 A packed row is ``row_bytes`` bytes: the columns in order, each starting at a multiple of its item size, the whole
 padded with zeros to a multiple of 16. Weights come first. Arrays of packed rows are ``rows_nb`` uint8 [n, row_bytes]
 (the L1 pool's rows may be longer than a table's ``row_bytes``: what lies behind is not read).
-The version of a row travels beside it as int64 (see ``version``), not inside.
+The version of a row travels beside it as int64 (see ``version``), not inside. Weights, and states of a number per weight, may be
+narrower than float32 (``narrow``); bfloat16, for which numpy has no type, is seen as the uint16 it is stored as.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 Role = Literal["weight", "state", "meta"]
 ROW_ALIGNMENT_BYTES = 16
+NARROW: Final = ("float16", "bfloat16")
+
+
+def stored_dtype(dtype: str) -> np.dtype[Any]:
+    """How numpy sees a column of this dtype."""
+    return np.dtype(np.uint16 if dtype == "bfloat16" else dtype)
 
 
 @dataclass(frozen=True)
 class Column:
-    """One named column: ``width`` numbers of ``dtype`` (a numpy name such as ``float32``) per row."""
+    """One named column: ``width`` numbers of ``dtype`` (a numpy name such as ``float32``, or ``bfloat16``) per row."""
 
     name: str
     dtype: str
@@ -30,7 +37,7 @@ class Column:
 
     @property
     def nbytes(self) -> int:
-        return int(np.dtype(self.dtype).itemsize) * self.width
+        return int(stored_dtype(self.dtype).itemsize) * self.width
 
 
 @dataclass(frozen=True)
@@ -50,12 +57,16 @@ class RowLayout:
     def dim(self) -> int:
         return self.columns[0].width
 
+    @property
+    def weight_dtype(self) -> str:
+        return self.columns[0].dtype
+
     @cached_property
     def offsets(self) -> dict[str, int]:
         """Byte offset of each column in a packed row."""
         offsets, end = {}, 0
         for column in self.columns:
-            size = int(np.dtype(column.dtype).itemsize)
+            size = int(stored_dtype(column.dtype).itemsize)
             end = -(-end // size) * size
             offsets[column.name] = end
             end += column.nbytes
@@ -73,11 +84,24 @@ class RowLayout:
 
     def view(self, rows_nb: npt.NDArray[np.uint8], name: str) -> npt.NDArray[Any]:
         """The column ``name`` of packed rows as [n, width]: a view that shares memory. Each row is contiguous."""
+        column, start = self.column(name), self.offsets[name]
+        return rows_nb[:, start : start + column.nbytes].view(stored_dtype(column.dtype))
+
+    def singles(self, rows_nb: npt.NDArray[np.uint8], name: str) -> npt.NDArray[Any]:
+        """The column ``name`` as [n, width] numbers: of 16 bits widened to float32, exactly, in a new array; else ``view``."""
+        stored, dtype = self.view(rows_nb, name), self.column(name).dtype
+        if dtype not in NARROW:
+            return stored
+        from pipeline.rows.narrow import widen  # compiled
+
+        return widen(stored, dtype)
+
+    def column(self, name: str) -> Column:
+        """Raises KeyError that lists the columns."""
         column = next((column for column in self.columns if column.name == name), None)
         if column is None:
             raise KeyError(f"no column {name!r}; this layout has {[c.name for c in self.columns]}")
-        start = self.offsets[name]
-        return rows_nb[:, start : start + column.nbytes].view(column.dtype)
+        return column
 
     def empty(self, count: int) -> npt.NDArray[np.uint8]:
         """Zeroed packed rows [count, row_bytes]."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any
 
@@ -16,11 +16,12 @@ from pipeline.config import Loaded
 from pipeline.flow import Graph, GraphError, StageNode, plan
 from pipeline.models.errors import ModelError
 from pipeline.models.optimizer import build_optimizer
+from pipeline.models.schedules import Schedule, build_schedule
 from pipeline.optim import layout_of, rule_of
 from pipeline.rows.spec import Initializer, TableSpec
 from pipeline.session.dense_side import initial_model
 from pipeline.session.errors import L1SmallerThanBatch
-from pipeline.session.settings import Settings
+from pipeline.session.settings import Settings, TableSettings
 from pipeline.session.tier_sizes import check_tiers
 
 RESOURCES = (
@@ -40,16 +41,19 @@ RESOURCES = (
     "step_limit",
 )
 """What a stage may name in ``needs``."""
+DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a config says, worked out. ``specs`` and ``rules`` are in the order of ``settings.tables``."""
+    """What a config says, worked out. ``specs``, ``rules`` and ``rates`` are in the order of ``settings.tables``."""
 
     settings: Settings
     graph: Graph
     specs: tuple[TableSpec, ...]
     rules: tuple[UpdateRule, ...]
+    rates: tuple[Schedule | None, ...]
+    """None: constant."""
     features: FeatureSet
     num_dense: int
     """Dense columns of a sample, as the source's options say."""
@@ -67,7 +71,8 @@ def make_plan(loaded: Loaded[Settings]) -> Plan:
         settings=settings,
         graph=graph,
         specs=tuple(_spec(name, settings) for name in settings.tables),
-        rules=tuple(rule_of(table.optimizer) for table in settings.tables.values()),
+        rules=tuple(replace(rule_of(table.optimizer), rounding=table.rounding) for table in settings.tables.values()),
+        rates=tuple(_rate(table) for table in settings.tables.values()),
         features=_features(settings),
         num_dense=int(getattr(graph.stages[0].options, "num_dense", 0)),
         tree=loaded.tree,
@@ -89,10 +94,17 @@ def _spec(name: str, settings: Settings) -> TableSpec:
     table = settings.tables[name]
     return TableSpec(
         name=name,
-        layout=layout_of(table.optimizer, table.dim),
+        layout=layout_of(table.optimizer, table.dim, DTYPES[table.weights], DTYPES[table.states]),
         initializer=Initializer(**table.init.model_dump()),
         seed=settings.run.seed,
     )
+
+
+def _rate(table: TableSettings) -> Schedule | None:
+    wanted = table.schedule
+    if wanted.use == "constant" and not wanted.warmup_steps:
+        return None
+    return build_schedule(wanted.use, wanted.options, wanted.warmup_steps)
 
 
 def _features(settings: Settings) -> FeatureSet:

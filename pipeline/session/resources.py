@@ -165,6 +165,7 @@ class Resources:
             backend,
             tier,
             plan.settings.store,
+            rates=plan.rates,
             generation=self.run.generation,
             spill_path=str(spill),
             files=self._disk.files,

@@ -22,10 +22,17 @@ LAYOUT: Final = (
     "stages.*.queue.*",
     "stages.prefetch.lookahead",
 )
-CONTINUATION: Final = ("run.steps", "checkpoint.*", "dense_optimizer.schedule.*", "stages.stream.*", "stages.eval.*")
+CONTINUATION: Final = (
+    "run.steps",
+    "checkpoint.*",
+    "dense_optimizer.schedule.*",
+    "tables.*.schedule.*",
+    "stages.stream.*",
+    "stages.eval.*",
+)
 APPENDED: Final = "stages.*.paths"
 """Continuation too, where the list only grew at its end. The source itself checks the files that were read."""
-FIXED: Final = ("run.seed", "tables.*.dim", "tables.*.init.*")
+FIXED: Final = ("run.seed", "tables.*.dim", "tables.*.weights", "tables.*.init.*")
 PROOF: Final = "proof"
 """Accepted like a key: that the resumed run comes to other rows than those it had published."""
 ABSENT: Final = "(not set)"

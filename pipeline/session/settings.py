@@ -9,8 +9,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from pipeline.flow import Every
-from pipeline.models.options import DenseOptimizerOptions
-from pipeline.optim import OptimizerOptions, RowwiseAdagradOptions
+from pipeline.models.options import DenseOptimizerOptions, ScheduleOptions
+from pipeline.optim import OPTIMIZERS, OptimizerOptions, RowwiseAdagradOptions
 from pipeline.replica.replica import PINNED_BYTES
 from pipeline.rows.spec import NAME_PATTERN
 from pipeline.store.options import StoreOptions
@@ -55,9 +55,31 @@ class TableSettings(Part):
     dim: int = Field(64, ge=4, le=1024, multiple_of=4, description="weights per row, a multiple of 4")
     init: InitSettings = Field(default_factory=InitSettings, description="how rows begin")
     optimizer: OptimizerOptions = Field(default_factory=RowwiseAdagradOptions, description="how rows are updated")
+    schedule: ScheduleOptions = Field(
+        default_factory=ScheduleOptions, description="how the optimizer's learning rate goes with the step"
+    )
+    weights: Literal["fp32", "fp16", "bf16"] = Field("fp32", description="what weights are kept in, in every tier")
+    states: Literal["fp32", "bf16"] = Field(
+        "fp32",
+        description="what the optimizer's states of a number per weight are kept in; bf16: adam, partial_rowwise_adam",
+    )
+    rounding: Literal["stochastic", "nearest"] = Field(
+        "stochastic",
+        description="how an update rounds to 16 bits: stochastic loses nothing on average, with random numbers that depend on seed, "
+        "table, id, step and column alone",
+    )
     max_rows: int | None = Field(
         None, ge=1, description="rows it may come to have: then check can say that the tiers are too small for them"
     )
+
+    @model_validator(mode="after")
+    def states_may_be_narrow(self) -> TableSettings:
+        may = [name for name, spec in OPTIMIZERS.items() if spec.narrow_states]
+        if self.states != "fp32" and self.optimizer.kind not in may:
+            raise ValueError(
+                f"states are {self.states}, but {self.optimizer.kind} keeps its states in fp32; bf16 is for {', '.join(may)}"
+            )
+        return self
 
 
 class FeatureSettings(Part):

@@ -24,6 +24,8 @@ class StoreCounters:
     """Misses that no tier held: rows that were never updated."""
     no_room: int = 0
     """Times a batch had to wait for pins to be released."""
+    bad_gradients: Counter[str] = field(default_factory=Counter)
+    """Rows that kept their values at a step, as their gradient had a NaN or an infinity, by table."""
     snapshots: Counter[str] = field(default_factory=Counter)
     """Snapshots taken, by reason."""
     abandoned: Counter[str] = field(default_factory=Counter)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class StoreError(Exception):
     """Base of all errors of the store."""
@@ -24,6 +26,19 @@ class OutOfStep(StoreError):
     def __init__(self, what: str, step: int, expected: str) -> None:
         super().__init__(f"{what} of step {step} is out of order: expected {expected}")
         self.step = step
+
+
+class BadGradients(StoreError):
+    """Rows got a gradient with a NaN or an infinity. The step is half written: the store gives no step's end any more."""
+
+    def __init__(self, step: int, rows: Mapping[str, int]) -> None:
+        found = ", ".join(f"{count} of table {table!r}" for table, count in rows.items())
+        super().__init__(
+            f"step {step}: the gradient of rows has a NaN or an infinity: {found}. A lower learning rate or optimizer.max_gradient may "
+            "keep it finite; store.bad_gradients: skip leaves such rows as they are and counts them. The run can be resumed from its "
+            "newest checkpoint"
+        )
+        self.step, self.rows = step, dict(rows)
 
 
 class BrokenFence(StoreError):

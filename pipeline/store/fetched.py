@@ -27,7 +27,7 @@ class FetchedRows:
     """The last step that had ended."""
     ids_n: npt.NDArray[np.int64]
     weights_nd: npt.NDArray[Any]
-    """[n, dim]"""
+    """float32 [n, dim], whatever the table keeps; states of 16 bits come as float32 too."""
     states: Mapping[str, npt.NDArray[Any]]
     """By name of the state, [n, width]; empty where they were not asked for."""
     versions_n2: npt.NDArray[np.int64]
@@ -59,7 +59,7 @@ def unpacked(
     table: str, layout: RowLayout, step: int, ids_n: npt.NDArray[np.int64], rows: SnapshotRows, states: bool
 ) -> FetchedRows:
     """Columns of packed rows."""
-    weights_nd = np.ascontiguousarray(layout.view(rows.rows_nb, WEIGHT))
+    weights_nd = np.ascontiguousarray(layout.singles(rows.rows_nb, WEIGHT))
     wanted = layout.states if states else ()
-    named = {column.name: np.ascontiguousarray(layout.view(rows.rows_nb, column.name)) for column in wanted}
+    named = {column.name: np.ascontiguousarray(layout.singles(rows.rows_nb, column.name)) for column in wanted}
     return FetchedRows(table, step, ids_n, weights_nd, named, unpack_versions(rows.versions_n), rows.held_n)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, field_validator, model_validator
 
@@ -66,6 +66,11 @@ class StoreOptions(BaseModel):
         default=1 << 30,
         ge=0,
         description="disk for such rows when shadow_bytes are full, with 64 bytes of memory each; 0: none",
+    )
+    bad_gradients: Literal["stop", "skip"] = Field(
+        default="stop",
+        description="a row whose gradient has a NaN or an infinity: stop ends the run with an error, skip leaves the row as it is; both "
+        "count it",
     )
     fetch_rows: int = Field(default=1 << 20, ge=1, description="most rows that one fetch may ask for")
     ssd: SsdOptions | None = Field(

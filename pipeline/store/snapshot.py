@@ -113,9 +113,9 @@ class Snapshot:
         return None if strangers else digest
 
     def weights(self, table: str, ids_n: Int64s) -> npt.NDArray[Any]:
-        """The weights alone, float32 [n, dim]: a view of rows as ``read`` returns them."""
+        """The weights alone, float32 [n, dim]: a view of rows as ``read`` returns them, or widened from 16 bits."""
         layout = self._residency.specs[self._number(table)].layout
-        return layout.view(self.read(table, ids_n).rows_nb, layout.columns[0].name)
+        return layout.singles(self.read(table, ids_n).rows_nb, layout.columns[0].name)
 
     def ids(self, table: str) -> Int64s:
         """Sorted. Of a snapshot of all rows: those ever updated when ``step`` had ended (since the lower bound, if

@@ -28,6 +28,7 @@ from pipeline.store.reservation import Reservation
 from pipeline.store.residency import Residency
 from pipeline.store.snapshot import Snapshot, index_members
 from pipeline.store.snapshots import Snapshots
+from pipeline.store.step_rules import Rate, StepRules, count_bad
 from pipeline.store.tier import RowBytes, Tier, unsaved_ids
 
 StepListener = Callable[[int, SlotPlan | None], None]
@@ -35,7 +36,7 @@ StepListener = Callable[[int, SlotPlan | None], None]
 
 
 class Store:
-    """Opens and closes ``backend`` and ``tier``. ``rules`` are in the order of ``specs``; ``spill_path`` is a
+    """Opens and closes ``backend`` and ``tier``. ``rules`` and ``rates`` are in the order of ``specs``; ``spill_path`` is a
     directory.
     """
 
@@ -48,6 +49,7 @@ class Store:
         tier: Tier,
         options: StoreOptions,
         *,
+        rates: Sequence[Rate | None] | None = None,
         generation: int = 1,
         spill_path: str | None = None,
         files: Files | None = None,
@@ -55,7 +57,7 @@ class Store:
         assert len(specs) == len(rules) == features.num_tables
         self.specs, self.features, self.options, self.generation = tuple(specs), features, options, generation
         self.backend, self.tier, self.fence = backend, tier, Fence()
-        self._rules = tuple(rules)
+        self._rules = StepRules(rules, rates)
         policy = find_policy(options.policy)
         self._residency = Residency(self.specs, backend, tier, options.l1_rows, policy, options.clean_ahead)
         self._snapshots = Snapshots(self._residency, options, files or RealFiles(), spill_path)
@@ -127,7 +129,8 @@ class Store:
     ) -> None:
         """Write one step: rows, then whatever ``dense_step`` writes, then the fence, then the listeners.
 
-        An error inside the fence breaks it (BrokenFence ever after): half a step is no state that anyone may read.
+        Raises BadGradients, unless such rows are to be skipped. An error inside the fence breaks it (BrokenFence ever after): half a
+        step is no state that anyone may read.
         """
         forbid_event_loop("Store.update")
         step, plan = reservation.step, reservation.plan
@@ -135,7 +138,8 @@ class Store:
             with self.fence.write(step):
                 self._residency.mark_written(reservation)
                 self._snapshots.before_write(plan)
-                self.backend.update(plan, grads, self._rules, pack_version(self.generation, step))
+                bad_t = self.backend.update(plan, grads, self._rules.at(step), pack_version(self.generation, step))
+                count_bad(bad_t, self.specs, step, self.options.bad_gradients == "skip", self.counters.bad_gradients)
                 if dense_step is not None:
                     dense_step()
             self._tell(step, plan)

@@ -149,14 +149,15 @@ class CutBuilder:
         encoded: list[RowBytes] = []
         starts = [0, *accumulate(map(len, chunk.values()))]
         bounds = zip(tables, pairwise(starts), strict=True)
-        for (codec, dim), group in groupby(bounds, lambda bound: (bound[0].codec, bound[0].spec.dim)):
+        for (codec, *_), group in groupby(bounds, lambda bound: _alike(bound[0])):
             run = list(group)
+            layout = run[0][0].spec.layout
             first, last = run[0][1][0], run[-1][1][1]
             run_starts = [start - first for _, (start, _) in run] + [last - first]
             runs = TableRuns(
                 [table.spec.name for table, _ in run], run_starts, ids_n[first:last], versions_n[first:last]
             )
-            weights_nd = rows_nb[first:last, : 4 * dim].view(np.float32)
+            weights_nd = layout.singles(rows_nb[first:last], layout.columns[0].name)
             encoded_nb, digest = find_codec(codec).encode_hashed(weights_nd, runs)
             self.digest += digest
             encoded.append(encoded_nb.reshape(-1))
@@ -219,6 +220,11 @@ def _split_held(chunk: Mapping[str, Int64s], read: RowsRead) -> tuple[dict[str, 
         held[name], dead[name] = ids_n[held_n], ids_n[~held_n]
         start += len(ids_n)
     return held, dead
+
+
+def _alike(table: StreamedTable) -> tuple[str, int, str]:
+    """Equal of tables whose weights lie alike in their rows and travel alike."""
+    return table.codec, table.spec.dim, table.spec.layout.weight_dtype
 
 
 def _row_bytes(table: StreamedTable) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any, cast
 
-from pipeline.rows.layout import Column, RowLayout
+from pipeline.rows.layout import NARROW, Column, RowLayout
 from pipeline.rows.spec import NAME_PATTERN, Initializer, TableSpec
 from pipeline.rows.version import MAX_GENERATION, MAX_STEP
 from pipeline.wire.dense import DTYPES
@@ -25,6 +25,7 @@ from pipeline.wire.frames import (
 )
 from pipeline.wire.row_runs import RowBytes, RowRuns, RunHead
 
+WEIGHTS = ("float32", *NARROW)
 MAX_WIDTH = 1 << 20
 MAX_NUMBER = (1 << 31) - 1
 
@@ -58,8 +59,8 @@ def _decode_table(fields: Fields, limits: FrameLimits) -> StreamedTable:
     columns = [_decode_column(value, where) for value in fields.array("columns", limits.columns)]
     try:
         layout = RowLayout(tuple(columns))
-        if columns[0].dtype != "float32":
-            raise ValueError(f"weights are float32, found {columns[0].dtype}")
+        if columns[0].dtype not in WEIGHTS:
+            raise ValueError(f"weights are {', '.join(WEIGHTS)}; found {columns[0].dtype}")
         initializer = _decode_initializer(Fields(fields.mapping("init", 8), f"{where}, initializer"))
         spec = TableSpec(name, layout, initializer, fields.integer("seed", -MAX_INT64 - 1, MAX_UINT64))
     except ValueError as error:
@@ -73,7 +74,7 @@ def _decode_column(value: Any, where: str) -> Column:
     if not isinstance(value, list) or [type(part) for part in value] != [str, str, int, str]:
         raise FrameError("a column is [name, dtype, width, role]", where)
     name, dtype, width, role = value
-    if dtype not in DTYPES or role not in ("weight", "state", "meta") or not 1 <= width <= MAX_WIDTH:
+    if dtype not in (*DTYPES, *NARROW) or role not in ("weight", "state", "meta") or not 1 <= width <= MAX_WIDTH:
         raise FrameError(f"column {name[:128]!r}: dtype {dtype[:20]!r}, width {width}, role {role[:20]!r}", where)
     return Column(name, dtype, width, cast(Any, role))
 

@@ -128,7 +128,7 @@ class BackendContract:
         tables, made = cases.mixed(random, 30)
         plan = cases.fill(backend, random, made, self.open(backend, tables))
         weights = backend.read_rows(plan.slots_u)[0][:, :16].view(np.float32)
-        encoded = backend.encode_rows(plan.slots_u, codec, 4)
+        encoded = backend.encode_rows(plan.slots_u, codec, 0)
         np.testing.assert_array_equal(encoded, find_codec(codec).encode(weights))
 
     # cuts
@@ -394,7 +394,7 @@ class BackendContract:
             "sum_gradients": lambda: backend.sum_gradients(plan, grads),
             "weight_gradients": lambda: backend.weight_gradients(plan, grads),
             "update": lambda: backend.update(plan, grads, rules, 1),
-            "encode_rows": lambda: backend.encode_rows(slots[:1], "fp32", 4),
+            "encode_rows": lambda: backend.encode_rows(slots[:1], "fp32", 0),
             "find_distinct": lambda: backend.find_distinct(unique.ids_u, unique.table_start_t[None]),
             "encode_distinct": lambda: backend.encode_distinct(
                 slots[:0], np.zeros(4, np.int64), ["fp32"] * 4, (0, 1), RowRoom(np.empty(0, np.uint8), 0, 0, 0)

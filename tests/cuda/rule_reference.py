@@ -27,18 +27,20 @@ def apply_rule(rule: UpdateRule, spec: TableSpec, row: Floats, gradient: Floats,
         w = _lars(lr, rest, w, states, gradient)
     else:
         w = _family(rule.rule, lr, rest, w, states, gradient, step)
+    norm, most = np.sqrt(dot(w, w)), F(rule.max_norm)
+    if 0 < most < norm:
+        w = (most / norm) * w
     return np.concatenate([w, states])
 
 
 def _rowwise_adagrad(lr: F, rest: list[F], w: Floats, states: Floats, g: Floats) -> Floats:
-    eps, decay, mode, max_norm = rest
+    eps, decay, mode = rest
     h = g + decay * w if mode == 1 else g
     states[0] += dot(h, h) / F(len(w))
     step = lr / (np.sqrt(states[0]) + eps)
     kept = {0: F(1), 1: F(1) - step * decay, 2: F(1) - lr * decay}[int(mode)]
-    w = kept * w - step * g
-    norm = np.sqrt(dot(w, w))
-    return (max_norm / norm) * w if 0 < max_norm < norm else w
+    after: Floats = kept * w - step * g
+    return after
 
 
 def _lars(lr: F, rest: list[F], w: Floats, states: Floats, g: Floats) -> Floats:

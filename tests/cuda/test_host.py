@@ -13,13 +13,14 @@ from cuda.host.backend import FEW
 from cuda.host.recycle import aligned_bytes
 from cuda.plan import MEAN, NONE, SUM, Matrix
 from tests.contracts.backend import NUM_SLOTS, BackendContract, random
+from tests.contracts.narrow_rows import NarrowRowsContract
 from tests.cuda import cases, reference
 from tests.cuda.cases import Random
 
 __all__ = ["random"]
 
 
-class TestHostBackend(BackendContract):
+class TestHostBackend(BackendContract, NarrowRowsContract):
     @pytest.fixture
     def make(self) -> Iterator[Callable[[int], Backend]]:
         made: list[Backend] = []
@@ -92,7 +93,7 @@ def test_large_matrices_are_written_past_the_caches_with_the_same_bits(
     outs = [aligned_bytes(4 * rows * dim).view(np.float32).reshape(rows, dim) for rows, dim in shapes]
     for out in outs:
         out[:] = np.nan
-    assert batch.describe(plan, cases.matrices(outs)).past_caches
+    assert batch.describe(plan, cases.matrices(outs), np.zeros(2, np.int64)).past_caches
     backend.gather_pool(plan, [Matrix.of(out) for out in outs])
     for out, expected in zip(outs, reference.gather(made, cases.rows_of(backend, plan)), strict=True):
         assert cases.same_bits(out, expected)

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.optim import OptimizerOptions
+from pipeline.optim import (
+    AdamOptions,
+    LambOptions,
+    OptimizerOptions,
+    PartialRowwiseAdamOptions,
+    RowwiseAdagradOptions,
+    SgdOptions,
+)
 from tests.cuda.cases import OPTIMIZERS
 from tests.e2e.followed import assert_replica_equals
 from tests.e2e.jobs import RAGGED, assert_same_bits, run_job
@@ -20,10 +28,24 @@ TIERS = {
 }
 
 
-def job_of(options: OptimizerOptions) -> dict[str, Any]:
+KEPT: dict[str, tuple[OptimizerOptions, dict[str, Any]]] = {
+    "fp16": (SgdOptions(lr=0.1), {"weights": "fp16"}),
+    "fp16-nearest": (RowwiseAdagradOptions(lr=0.1), {"weights": "fp16", "rounding": "nearest"}),
+    "fp16-bf16": (AdamOptions(max_norm=0.5), {"weights": "fp16", "states": "bf16"}),
+    "bf16": (RowwiseAdagradOptions(max_gradient=1e-3), {"weights": "bf16"}),
+    "bf16-bf16": (AdamOptions(rowwise_bias_correction=True), {"weights": "bf16", "states": "bf16"}),
+    "fp32-bf16": (PartialRowwiseAdamOptions(), {"states": "bf16"}),
+    "schedule": (
+        LambOptions(),
+        {"schedule": {"use": "step", "warmup_steps": 5, "options": {"every": 10, "factor": 0.3}}},
+    ),
+}
+
+
+def job_of(options: OptimizerOptions, kept: Mapping[str, Any] | None = None) -> dict[str, Any]:
     job = copy.deepcopy(RAGGED)
     for table in job["tables"].values():
-        table["optimizer"] = options.model_dump()
+        table |= {"optimizer": options.model_dump(), **(kept or {})}
     return job
 
 
@@ -33,7 +55,18 @@ def job_of(options: OptimizerOptions) -> dict[str, Any]:
     ids=lambda value: getattr(value, "kind", value),
 )
 def test_bits_depend_on_no_tier_and_on_no_resume(tmp_path: Path, options: OptimizerOptions, tiers: str) -> None:
-    job = job_of(options)
+    check_bits(tmp_path, job_of(options), tiers)
+
+
+@pytest.mark.parametrize(
+    ("kept", "tiers"),
+    grid(list(KEPT), list(TIERS), always=[*((kept, "disk") for kept in KEPT), ("fp16", "memory")]),
+)
+def test_nor_do_those_of_narrow_rows_and_of_rates_that_change(tmp_path: Path, kept: str, tiers: str) -> None:
+    check_bits(tmp_path, job_of(*KEPT[kept]), tiers)
+
+
+def check_bits(tmp_path: Path, job: dict[str, Any], tiers: str) -> None:
     whole = run_job(tmp_path / "whole", job, "store.l1_rows=4096", "stages.prefetch.lookahead=1")
     run_job(tmp_path / "run", job, *TIERS[tiers], "run.steps=17")
     resumed = run_job(tmp_path / "run", job, *TIERS[tiers], resume=True)

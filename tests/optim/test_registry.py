@@ -43,7 +43,8 @@ def test_rowwise_adagrad_rows_end_with_one_accumulator() -> None:
 
 def test_a_rule_carries_hyper_parameters_as_float32_in_the_order_of_its_spec() -> None:
     rule = rule_of(RowwiseAdagradOptions(lr=0.1, eps=1e-3))
-    assert rule.hyper == (float(np.float32(0.1)), float(np.float32(1e-3)), 0.0, 0.0, 0.0)
+    assert rule.hyper == (float(np.float32(0.1)), float(np.float32(1e-3)), 0.0, 0.0)
+    assert rule_of(RowwiseAdagradOptions(max_norm=0.1)).max_norm == float(np.float32(0.1))
     assert rule_of(SgdOptions(lr=0.25)).hyper == (0.25,)
 
 

@@ -3,9 +3,9 @@
 A table's arrays, rows in ascending order of ids, every row ever updated:
 
     ids         int64 [n]
-    weights     float32 [n, dim]
+    weights     [n, dim] of its dtype; bfloat16, which few programs read, as float32, which holds it exactly
     version     int64 [n, 2]: (generation, step) of the last update
-    state_NAME  one per state column, [n, width] of its dtype
+    state_NAME  one per state column, [n, width], likewise
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def export_table(reader: CheckpointReader, table: str, out: str) -> None:
     layout = reader.entry(table).spec.layout
     states = [(f"state_{column.name}", column) for column in layout.states]
     columns = [
-        RowArray(name, np.dtype(column.dtype), (column.width,), _column(layout, column))
+        RowArray(name, _dtype(column), (column.width,), _column(layout, column))
         for name, column in (("weights", layout.columns[0]), *states)
     ]
     arrays = [
@@ -58,5 +58,10 @@ def export_dense(reader: CheckpointReader, out: str) -> None:
     write_atomically(reader.files, out, reader.blob(DENSE_BLOB))
 
 
+def _dtype(column: Column) -> np.dtype[Any]:
+    return np.dtype("float32" if column.dtype == "bfloat16" else column.dtype)
+
+
 def _column(layout: RowLayout, column: Column) -> Part:
-    return lambda chunk: layout.view(chunk.rows_nb, column.name)
+    read = layout.singles if column.dtype == "bfloat16" else layout.view
+    return lambda chunk: read(chunk.rows_nb, column.name)
