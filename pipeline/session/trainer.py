@@ -144,6 +144,8 @@ class Trainer:
             "loss": f"{metrics.log_loss:.4f}" if metrics.count else "-",
             "hit rate": f"{store.counters.hits / looked:.1%}",
         }
+        if store.counters.bad_gradients:
+            figures["bad gradients"] = store.counters.bad_gradients.total()
         for name, stage in self._runner.progress().channels.items():
             figures[f"depth {name}"] = stage.depth
         figures |= {key: value for key, value in resources.stream_report.items() if key in ("lag_steps", "cuts")}

@@ -12,20 +12,30 @@ import torch
 
 from cuda.host import HostBackend
 from cuda.plan import SUM, SlotPlan
+from pipeline.models.schedules import build_schedule
 from pipeline.optim import (
+    AdagradOptions,
     AdamOptions,
     LambOptions,
     LarsSgdOptions,
     OptimizerOptions,
     PartialRowwiseLambOptions,
+    SgdOptions,
     layout_of,
     rule_of,
 )
 from pipeline.rows.spec import Initializer, TableSpec
+from pipeline.store.step_rules import StepRules
 from tests.cuda import cases
 
 Doubles = npt.NDArray[np.float64]
 STEPS, ROWS = 20, 40
+LIMITED: tuple[OptimizerOptions, ...] = (
+    SgdOptions(lr=0.3, max_gradient=0.5),
+    AdagradOptions(max_norm=1.0),
+    AdamOptions(max_gradient=0.7, max_norm=1.1),
+    LarsSgdOptions(lr=2.0, eta=0.02, max_norm=0.9),
+)
 State = dict[str, Any]
 Change = Callable[[Any, State, Any, Any, int], Any]
 """(options, one row's state, weights, gradient, step) -> the weights after it."""
@@ -44,9 +54,7 @@ def rowwise_adagrad(o: Any, s: State, w: Any, g: Any, _t: int) -> Any:
     s["m"] = s.get("m", 0) + np.mean((g + (o.weight_decay * w if o.decay == "l2" else 0)) ** 2)
     rate = o.lr / (np.sqrt(s["m"]) + o.eps)
     shrink = {"none": 0, "l2": rate, "decoupled": o.lr}[o.decay] * o.weight_decay
-    w = (1 - shrink) * w - rate * g
-    norm = np.linalg.norm(w)
-    return w * o.max_norm / norm if 0 < o.max_norm < norm else w
+    return (1 - shrink) * w - rate * g
 
 
 def adam_direction(o: Any, s: State, w: Any, g: Any, t: int, squares: Any) -> Any:
@@ -81,6 +89,13 @@ def lars_sgd(o: Any, s: State, w: Any, g: Any, _t: int) -> Any:
     rate = o.lr * o.eta * norm / (np.linalg.norm(g) + o.weight_decay * norm)
     s["m"] = o.momentum * s.get("m", 0) + rate * (g + o.weight_decay * w)
     return w - s["m"]
+
+
+def change(o: Any, s: State, w: Any, g: Any, t: int) -> Any:
+    """The formula between the limits of gradient and row."""
+    w = FORMULAS[o.kind](o, s, w, np.clip(g, -o.max_gradient, o.max_gradient) if o.max_gradient else g, t)
+    norm = np.linalg.norm(w)
+    return w * o.max_norm / norm if 0 < o.max_norm < norm else w
 
 
 FORMULAS: dict[str, Change] = {
@@ -121,7 +136,7 @@ class Rows:
         return rows.view(np.float32)[:, : self.dim]
 
 
-def train(options: OptimizerOptions, dim: int) -> tuple[Doubles, Doubles]:
+def train(options: OptimizerOptions, dim: int, factor: Callable[[int], float] | None = None) -> tuple[Doubles, Doubles]:
     """Weights after STEPS steps of random rows with random gradients, as the backend and as the formula have them."""
     random = np.random.default_rng()
     weights = (0.3 * random.standard_normal((ROWS, dim))).astype(np.float32)
@@ -130,18 +145,29 @@ def train(options: OptimizerOptions, dim: int) -> tuple[Doubles, Doubles]:
     for step in range(1, STEPS + 1):
         ids = random.permutation(ROWS)[: ROWS * 3 // 4]
         gradients = random.standard_normal((len(ids), dim)).astype(np.float32)
+        now = options
+        if factor is not None:
+            now = options.model_copy(update={"lr": options.lr * factor(step)})
+            rows.rule = StepRules([rule_of(options)], [factor]).at(step)[0]
         rows.step(ids.tolist(), gradients, step)
         for number, gradient in zip(ids, gradients.astype(np.float64), strict=True):
-            change = FORMULAS[options.kind]
-            expected[number] = change(options, states[number], expected[number], gradient, step)
+            expected[number] = change(now, states[number], expected[number], gradient, step)
     return rows.weights().astype(np.float64), expected
 
 
 @pytest.mark.parametrize("dim", [4, 20, 64])
-@pytest.mark.parametrize("options", cases.OPTIMIZERS, ids=lambda options: options.kind)
+@pytest.mark.parametrize("options", [*cases.OPTIMIZERS, *LIMITED], ids=lambda options: options.kind)
 def test_twenty_steps_are_those_of_the_formula(options: OptimizerOptions, dim: int) -> None:
     found, expected = train(options, dim)
     assert np.abs(found - expected).max() <= 1e-6
+
+
+@pytest.mark.parametrize("dim", [4, 64])
+def test_a_rate_that_changes_is_that_of_the_step(dim: int) -> None:
+    factor = build_schedule("cosine", {"steps": STEPS, "final": 0.1}, warmup_steps=5)
+    found, expected = train(SgdOptions(lr=0.3), dim, factor)
+    assert np.abs(found - expected).max() <= 1e-6
+    assert len({factor(step) for step in range(1, STEPS + 1)}) > 10
 
 
 def test_every_optimizer_has_a_formula_of_its_own_here() -> None:
