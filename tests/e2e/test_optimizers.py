@@ -66,6 +66,12 @@ def test_nor_do_those_of_narrow_rows_and_of_rates_that_change(tmp_path: Path, ke
     check_bits(tmp_path, job_of(*KEPT[kept]), tiers)
 
 
+def test_neighbours_in_a_frame_may_keep_their_weights_in_other_types(tmp_path: Path) -> None:
+    job = job_of(RowwiseAdagradOptions(lr=0.1))
+    job["tables"]["wide"] |= {"dim": job["tables"]["shared"]["dim"], "weights": "fp16"}
+    check_bits(tmp_path, job, "memory")
+
+
 def check_bits(tmp_path: Path, job: dict[str, Any], tiers: str) -> None:
     whole = run_job(tmp_path / "whole", job, "store.l1_rows=4096", "stages.prefetch.lookahead=1")
     run_job(tmp_path / "run", job, *TIERS[tiers], "run.steps=17")

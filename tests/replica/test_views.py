@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,9 @@ import pytest
 from pipeline.replica import Replica, ReplicaFailed, View, ViewExpired
 from pipeline.replica import tables as tables_module
 from pipeline.replica.rowmap import RowMap
+from pipeline.rows.layout import Column, RowLayout
+from pipeline.rows.narrow import narrow as narrowed
+from pipeline.rows.narrow import widen
 from pipeline.wire.frames import START
 from tests.replica.trainer import DictTrainer, MemoryTransport, assert_equal, assert_shows, digest_of
 
@@ -295,3 +299,20 @@ def test_a_lookup_may_write_to_a_buffer_of_the_caller() -> None:
         for wrong in (out[:4], out.astype(np.float64), np.asfortranarray(out)):
             with pytest.raises(ValueError, match=r"C-contiguous float32 \[5, 4\]"):
                 view.lookup("item", [1, 2, 3, -9, 1], wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_rows_never_updated_are_answered_as_the_trainer_would_keep_them(dtype: str) -> None:
+    trainer, transport = DictTrainer({"item": 6}), MemoryTransport()
+    narrow = Column("weight", dtype, 6, "weight")
+    trainer.specs["item"] = replace(trainer.specs["item"], layout=RowLayout((narrow,)))
+    transport.begin(trainer.header())
+    replica = Replica(transport)
+    trainer.update({"item": [1, 2]})
+    transport.publish(trainer.cut())
+    replica.apply_available()
+    assert_equal(replica, trainer, probes=range(50))
+    with replica.view() as view:
+        weights = view.lookup("item", np.arange(3, 50))
+    assert len(np.unique(weights)) > 50
+    np.testing.assert_array_equal(weights, widen(narrowed(weights, dtype), dtype))
