@@ -307,7 +307,7 @@ def test_rows_never_updated_are_answered_as_the_trainer_would_keep_them(dtype: s
     narrow = Column("weight", dtype, 6, "weight")
     trainer.specs["item"] = replace(trainer.specs["item"], layout=RowLayout((narrow,)))
     transport.begin(trainer.header())
-    replica = Replica(transport)
+    replica = Replica(transport)  # type: ignore[arg-type]
     trainer.update({"item": [1, 2]})
     transport.publish(trainer.cut())
     replica.apply_available()
