@@ -103,6 +103,11 @@ def short_report(summary: dict[str, Any], run_dir: Path) -> str:
     l1 = summary["l1"]
     looked = max(l1["hits"] + l1["misses"], 1)
     saved = summary["bytes_if_raw"] / summary["bytes_streamed"] if summary["bytes_streamed"] else 0.0
+    hooks = [
+        f"{hook['skipped']} of {hook['calls']} hook calls failed and were skipped; the first: {hook['first_error']}"
+        for hook in summary["hooks"]
+        if hook["skipped"]
+    ]
     amiss = [
         f"{summary[name]} {what}"
         for name, what in (("skipped", "bad lines or items were skipped"), ("lost", "changed rows were not published"))
@@ -111,6 +116,7 @@ def short_report(summary: dict[str, Any], run_dir: Path) -> str:
     return "\n".join(
         [
             *amiss,
+            *hooks,
             f"{summary['outcome']}: {summary['steps']} steps, {summary['samples']} samples in {summary['seconds']:.1f} s "
             f"({summary['samples_per_s']:,.0f} samples/s), bottleneck {summary['bottleneck']}",
             f"train: log loss {figure('train_log_loss')}, AUC {figure('train_auc')}   "

@@ -21,6 +21,7 @@ from pipeline.optim import layout_of, rule_of
 from pipeline.rows.spec import Initializer, TableSpec
 from pipeline.session.dense_side import initial_model
 from pipeline.session.errors import L1SmallerThanBatch
+from pipeline.session.hooks import problems
 from pipeline.session.settings import Settings, TableSettings
 from pipeline.session.tier_sizes import check_tiers
 
@@ -67,6 +68,7 @@ def make_plan(loaded: Loaded[Settings]) -> Plan:
     graph = _graph(loaded)
     _check_l1(settings, graph)
     _check_features(loaded, graph)
+    _check_hooks(loaded)
     made = Plan(
         settings=settings,
         graph=graph,
@@ -136,6 +138,12 @@ def _check_features(loaded: Loaded[Settings], graph: Graph) -> None:
     if missing:
         what = f"the source yields no feature of this name; it yields {', '.join(yielded)}"
         raise loaded.error((f"features.{name}", what) for name in missing)
+
+
+def _check_hooks(loaded: Loaded[Settings]) -> None:
+    found = list(problems(loaded.settings.hooks, loaded.settings.tables))
+    if found:
+        raise loaded.error(found)
 
 
 def _check_device(loaded: Loaded[Settings]) -> None:

@@ -22,6 +22,7 @@ from pipeline.session.copies import Copies
 from pipeline.session.dense_side import initial_model
 from pipeline.session.disk import Disk
 from pipeline.session.disk_room import check_disk_room
+from pipeline.session.hooks import add_hooks
 from pipeline.session.plan import Plan
 from pipeline.session.resume import Resume
 from pipeline.session.retention import Retention
@@ -66,6 +67,7 @@ class Resources:
         if self._resume is not None:
             self._go_on(self._resume)
         self.metrics = BinaryMetrics()
+        add_hooks(self.store, settings.hooks, self._stack.callback)
         self.totals = Totals([spec.dim for spec in plan.specs])
         self.store.on_step(self.totals.at_fence)
         copy_to, keep = settings.checkpoint.copy_to, settings.checkpoint.keep

@@ -25,6 +25,8 @@ LAYOUT: Final = (
 CONTINUATION: Final = (
     "run.steps",
     "checkpoint.*",
+    "hooks",
+    "hooks.*",
     "dense_optimizer.schedule.*",
     "tables.*.schedule.*",
     "stages.stream.*",

@@ -13,6 +13,7 @@ from pipeline.models.options import DenseOptimizerOptions, ScheduleOptions
 from pipeline.optim import OPTIMIZERS, OptimizerOptions, RowwiseAdagradOptions
 from pipeline.replica.replica import PINNED_BYTES
 from pipeline.rows.spec import NAME_PATTERN
+from pipeline.session.hooks import HookSettings
 from pipeline.store.options import StoreOptions
 
 
@@ -136,6 +137,9 @@ class Settings(Part):
         default_factory=DenseOptimizerOptions, description="optimizer of the dense weights"
     )
     store: StoreOptions = Field(default_factory=StoreOptions, description="L1 and the tiers below")
+    hooks: dict[str, HookSettings] = Field(
+        default_factory=dict, description="code of your own that is called with rows, by name, in order"
+    )
     checkpoint: CheckpointSettings = Field(default_factory=CheckpointSettings, description="when state is saved")
     replica: ReplicaSettings = Field(default_factory=ReplicaSettings, description="the replica inside the run")
     stages: dict[str, dict[str, Any] | None] = Field(

@@ -46,6 +46,7 @@ def summarize(
         "freshness_ms": None if followed is None else followed["freshness_ms"],
         "l1": {"hits": counters.hits, "misses": counters.misses, "evictions": counters.evictions},
         "store": resources.store.stats(),
+        "hooks": resources.store.hooks.stats(),
         "checkpoints": resources.checkpoints.stats(),
         "channels": report.channel_figures(),
         "stages": report.stage_figures(),

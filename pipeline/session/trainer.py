@@ -148,6 +148,8 @@ class Trainer:
             figures["bad gradients"] = store.counters.bad_gradients.total()
         for name, stage in self._runner.progress().channels.items():
             figures[f"depth {name}"] = stage.depth
+        if store.hooks.skipped:
+            figures["hook calls skipped"] = store.hooks.skipped
         figures |= {key: value for key, value in resources.stream_report.items() if key in ("lag_steps", "cuts")}
         return figures
 

@@ -6,10 +6,12 @@ from pipeline.store.counters import StoreCounters
 from pipeline.store.dram import DramTier
 from pipeline.store.errors import (
     BadFetch,
+    BadHook,
     BrokenFence,
     CacheTooLarge,
     CacheTooSmall,
     CleaningFailed,
+    HookFailed,
     L1TooSmall,
     NotFrozen,
     OutOfStep,
@@ -22,6 +24,7 @@ from pipeline.store.errors import (
 )
 from pipeline.store.fence import Fence
 from pipeline.store.fetched import FetchedRows
+from pipeline.store.hooks import HookPoint
 from pipeline.store.options import StoreOptions
 from pipeline.store.policy import Policy, SlotUse
 from pipeline.store.reservation import Reservation
@@ -35,6 +38,7 @@ from pipeline.store.warm import warm_up
 
 __all__ = [
     "BadFetch",
+    "BadHook",
     "BrokenFence",
     "CacheTier",
     "CacheTooLarge",
@@ -43,6 +47,8 @@ __all__ = [
     "DramTier",
     "Fence",
     "FetchedRows",
+    "HookFailed",
+    "HookPoint",
     "L1TooSmall",
     "NotFrozen",
     "OutOfStep",

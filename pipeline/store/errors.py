@@ -127,6 +127,25 @@ class BadFetch(StoreError, ValueError):
         super().__init__(f"fetch from table {table!r}: {why}")
 
 
+class BadHook(StoreError, ValueError):
+    """A hook that cannot be: where it is to run, what it takes, which tables."""
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"hook {name!r}: {why}")
+        self.name, self.why = name, why
+
+
+class HookFailed(StoreError):
+    """A hook raised, and is to stop the run then."""
+
+    def __init__(self, name: str, at: str, table: str, step: int, error: Exception) -> None:
+        super().__init__(
+            f"hook {name!r} ({at}) failed at step {step}, table {table!r}: {type(error).__name__}: {error}; "
+            "with on_error: skip such a call is counted, and training goes on"
+        )
+        self.name, self.at, self.table, self.step = name, at, table, step
+
+
 class PolicyNotFound(StoreError, ValueError):
     """A victim policy's name means nothing."""
 

@@ -24,10 +24,11 @@ from pipeline.rows.spec import TableSpec
 from pipeline.store.below import Below
 from pipeline.store.counters import StoreCounters
 from pipeline.store.errors import L1TooSmall, OutOfStep
+from pipeline.store.hooks import Hooks
 from pipeline.store.policy import Policy
 from pipeline.store.reservation import Reservation
 from pipeline.store.slot_kernels import all_held
-from pipeline.store.slots import CLEAN, DIRTY, SlotMachine
+from pipeline.store.slots import CLEAN, DIRTY, Decision, SlotMachine
 from pipeline.store.tier import RowBytes, Tier
 
 CLEAN_CHUNK_ROWS: Final = 4096
@@ -52,6 +53,7 @@ class Residency:
         self.tables = {spec.name: number for number, spec in enumerate(specs)}
         self.machine = SlotMachine(l1_rows, policy, self._refresh_hints, backend.threads)
         self.counters = StoreCounters()
+        self.hooks = Hooks(specs, backend)
         self._window = int(l1_rows * clean_ahead)
         self._expected: deque[tuple[int, UniqueIds]] = deque(maxlen=MOST_EXPECTED)
         self._unloaded: set[int] = set()
@@ -76,25 +78,39 @@ class Residency:
         if unique.count > self.l1_rows:
             raise L1TooSmall(unique.count, self.l1_rows, step)
         with self.residency:
-            if step <= self.machine.now:
-                raise OutOfStep("the reservation", step, f"one above {self.machine.now}, the last one made")
-            slots_u = self.backend.locate(unique.tables_u, unique.ids_u)
-            decision = self.machine.decide(slots_u, step)
+            decision = self._decide(step, unique)
             if decision is None:
                 self.counters.no_room += 1
                 return None
-            misses_m, slots_m = decision.misses_m, decision.slots_m
-            if decision.dirty_d.shape[0]:
-                self._write_back(decision.dirty_d)
+            if not self.hooks.before_evict or decision.num_free == decision.slots_m.shape[0]:
+                return self._take(decision, batch, unique)
+            leaving = self.hooks.leaving(decision.slots_m[decision.num_free :])
+        # Only here do rows leave and pins rise: the victims stay held, and nobody writes them, until they are taken.
+        self.hooks.run_before_evict(step, leaving)
+        with self.residency:
+            return self._take(self.machine.renewed(decision), batch, unique)
+
+    def _decide(self, step: int, unique: UniqueIds) -> Decision | None:
+        """Which slots a batch gets. The victims among them are below by then."""
+        if step <= self.machine.now:
+            raise OutOfStep("the reservation", step, f"one above {self.machine.now}, the last one made")
+        decision = self.machine.decide(self.backend.locate(unique.tables_u, unique.ids_u), step)
+        if decision is not None and decision.dirty_d.shape[0]:
+            self._write_back(decision.dirty_d)
+        return decision
+
+    def _take(self, decision: Decision, batch: BatchIds, unique: UniqueIds) -> Reservation:
+        """Bind the slots of the misses and pin all of the batch's."""
+        step, misses_m, slots_m = decision.step, decision.misses_m, decision.slots_m
+        if misses_m.shape[0]:
+            self.backend.admit(slots_m, unique.tables_u[misses_m], unique.ids_u[misses_m])
+        with self._slots:
+            self.machine.commit(decision)
             if misses_m.shape[0]:
-                self.backend.admit(slots_m, unique.tables_u[misses_m], unique.ids_u[misses_m])
-            with self._slots:
-                self.machine.commit(decision)
-                if misses_m.shape[0]:
-                    self._unloaded.add(step)
-            self.counters.hits += unique.count - int(misses_m.shape[0])
-            self.counters.misses += int(misses_m.shape[0])
-            self.counters.evictions += int(slots_m.shape[0]) - decision.num_free
+                self._unloaded.add(step)
+        self.counters.hits += unique.count - int(misses_m.shape[0])
+        self.counters.misses += int(misses_m.shape[0])
+        self.counters.evictions += int(slots_m.shape[0]) - decision.num_free
         return Reservation(step, SlotPlan(batch, unique, decision.slots_u), misses_m, slots_m, not misses_m.shape[0])
 
     def _refresh_hints(self) -> None:

@@ -19,7 +19,7 @@ Legend: S slots, U distinct rows of a batch, M misses.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Final
 
 import numpy as np
@@ -146,6 +146,16 @@ class SlotMachine:
         self.num_free -= decision.num_free
         self.victims.head = decision.queue_head
         self.now = decision.step
+
+    def renewed(self, decision: Decision) -> Decision:
+        """The same decision after others had their turn, who cleaned slots, gave some back or looked for candidates anew. Its
+        victims are those it named: they must have stayed held, and without pins.
+        """
+        free = self._free[self.num_free - decision.num_free : self.num_free][::-1]
+        slots_m = np.concatenate([free, decision.slots_m[decision.num_free :]])
+        slots_u = decision.slots_u.copy()
+        slots_u[decision.misses_m] = slots_m
+        return replace(decision, slots_u=slots_u, slots_m=slots_m, dirty_d=slots_m[:0], queue_head=self.victims.head)
 
     def loaded(self, slots_m: Int32s) -> None:
         """LOADING -> CLEAN: the rows have come."""

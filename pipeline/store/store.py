@@ -21,6 +21,7 @@ from pipeline.rows.version import pack_version
 from pipeline.store.errors import UnknownTable
 from pipeline.store.fence import Fence
 from pipeline.store.fetched import FetchedRows, checked_ids, unpacked
+from pipeline.store.hooks import HookPoint, OnError
 from pipeline.store.options import StoreOptions
 from pipeline.store.policy import find_policy
 from pipeline.store.report import report
@@ -61,7 +62,7 @@ class Store:
         policy = find_policy(options.policy)
         self._residency = Residency(self.specs, backend, tier, options.l1_rows, policy, options.clean_ahead)
         self._snapshots = Snapshots(self._residency, options, files or RealFiles(), spill_path)
-        self.counters = self._residency.counters
+        self.counters, self.hooks = self._residency.counters, self._residency.hooks
         self.loads_wait = getattr(tier, "gets_at_once", 1) > 1
         """Whether ``load`` may take long and little of the processor, as it waits for a disk."""
         self._listeners: list[StepListener] = []
@@ -127,13 +128,16 @@ class Store:
         *,
         dense_step: Callable[[], None] | None = None,
     ) -> None:
-        """Write one step: rows, then whatever ``dense_step`` writes, then the fence, then the listeners.
+        """Write one step: rows, then whatever ``dense_step`` writes, then the fence, then hooks, then the listeners.
 
         Raises BadGradients, unless such rows are to be skipped. An error inside the fence breaks it (BrokenFence ever after): half a
         step is no state that anyone may read.
         """
         forbid_event_loop("Store.update")
         step, plan = reservation.step, reservation.plan
+        if self.hooks.before_update:
+            self._residency.check_readable(reservation, "update")
+            self.hooks.run_before_update(step, plan, grads)
         with self.fence.hold():
             with self.fence.write(step):
                 self._residency.mark_written(reservation)
@@ -151,6 +155,24 @@ class Store:
                 pass
             self._tell(step, None)
 
+    def add_hook(
+        self,
+        at: HookPoint,
+        call: Callable[[str, Int64s, Any], Any],
+        *,
+        tables: Sequence[str] | None = None,
+        on_error: OnError = "stop",
+        name: str | None = None,
+    ) -> None:
+        """Have ``call(table, ids, gradients or rows)`` called ``at`` a place of ``store.hooks``, behind the hooks that are there.
+
+        ``tables``: their names; all when None. ``on_error``: what it raises stops the run, or is counted. Raises BadHook, and
+        RuntimeError when a batch was reserved already.
+        """
+        if self._residency.machine.now:
+            raise RuntimeError("hooks can be added only before the first batch was reserved")
+        self.hooks.add(at, call, tables, on_error, name)
+
     def on_step(self, listener: StepListener) -> None:
         """Have ``listener`` called at each step's end, on the compute lane, before anyone else gets the fence. It
         must be quick.
@@ -160,6 +182,8 @@ class Store:
     def _tell(self, step: int, plan: SlotPlan | None) -> None:
         """Still inside the fence. Where a listener fails, others have not heard of the step: nobody may see its end as whole."""
         try:
+            if self.hooks.after_update and plan is not None:
+                self.hooks.run_after_update(step, plan)
             for listener in self._listeners:
                 listener(step, plan)
         except BaseException:
