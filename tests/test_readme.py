@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import sys
@@ -118,3 +119,16 @@ def test_the_stage_the_commands_and_the_replica_shown_work_together(
         assert ours["weights"].tobytes() == theirs["weights"].tobytes()
     runpy.run_path("serve.py")
     assert capsys.readouterr().out.startswith("3 (3, 32) [")
+
+
+def test_the_hooks_shown_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in ("my_hooks.py", "hooks.yaml"):
+        (tmp_path / name).write_text(file_in_readme(name))
+    ran = here("run", "hooks.yaml", "run.steps=3")
+    assert ran.code == 0, ran.text
+    assert "the longest row has a norm of" in ran.text
+    told = json.loads((tmp_path / "runs" / "hooks" / "summary.json").read_text())["hooks"]
+    assert [(hook["name"], hook["skipped"]) for hook in told] == [("large", 0), ("longest", 0)]
+    assert [hook["calls"] for hook in told] == [3, 6]

@@ -90,7 +90,7 @@ def _check_call(name: str, at: str, found: Any) -> None:
         check_signature(name, at, found)
         return
     method = at if hasattr(found, at) else "__call__"
-    plain = inspect.getattr_static(found, method, None)
+    plain = next((vars(part)[method] for part in found.__mro__ if method in vars(part)), None)
     if plain is None:
         raise BadHook(name, f"the class has no method {at}, and no __call__")
     bound = 0 if isinstance(plain, staticmethod | classmethod) else 1
