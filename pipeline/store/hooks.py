@@ -99,7 +99,7 @@ class Hooks:
         setattr(self, at, (*getattr(self, at), hook))
 
     def run_before_update(self, step: int, plan: SlotPlan, grads: Sequence[Matrix | None]) -> None:
-        """With the gradient of each distinct row, as the fused update sums it: float32 [u, dim]."""
+        """With the gradient of each distinct row, as the fused update sums it where no ``max_gradient`` limits it: float32 [u, dim]."""
         sums_ud = self._backend.sum_gradients(plan, grads)
         starts_t = plan.unique.table_start_t.tolist()
         for number in self._wanted(self.before_update, np.diff(plan.unique.table_start_t) > 0):
