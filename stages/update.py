@@ -20,7 +20,9 @@ class TakesCheckpoints(Protocol):
 
 
 class Update(Stage):
-    """The only stage that writes rows and dense weights, both inside one fence."""
+    """The only stage that writes rows and dense weights, both inside one fence. Hooks run here too (``hooks:``): before_update ahead of
+    the fence, after_update at the step's end. before_evict runs where slots are reserved, in ``prefetch``.
+    """
 
     consumes = Trained
     produces = Stepped

@@ -199,7 +199,7 @@ def check_signature(name: str, at: str, call: Any, bound: int = 0) -> None:
 
 
 def _kept(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """A read-only copy of one's own, as what a batch is made of is used again."""
-    copied = array.copy()
-    copied.flags.writeable = False
-    return copied
+    """The same memory, read-only. What a batch is made of is not written again while somebody holds it."""
+    view = array.view()
+    view.flags.writeable = False
+    return view

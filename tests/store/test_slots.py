@@ -222,3 +222,31 @@ def test_counts_name_every_state() -> None:
     machine.loaded(decision.slots_m[:2])
     machine.unpin(decision.slots_m[:1], written=True)
     assert machine.counts() == {"free": 2, "loading": 1, "clean": 1, "dirty": 1, "pinned": 2}
+
+
+@pytest.mark.parametrize("given_back", [0, 1])
+def test_a_decision_is_good_for_later_once_it_is_renewed(given_back: int) -> None:
+    """Meanwhile a row was given back, others were cleaned, and candidates were looked for anew."""
+    machine = SlotMachine(4, POLICIES["lru"]())
+    first = machine.decide(np.full(3, -1, dtype=np.int32), 1)
+    assert first is not None
+    machine.commit(first)
+    machine.loaded(first.slots_m)
+    machine.unpin(first.slots_u, written=True)
+    decision = machine.decide(np.full(3, -1, dtype=np.int32), 2)
+    assert decision is not None
+    assert decision.num_free == 1
+    machine.cleaned(first.slots_u)
+    (spared,) = set(first.slots_u.tolist()) - set(decision.slots_m.tolist())
+    machine.give_back(np.array([spared] * given_back, dtype=np.int32))
+    machine.victims.refill(4, 2)
+    renewed = machine.renewed(decision)
+    assert renewed.slots_m.tolist()[1:] == decision.slots_m.tolist()[1:]
+    assert renewed.slots_u.tolist() == renewed.slots_m.tolist()
+    machine.commit(renewed)
+    assert machine.num_free == given_back
+    assert (machine.arrays.states_s[renewed.slots_u] == LOADING).all()
+    again = machine.decide(np.full(1, -1, dtype=np.int32), 3)
+    assert again is not None
+    machine.commit(again)
+    assert len({*renewed.slots_u.tolist(), *again.slots_u.tolist()}) == 4
