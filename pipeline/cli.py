@@ -143,6 +143,36 @@ def export_command(
     return commands.export(run_dir, table, dense, out)
 
 
+@command("import")
+def import_command(
+    table: Annotated[list[str], typer.Option("--table", metavar="T", help="name of a table; may be given again")],
+    source: Annotated[
+        list[Path],
+        typer.Option(
+            "--from",
+            metavar="F",
+            help="its rows: F.npz, F.parquet or F.safetensors, as export writes; one for each --table",
+        ),
+    ],
+    config: Config = None,
+    fresh_states: Annotated[
+        bool, typer.Option("--fresh-states", help="begin the optimizer's states at zero, whatever the files hold")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="empty a run directory that already holds a run")
+    ] = False,
+) -> int:
+    """Begin a run with rows from files: run --resume then trains on from them."""
+    if len(table) != len(source):
+        raise UsageError(
+            f"{len(table)} --table and {len(source)} --from: give one file for each table, in the same order"
+        )
+    from pipeline.session import commands
+
+    sources, overrides = split_config(config or [])
+    return commands.import_rows(sources, overrides, table, source, fresh_states=fresh_states, overwrite=overwrite)
+
+
 @command("verify")
 def verify_command(run_dir: RunDir, as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False) -> int:
     """Check every checksum of a run's checkpoints and stream."""

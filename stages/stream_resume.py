@@ -5,6 +5,7 @@ Rules.
 1. Steps up to the one of the last committed cut were published: they are not added again.
 2. At that step the rows of that cut must have the digest that it names, or the run stops before it publishes anything.
 3. A checkpoint behind that step holds rows that were never published: they are added as changed at once. There is no proof from there.
+   Where nothing was published at all, these are all its rows: imported ones have versions of step 0, or of a run elsewhere.
 4. So none is written before the proof: whoever writes one has published, or proven, what lies before it.
 5. A fork that the stream does not show yet, be it this process's or that of one that died too soon, begins with a rewind: rows that
    were published, or that the checkpoint has, since the last step that stream and checkpoint have in common. Its step is the
@@ -37,6 +38,7 @@ class StreamResume:
     def __init__(self, tail: StreamTail | None, resumed: ResumedFrom, forks: Sequence[Fork] = ()) -> None:
         self._tail, self._resumed = tail, resumed
         self._unknown = [fork.step for fork in forks if tail is not None and fork.generation > tail.commit.generation]
+        self._before = -1 if tail is None and resumed.changed_after(-1) else 0
         self._rows: Snapshot | None = None
         self._dense: Mapping[str, Any] = {}
 
@@ -46,8 +48,8 @@ class StreamResume:
 
     @property
     def step(self) -> int:
-        """The last published step."""
-        return 0 if self._tail is None else self._tail.commit.step
+        """The last published step; -1 where none is and rows of a checkpoint wait: those of an import are of step 0."""
+        return self._before if self._tail is None else self._tail.commit.step
 
     @property
     def can_prove(self) -> bool:
@@ -78,7 +80,7 @@ class StreamResume:
         if self.can_prove:
             return f"the rows of step {self.step} are those that were published"
         if self._tail is None or self._resumed.step > self.step:
-            return f"none: the checkpoint (step {self._resumed.step}) lies behind the last published step ({self.step})"
+            return f"none: the checkpoint (step {self._resumed.step}) lies behind the last published step ({max(self.step, 0)})"
         return f"none: the cut of step {self.step} is not whole in the stream any more"
 
     def unpublished(self) -> Mapping[str, Any]:

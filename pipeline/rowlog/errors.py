@@ -68,6 +68,16 @@ class ExportFailed(RowLogError):
     """What was asked for cannot be written to that place."""
 
 
+class ImportFailed(RowLogError):
+    """A file's rows cannot be taken. Nothing was changed."""
+
+    exit_code = 2
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(f"cannot import {path}: {why}")
+        self.path = path
+
+
 class ReadFailed(RowLogError, OSError):
     """One request of a batch of random reads failed, or its file ended before it did. The whole batch is void.
 

@@ -118,7 +118,8 @@ class Checkpoints:
         writer.begin(pinned["step"], self._run.generation, extra)
         for spec in self._store.specs:
             writer.add_table(spec, saved.tables[spec.name])
-        for name, data in self._blobs(marker).items():
+        dense, optimizer = marker.attachments["dense"], marker.attachments["optimizer"]
+        for name, data in blobs(dense, optimizer, marker.states).items():
             writer.add_blob(name, data)
         path = Path(writer.commit())
         self._since = pack_version(self._run.generation, pinned["step"])
@@ -128,20 +129,22 @@ class Checkpoints:
         self._retention.committed(path.name, held, writer.names)
         return path
 
-    def _blobs(self, marker: Marker) -> Mapping[str, bytes]:
-        arrays, described = marker.attachments["optimizer"]
-        return {
-            "dense.npz": npz_bytes(marker.attachments["dense"]),
-            "dense_optimizer.npz": npz_bytes(arrays),
-            "dense_optimizer.json": json.dumps(described, sort_keys=True).encode(),
-            "stages.msgpack": msgpack.packb(marker.states),
-        }
-
     def stats(self) -> Mapping[str, Any]:
         """Figures for the report."""
         longest = max(self.pauses_s, default=0.0)
         figures = {"written": self.written, "skipped": self.skipped, "saved_rows": self.saved_rows}
         return {**figures, "longest_pause_ms": round(1e3 * longest, 3)}
+
+
+def blobs(dense: dict[str, Any], optimizer: tuple[dict[str, Any], Any], states: Mapping[str, Any]) -> dict[str, bytes]:
+    """What a checkpoint holds beside rows: dense weights, arrays and description of their optimizer, states of the stages."""
+    arrays, described = optimizer
+    return {
+        "dense.npz": npz_bytes(dense),
+        "dense_optimizer.npz": npz_bytes(arrays),
+        "dense_optimizer.json": json.dumps(described, sort_keys=True).encode(),
+        "stages.msgpack": msgpack.packb(dict(states)),
+    }
 
 
 def npz_bytes(arrays: dict[str, Any]) -> bytes:

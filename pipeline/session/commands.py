@@ -70,6 +70,34 @@ def run(
     return INTERRUPTED if report.outcome == "interrupt" else DONE
 
 
+def import_rows(
+    sources: Sequence[str],
+    overrides: Sequence[str],
+    tables: Sequence[str],
+    files: Sequence[Path],
+    *,
+    fresh_states: bool,
+    overwrite: bool,
+) -> int:
+    """Make a run directory whose checkpoint of step 0 holds rows of these files, a file for each table."""
+    _, plan = _load(sources, overrides)
+    from rich.console import Console
+
+    from pipeline.rowlog.checkpoint.array_readers import open_arrays
+    from pipeline.session.importing import import_tables, imports_of
+
+    settings = plan.settings
+    described = {"environment": environment.record(settings.run.threads), "config": plan.tree}
+    imports = imports_of(plan, list(tables), list(files), fresh_states, lambda path, _table: open_arrays(path))
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    with console.status("reading ...") as status:
+        rows = import_tables(plan, imports, described, overwrite=overwrite, say=status.update)
+    for name, count in rows.items():
+        print(f"{name}: {count} rows")
+    print(f"in {settings.run.dir}: a checkpoint of step 0; run --resume trains on from it")
+    return DONE
+
+
 def _train(trainer: Trainer) -> tuple[RunReport, dict[str, Any]]:
     trainer.on_open.append(lambda _resources: environment.leave_start_to_itself())
     return trainer.train()

@@ -17,8 +17,6 @@ from pipeline.stream import ChangedIds, RowsRead, SnapshotLost
 from pipeline.wire.frames import StreamedTable
 
 Result = TypeVar("Result")
-OLDEST = 1
-"""Below the version of every row that was ever updated."""
 
 
 class StoreRowSnapshot:
@@ -65,13 +63,17 @@ class StoreRowSource:
     def freeze(self, changed: ChangedIds | Literal["all"], *, changed_since: int) -> StoreRowSnapshot:
         """All rows updated after step ``changed_since`` are covered; which of them are read is the streamer's choice."""
         if changed == "all":
-            return StoreRowSnapshot(self.store.freeze("all", blocking=False, reason="snapshot cut"), self._codecs_t)
+            return self._freeze_all("snapshot cut")
         resumed = self._run.resumed
-        # Rows of a checkpoint have the versions of older generations, which are all below this one's.
-        of_checkpoint = resumed is not None and changed_since < resumed.step
-        since = OLDEST if of_checkpoint else pack_version(self._run.generation, changed_since)
+        if resumed is not None and changed_since < resumed.step:
+            # Rows of a checkpoint have the versions of older generations, which are all below this one's.
+            return self._freeze_all("cut")
+        since = pack_version(self._run.generation, changed_since)
         snapshot = self.store.freeze({}, changed_since=since, blocking=False, reason="cut")
         return StoreRowSnapshot(snapshot, self._codecs_t)
+
+    def _freeze_all(self, reason: str) -> StoreRowSnapshot:
+        return StoreRowSnapshot(self.store.freeze("all", blocking=False, reason=reason), self._codecs_t)
 
     def dense(self) -> dict[str, Any]:
         return dense_arrays(self._model)

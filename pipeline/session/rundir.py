@@ -61,23 +61,52 @@ def claim(
     removed: a directory that holds anything else is refused.
     """
     files = files or RealFiles()
+    with _taken(path, overwrite, files):
+        info = RunInfo(uuid.uuid4().hex[:16], path, seed, generation=1)
+        _describe(files, path, _first(info, record))
+        yield info
+
+
+@contextmanager
+def claim_to_fill(
+    path: Path, *, seed: int, record: dict[str, Any], overwrite: bool, files: Files | None = None
+) -> Iterator[RunInfo]:
+    """As ``claim``, for who writes a first checkpoint: ``run.json`` comes last, when the context ends without an error.
+
+    Until then the directory is no run's, and nothing goes on with what is half written there; an error removes it.
+    """
+    files = files or RealFiles()
+    with _taken(path, overwrite, files):
+        info = RunInfo(uuid.uuid4().hex[:16], path, seed, generation=1)
+        try:
+            yield info
+            _describe(files, path, _first(info, record))
+        except BaseException:
+            _clear(path, overwrite=True)
+            raise
+
+
+@contextmanager
+def _taken(path: Path, overwrite: bool, files: Files) -> Iterator[None]:
     try:
         files.make_dirs(str(path))
     except (FileExistsError, NotADirectoryError):
         raise NoRunDir(path) from None
     with DirectoryLock(str(path)):
         _clear(path, overwrite)
-        info = RunInfo(uuid.uuid4().hex[:16], path, seed, generation=1)
-        described = {
-            "format": FORMAT_VERSION,
-            "run_id": info.run_id,
-            "generation": info.generation,
-            "seed": seed,
-            "started": time.time(),
-            **record,
-        }
-        _describe(files, path, described)
-        yield info
+        yield
+
+
+def _first(info: RunInfo, record: Mapping[str, Any]) -> dict[str, Any]:
+    """``run.json`` of a run that begins."""
+    return {
+        "format": FORMAT_VERSION,
+        "run_id": info.run_id,
+        "generation": info.generation,
+        "seed": info.seed,
+        "started": time.time(),
+        **record,
+    }
 
 
 @contextmanager

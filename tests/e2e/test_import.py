@@ -1,0 +1,157 @@
+"""`import`: a run that begins with rows from files is one that trains, streams, dies and goes on like any other."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from tests.e2e.command import finish, here, start
+from tests.e2e.patience import until
+from tests.e2e.small import good_job
+
+Arrays = dict[str, np.ndarray[Any, Any]]
+FORMS = ("npz", "parquet", "safetensors")
+
+
+def exported(run: Path, table: str, out: Path) -> Arrays:
+    assert here("export", run, "--table", table, "--out", out).code == 0
+    with np.load(out) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def assert_replica_is_the_trainer(run: Path, directory: Path) -> None:
+    for table in ("user", "item"):
+        trainer, out = exported(run, table, directory / "trainer.npz"), directory / "replica.npz"
+        assert here("replica", run, "--table", table, "--export", out).code == 0
+        with np.load(out) as replica:
+            assert np.array_equal(replica["ids"], trainer["ids"])
+            assert replica["weights"].tobytes() == trainer["weights"].tobytes()
+
+
+def fresh_job(directory: Path, *, disk: bool = False) -> Path:
+    directory.mkdir()
+    config = good_job(directory)
+    if disk:
+        tree = yaml.safe_load(config.read_text())
+        tree["store"] = {"l1_rows": 80, "ssd": {}}
+        config.write_text(yaml.safe_dump(tree, sort_keys=False))
+    return config
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """A run that came to step 6."""
+    config = fresh_job(tmp_path / "old")
+    assert here("run", config, "run.steps=6").code == 0
+    return tmp_path / "old" / "run"
+
+
+def rows(count: int = 500, **others: Any) -> Arrays:
+    """Rows for the table ``user``, most of them of ids that the log never names."""
+    weights = np.random.default_rng(7).standard_normal((count, 8)).astype(np.float32)
+    given = {"ids": np.arange(count), "weights": weights, "state_momentum": np.full(count, 0.5, np.float32)}
+    return {name: values for name, values in {**given, **others}.items() if values is not None}
+
+
+def saved(directory: Path, **others: Any) -> Path:
+    np.savez(directory / "rows.npz", **rows(**others))
+    return directory / "rows.npz"
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("disk", [False, True], ids=["memory", "disk"])
+def test_what_export_writes_comes_back_the_same_bits(tmp_path: Path, old: Path, form: str, disk: bool) -> None:
+    words: list[str | Path] = []
+    for table in ("user", "item"):
+        assert here("export", old, "--table", table, "--out", tmp_path / f"{table}.{form}").code == 0
+        words += ["--table", table, "--from", tmp_path / f"{table}.{form}"]
+    outcome = here("import", fresh_job(tmp_path / "new", disk=disk), *words)
+    assert outcome.code == 0, outcome.text
+    for table in ("user", "item"):
+        was = exported(old, table, tmp_path / "was.npz")
+        now = exported(tmp_path / "new" / "run", table, tmp_path / "now.npz")
+        assert was.keys() == now.keys()
+        was["version"], now["version"] = was["version"][:, 1], now["version"][:, 1]
+        for name, values in was.items():
+            assert values.tobytes() == now[name].tobytes(), name
+    assert here("verify", tmp_path / "new" / "run").code == 0
+
+
+@pytest.mark.parametrize("steps", [0, 400], ids=["without versions", "of a later step than the run comes to"])
+@pytest.mark.parametrize("disk", [False, True], ids=["memory", "disk"])
+def test_a_replica_gets_every_imported_row(tmp_path: Path, steps: int, disk: bool) -> None:
+    config = fresh_job(tmp_path / "new", disk=disk)
+    versions = np.tile([3, steps], (500, 1)) if steps else None
+    outcome = here("import", config, "--table", "user", "--from", saved(tmp_path, version=versions))
+    assert outcome.code == 0, outcome.text
+    run = tmp_path / "new" / "run"
+    outcome = here("run", config, "--resume", "run.steps=5")
+    assert outcome.code == 0, outcome.text
+    assert len(exported(run, "user", tmp_path / "all.npz")["ids"]) >= 500
+    assert_replica_is_the_trainer(run, tmp_path)
+    assert here("run", config, "--resume").code == 0
+    trained, given = exported(run, "user", tmp_path / "all.npz"), rows()
+    same_n = (trained["weights"][:500] == given["weights"]).all(axis=1)
+    assert 0 < np.count_nonzero(~same_n) <= 60, "rows of the log were trained, all others are as they came"
+    assert_replica_is_the_trainer(run, tmp_path)
+
+
+def test_killed_right_after_the_import_it_goes_on_from_it(tmp_path: Path) -> None:
+    config = fresh_job(tmp_path / "new")
+    tree = yaml.safe_load(config.read_text())
+    source = {"source": tree["stages"].pop("source")}
+    tree["stages"] = {**source, "paced": {"use": "tests.e2e.paced:Paced"}, **tree["stages"]}
+    config.write_text(yaml.safe_dump(tree, sort_keys=False))
+    assert here("import", config, "--table", "user", "--from", saved(tmp_path)).code == 0
+    run = tmp_path / "new" / "run"
+    process = start("run", config, "--resume")
+    until(lambda: any(path.stat().st_size > 5000 for path in (run / "stream").glob("*.seg*")))
+    assert finish(process, signal.SIGKILL).code == -signal.SIGKILL
+    outcome = here("run", config, "--resume")
+    assert outcome.code == 0, outcome.text
+    assert_replica_is_the_trainer(run, tmp_path)
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "another width": ({"weights": np.zeros((500, 4), np.float32)}, "takes ids int64 [500], weights float32 [500, 8]"),
+    "another dtype": ({"weights": np.zeros((500, 8))}, "weights is float64 [500, 8]"),
+    "fewer rows of one": ({"weights": np.zeros((499, 8), np.float32)}, "weights is float32 [499, 8]"),
+    "an id twice": ({"ids": np.full(500, 3)}, "id 3 comes twice"),
+    "a NaN": ({"weights": np.full((500, 8), np.nan, np.float32)}, "weights of row 0 holds NaN"),
+    "a state missing": ({"state_momentum": None}, "--fresh-states"),
+    "an unknown state": ({"state_exp_avg": np.zeros(500, np.float32)}, "state_exp_avg is unknown"),
+}
+
+
+@pytest.mark.parametrize("why", REFUSED)
+def test_what_does_not_fit_changes_nothing(tmp_path: Path, old: Path, why: str) -> None:
+    others, said = REFUSED[why]
+    before = exported(old, "user", tmp_path / "before.npz")
+    config, file = old.parent / "job.yaml", saved(tmp_path, **others)
+    outcome = here("import", config, "--table", "user", "--from", file, "--overwrite")
+    assert outcome.code == 2, outcome.text
+    assert said in outcome.text
+    after = exported(old, "user", tmp_path / "after.npz")
+    assert all(values.tobytes() == after[name].tobytes() for name, values in before.items())
+    assert here("import", config, "--table", "user", "--from", file, f"run.dir={tmp_path / 'none'}").code == 2
+    assert not (tmp_path / "none").exists()
+
+
+def test_states_may_begin_anew(tmp_path: Path) -> None:
+    config = fresh_job(tmp_path / "new")
+    file = saved(tmp_path, state_momentum=None)
+    assert here("import", config, "--table", "user", "--from", file, "--fresh-states").code == 0
+    found = exported(tmp_path / "new" / "run", "user", tmp_path / "found.npz")
+    assert not found["state_momentum"].any()
+    assert found["weights"].tobytes() == rows()["weights"].tobytes()
+
+
+def test_a_taken_directory_is_refused(tmp_path: Path, old: Path) -> None:
+    outcome = here("import", old.parent / "job.yaml", "--table", "user", "--from", saved(tmp_path))
+    assert outcome.code == 2
+    assert "already holds a run" in outcome.text
