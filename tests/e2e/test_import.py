@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
+from pipeline.rowlog import CheckpointWriter
 from tests.e2e.command import finish, here, start
 from tests.e2e.patience import until
 from tests.e2e.small import good_job
@@ -59,7 +60,7 @@ def rows(count: int = 500, **others: Any) -> Arrays:
 
 
 def saved(directory: Path, **others: Any) -> Path:
-    np.savez(directory / "rows.npz", **rows(**others))
+    np.savez(directory / "rows.npz", **rows(**others))  # type: ignore[arg-type]  # of numpy's own stubs
     return directory / "rows.npz"
 
 
@@ -149,6 +150,30 @@ def test_states_may_begin_anew(tmp_path: Path) -> None:
     found = exported(tmp_path / "new" / "run", "user", tmp_path / "found.npz")
     assert not found["state_momentum"].any()
     assert found["weights"].tobytes() == rows()["weights"].tobytes()
+
+
+def test_a_full_disk_leaves_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_writer: CheckpointWriter) -> str:
+        raise OSError(28, "no space left on device")
+
+    config = fresh_job(tmp_path / "new")
+    words = ("import", config, "--table", "user", "--from", saved(tmp_path))
+    with monkeypatch.context() as patched:
+        patched.setattr(CheckpointWriter, "commit", full)
+        outcome = here(*words)
+    assert outcome.code == 1
+    assert "no space left" in outcome.text
+    assert not [path for path in (tmp_path / "new" / "run").iterdir() if path.name != ".lock"]
+    assert here(*words).code == 0, "and it can be tried again"
+
+
+def test_a_process_that_dies_while_it_imports_leaves_nothing_to_resume(tmp_path: Path) -> None:
+    config = fresh_job(tmp_path / "new")
+    assert here("import", config, "--table", "user", "--from", saved(tmp_path)).code == 0
+    (tmp_path / "new" / "run" / "run.json").unlink()  # it is written last
+    outcome = here("run", config, "--resume")
+    assert outcome.code == 2
+    assert "holds no run.json" in outcome.text
 
 
 def test_a_taken_directory_is_refused(tmp_path: Path, old: Path) -> None:

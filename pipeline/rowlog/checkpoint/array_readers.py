@@ -38,8 +38,11 @@ class Described:
 class ArrayReader(Protocol):
     """``arrays`` is known at once. ``pieces`` gives the next rows of all arrays named, from the first on each time it is called."""
 
-    path: str
-    arrays: Mapping[str, Described]
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def arrays(self) -> Mapping[str, Described]: ...
 
     def pieces(self, names: list[str], rows: int) -> Pieces: ...
 
