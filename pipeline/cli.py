@@ -151,7 +151,7 @@ def import_command(
         typer.Option(
             "--from",
             metavar="F",
-            help="its rows: F.npz, F.parquet or F.safetensors, as export writes; one for each --table",
+            help="its rows: F.npz, F.parquet or F.safetensors, as export writes, or F.pt, a state dict; one for each --table",
         ),
     ],
     config: Config = None,

@@ -83,12 +83,11 @@ def import_rows(
     _, plan = _load(sources, overrides)
     from rich.console import Console
 
-    from pipeline.rowlog.checkpoint.array_readers import open_arrays
     from pipeline.session.importing import import_tables, imports_of
 
     settings = plan.settings
     described = {"environment": environment.record(settings.run.threads), "config": plan.tree}
-    imports = imports_of(plan, list(tables), list(files), fresh_states, lambda path, _table: open_arrays(path))
+    imports = imports_of(plan, tables, files, fresh_states)
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     with console.status("reading ...") as status:
         rows = import_tables(plan, imports, described, overwrite=overwrite, say=status.update)

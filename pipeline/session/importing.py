@@ -13,7 +13,7 @@ Legend: n rows of one piece; b bytes of a packed row.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -35,6 +35,7 @@ from pipeline.session.dense_side import initial_model
 from pipeline.session.disk import Disk
 from pipeline.session.plan import Plan
 from pipeline.session.rundir import claim_to_fill
+from pipeline.session.torch_tables import open_rows
 
 PIECE_ROWS: Final = 65_536
 IMPORTED: Final = pack_version(1, 0)
@@ -202,10 +203,8 @@ def _open_log(plan: Plan, disk: Disk) -> RowLog:
     return log
 
 
-def imports_of(
-    plan: Plan, tables: list[str], files: list[Path], fresh_states: bool, open_file: Callable[[str, str], ArrayReader]
-) -> dict[str, TableImport]:
-    """``open_file`` of path and table. Raises ImportFailed for a table that the config does not have, or that comes twice."""
+def imports_of(plan: Plan, tables: Sequence[str], files: Sequence[Path], fresh_states: bool) -> dict[str, TableImport]:
+    """A file for each table. Raises ImportFailed for a table that the config does not have, or that comes twice."""
     specs = {spec.name: spec for spec in plan.specs}
     found: dict[str, TableImport] = {}
     for table, path in zip(tables, files, strict=True):
@@ -213,5 +212,5 @@ def imports_of(
             raise ImportFailed(str(path), f"the config has no table {table!r}; its tables are {', '.join(specs)}")
         if table in found:
             raise ImportFailed(str(path), f"table {table!r} is given twice; name one file for each table")
-        found[table] = TableImport(specs[table], open_file(str(path), table), fresh_states)
+        found[table] = TableImport(specs[table], open_rows(str(path), specs[table]), fresh_states)
     return found
