@@ -17,18 +17,20 @@ import numpy as np
 import torch
 from pydantic import Field, field_validator
 
-from cuda.plan import NONE, BatchIds, FeatureSet, UniqueIds
+from cuda.plan import POOLINGS, BatchIds, FeatureSet, UniqueIds
 from pipeline.flow import GraphError, Marker, Source, Stage, StageContext, StageOptions, find_stage
 from pipeline.flow.nearest import listed, nearest
 from pipeline.flow.run_info import RunInfo
 from pipeline.models.features import PooledFeatures, SequenceFeature
 from pipeline.models.metrics import BinaryMetrics
+from pipeline.models.pooling import pool_rows
 from pipeline.store import Snapshot, Store
 from stages.batch_ids import batch_ids
 from stages.items import RawBatch, Stepped
 
 MOST_WAITING = 2
 FINAL_REASONS = ("end", "limit")
+POOLING_NAMES = {number: name for name, number in POOLINGS.items()}
 
 
 class EvalOptions(StageOptions):
@@ -159,20 +161,14 @@ def pool_snapshot(snapshot: Snapshot, tables: tuple[str, ...], batch: BatchIds, 
         inverse_n = torch.from_numpy(batch_positions(unique, start, end, t))
         weights_n = None if batch.weights_n is None else torch.from_numpy(batch.weights_n[start:end])
         offsets_b = batch.offsets_fb[f] - start
-        if batch.features.poolings_f[f] == NONE:
-            values_nd = weights_t[t][inverse_n]
-            values_nd = values_nd if weights_n is None else values_nd * weights_n[:, None]
-            sequences[name] = SequenceFeature(values_nd, offsets_b)
+        pooling = POOLING_NAMES[int(batch.features.poolings_f[f])]
+        out = pool_rows(weights_t[t], inverse_n, offsets_b, weights_n, pooling)
+        if pooling == "none":
+            sequences[name] = SequenceFeature(out, offsets_b)
             continue
-        pooled_bd = torch.nn.functional.embedding_bag(
-            inverse_n, weights_t[t], torch.from_numpy(offsets_b[:-1]), mode="sum", per_sample_weights=weights_n
-        )
-        if batch.features.poolings_f[f] != 0:
-            counts_b = torch.from_numpy(np.maximum(np.diff(offsets_b), 1).astype(np.float32))
-            pooled_bd = pooled_bd / counts_b[:, None]
-        pooled.append(pooled_bd)
+        pooled.append(out)
         names.append(name)
-        dims.append(pooled_bd.shape[1])
+        dims.append(out.shape[1])
     pooled_bs = torch.cat(pooled, dim=1) if pooled else torch.empty(batch.num_samples, 0)
     return PooledFeatures(tuple(names), tuple(dims), pooled_bs, sequences)
 

@@ -84,6 +84,20 @@ def make_plan(loaded: Loaded[Settings]) -> Plan:
     return made
 
 
+def plan_of_rows(settings: Settings) -> Plan:
+    """The plan of a job without stages: whoever has a loop of their own drives its store. Raises BackendUnavailable."""
+    check_device(settings.device)
+    return Plan(
+        settings=settings,
+        graph=Graph((), ()),
+        specs=tuple(_spec(name, settings) for name in settings.tables),
+        rules=tuple(rule_of(table.optimizer) for table in settings.tables.values()),
+        features=_features(settings),
+        num_dense=0,
+        tree=settings.model_dump(mode="json"),
+    )
+
+
 def _graph(loaded: Loaded[Settings]) -> Graph:
     nodes = [StageNode.of(name, options) for name, options in loaded.settings.stages.items()]
     try:

@@ -1,0 +1,32 @@
+"""Embedding rows as torch modules, for people with a loop of their own; see README.md."""
+
+from pipeline.modules.embeddings import EmbeddingBags, Embeddings
+from pipeline.modules.errors import (
+    BackwardTwice,
+    BadFeatures,
+    BadSettings,
+    BadState,
+    Closed,
+    GivenUp,
+    ModuleError,
+    NeedsDir,
+    NotFresh,
+    StateTooLarge,
+    UnknownFeatures,
+)
+
+__all__ = [
+    "BackwardTwice",
+    "BadFeatures",
+    "BadSettings",
+    "BadState",
+    "Closed",
+    "EmbeddingBags",
+    "Embeddings",
+    "GivenUp",
+    "ModuleError",
+    "NeedsDir",
+    "NotFresh",
+    "StateTooLarge",
+    "UnknownFeatures",
+]
