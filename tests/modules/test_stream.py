@@ -1,0 +1,72 @@
+"""G2 and G3 for modules: a replica of the stream equals the module at a named step, and when it is closed the replica has everything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.replica import Replica
+from pipeline.rows.version import MAX_STEP
+from pipeline.session.errors import RunDirTaken
+from tests.modules.small import TABLES, bags, train
+
+STEPS = 30
+
+
+def assert_holds(replica: Replica, state: Mapping[str, Any]) -> None:
+    """The replica has these rows, and no other."""
+    with replica.view() as view:
+        assert view.step == state["_extra_state"]["step"]
+        for table in TABLES:
+            ids_n = view.ids(table)
+            assert ids_n.tobytes() == state[f"{table}.ids"].numpy().tobytes()
+            weights_nd, versions_n = view.lookup_versions(table, ids_n)
+            assert weights_nd.tobytes() == state[f"{table}.weight"].numpy().tobytes()
+            assert np.array_equal(versions_n & MAX_STEP, state[f"{table}.steps"].numpy())
+
+
+@pytest.mark.parametrize("every", ["1 step", "7 steps", "1ms"])
+def test_a_replica_equals_the_module_at_each_step_it_comes_to_and_in_the_end(tmp_path: Path, every: str) -> None:
+    steps: dict[int, dict[str, Any]] = {}
+    with bags() as plain:
+        for number in range(STEPS):
+            train(plain, number)
+            steps[plain.step] = plain.state_dict()
+    module = bags(dir=tmp_path / "run", stream={"every": every, "snapshot_every": "9 steps"})
+    with module, Replica(str(tmp_path / "run" / "stream")) as replica:
+        for number in range(STEPS):
+            train(module, number)
+            replica.apply_available()
+            if replica.step:
+                assert_holds(replica, steps[replica.step])
+        module.close()
+        replica.apply_available()
+        assert replica.step == STEPS
+        assert_holds(replica, steps[STEPS])
+
+
+def test_a_replica_has_the_rows_that_a_module_was_loaded_with(tmp_path: Path) -> None:
+    with bags() as first:
+        for number in range(8):
+            train(first, number)
+        first.save(tmp_path / "saved")
+        state = first.state_dict()
+    for name in ("save", "state"):
+        with bags(dir=tmp_path / name, stream={"every": "1 step"}) as module:
+            module.load(tmp_path / "saved") if name == "save" else module.load_state_dict(state)
+            train(module, 8)
+            now = module.state_dict()
+        with Replica(str(tmp_path / name / "stream")) as replica:
+            replica.apply_available()
+            assert_holds(replica, now)
+
+
+def test_a_directory_that_is_taken_is_refused(tmp_path: Path) -> None:
+    with bags(dir=tmp_path / "run", stream={}) as module:
+        train(module, 1)
+    with pytest.raises(RunDirTaken):
+        bags(dir=tmp_path / "run", stream={})
