@@ -20,6 +20,7 @@ from stages.items import FeatureIds, RawBatch
 from tests.conftest import ROOT
 from tests.e2e.command import here
 from tests.e2e.jobs import run_job
+from tests.modules.peers import torchrec
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMAND = re.compile(r"python -m pipeline (\w+)([^\n`]*)")
@@ -132,3 +133,24 @@ def test_the_hooks_shown_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     told = json.loads((tmp_path / "runs" / "hooks" / "summary.json").read_text())["hooks"]
     assert [(hook["name"], hook["skipped"]) for hook in told] == [("large", 0), ("longest", 0)]
     assert [hook["calls"] for hook in told] == [3, 9]  # quickstart has three tables
+
+
+def test_the_loop_shown_trains_and_commands_take_what_it_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_loop.py").write_text(file_in_readme("my_loop.py"))
+    names = runpy.run_path("my_loop.py")
+    assert names["rows"].step == 20
+    assert here("rows", "runs/mine", "--table", "user", "--ids", "1").code == 0
+    assert here("export", "runs/mine", "--table", "item", "--out", "item.npz").code == 0
+    assert here("verify", "runs/mine").code == 0
+    assert here("replica", "runs/mine", "--table", "item", "--export", "replica.npz").code == 0
+    with np.load("item.npz") as ours, np.load("replica.npz") as theirs:
+        assert len(ours["ids"]) > 1000
+        assert ours["weights"].tobytes() == theirs["weights"].tobytes()
+
+
+def test_the_torchrec_model_shown_trains(tmp_path: Path) -> None:
+    torchrec()
+    (tmp_path / "torchrec_model.py").write_text(file_in_readme("torchrec_model.py"))
+    names = runpy.run_path(str(tmp_path / "torchrec_model.py"))
+    assert names["model"].ebc.step == 1

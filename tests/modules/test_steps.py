@@ -175,7 +175,7 @@ def test_rows_that_are_not_pooled_come_in_the_shape_of_their_ids() -> None:
         assert {name: tuple(out.shape) for name, out in outs.items()} == {"user": (3, 2, 8), "item": (3, 4)}
         first = module.fetch_rows("user", matrix.reshape(-1).numpy()).weights_nd
         assert outs["user"].detach().reshape(-1, 8).numpy().tobytes() == first.tobytes()
-        outs["user"].sum().backward()  # type: ignore[no-untyped-call]
+        outs["user"].sum().backward()
         moved = first - module.fetch_rows("user", matrix.reshape(-1).numpy()).weights_nd
         assert np.allclose(moved[0], 3 * moved[3], rtol=0, atol=1e-3), "three occurrences, and one"
         assert module.step == 1
