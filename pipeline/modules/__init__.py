@@ -14,6 +14,7 @@ from pipeline.modules.errors import (
     StateTooLarge,
     UnknownFeatures,
 )
+from pipeline.modules.torchrec_options import MappedOptions, map_options
 
 __all__ = [
     "BackwardTwice",
@@ -24,9 +25,11 @@ __all__ = [
     "EmbeddingBags",
     "Embeddings",
     "GivenUp",
+    "MappedOptions",
     "ModuleError",
     "NeedsDir",
     "NotFresh",
     "StateTooLarge",
     "UnknownFeatures",
+    "map_options",
 ]
