@@ -18,6 +18,7 @@ import torch
 
 from cuda.plan import POOLINGS, BatchIds, Float32s, Matrix
 from pipeline.flow import Marker
+from pipeline.flow.run_info import RunInfo
 from pipeline.models.pooling import pool_rows
 from pipeline.modules.ahead import Ahead
 from pipeline.modules.errors import Closed
@@ -31,7 +32,8 @@ from pipeline.session.disk import Disk
 from pipeline.session.live_rows import LiveRows
 from pipeline.session.plan import Plan, plan_of_rows
 from pipeline.session.resources import Resources
-from pipeline.session.rundir import claim
+from pipeline.session.resume import Resume
+from pipeline.session.rundir import claim, claim_again
 from pipeline.store import Reservation, Store
 
 POOLING_NAMES = {number: name for name, number in POOLINGS.items()}
@@ -60,11 +62,11 @@ class Engine:
         job = settings.as_job(path)
         self.plan: Plan = plan_of_rows(job)
         record = {"environment": environment.record(settings.threads), "config": self.plan.tree}
-        self.run = self._stack.enter_context(claim(path, seed=settings.seed, record=record, overwrite=False))
+        self.run, resume = self._claim_dir(path, record)
         self._prefetch, self._compute = Lane("rowstream-prefetch"), Lane("rowstream-compute")
         self._stack.callback(self._compute.close)
         self._stack.callback(self._prefetch.close)
-        resources = Resources(self.plan, self.run, lambda _text: None, None, Disk())
+        resources = Resources(self.plan, self.run, lambda _text: None, resume, Disk())
         self._compute.run(resources.__enter__)
         self._stack.callback(lambda: self._compute.run(resources.__exit__, None, None, None))
         self.resources = resources
@@ -79,6 +81,21 @@ class Engine:
             live_rows = LiveRows(self.store, path)
             self._stack.callback(live_rows.close)
             live_rows.start()
+
+    def _claim_dir(self, path: Path, record: dict[str, Any]) -> tuple[RunInfo, Resume | None]:
+        """Raises RunDirTaken, OtherCheckpoint, LockedDirectory, and what is wrong with the newest checkpoint."""
+        seed = self.settings.seed
+        if not self.settings.resume or not (path / "run.json").exists():
+            return self._stack.enter_context(claim(path, seed=seed, record=record, overwrite=False)), None
+
+        def look(_described: dict[str, Any]) -> Resume:
+            found = Resume.newest(path)
+            found.check(self.plan.specs)
+            found.accepted = {"loop": {"was": "a loop of the user's own", "is": "another run of it"}}
+            return found
+
+        run, resume = self._stack.enter_context(claim_again(path, look, record=record))
+        return replace(run, resumed=resume.told()), resume
 
     @property
     def step(self) -> int:

@@ -57,6 +57,9 @@ class ModuleSettings(Part):
     seed: int = Field(0, ge=0, le=2**63 - 1, description="of initial rows")
     threads: int = Field(default_factory=torch.get_num_threads, ge=1, description="threads of the kernels")
     dir: Path | None = Field(None, description="where it writes; not set: a temporary directory")
+    resume: bool = Field(
+        False, description="go on from the newest checkpoint of the module that was in `dir`; where none was, begin"
+    )
     stream: ModuleStream | None = Field(None, description="not set: no stream")
     keep: int = Field(2, ge=1, description="how many checkpoints stay")
     lookahead: int = Field(4, ge=1, le=1024, description="how many batches `prefetch` takes ahead, at most")

@@ -10,15 +10,17 @@ import threading
 import time
 from typing import Any
 
+import numpy as np
+
 from cuda.plan import SlotPlan
-from pipeline.flow.run_info import RunInfo
+from pipeline.flow.run_info import ResumedFrom, RunInfo
 from pipeline.modules.errors import ChannelTaken
 from pipeline.modules.settings import ModuleStream
 from pipeline.session.plan import Plan
 from pipeline.session.resources import Resources
 from pipeline.store import Store
-from pipeline.stream import CutPolicy, GroupedIds, RowStreamer, StreamIdentity
-from pipeline.wire import FileTransport, FileTransportOptions, holds_stream
+from pipeline.stream import CutPolicy, GroupedIds, RowStreamer, StreamIdentity, StreamTail, find_tail, published_since
+from pipeline.wire import START, FileTransport, FileTransportOptions, holds_stream
 
 WRITER = "trainer"
 MOST_WAIT_S = 3600.0
@@ -29,15 +31,25 @@ class Streaming:
 
     def __init__(self, options: ModuleStream, resources: Resources, plan: Plan, run: RunInfo) -> None:
         files, path = resources.by_name["files"], options.path or run.dir / "stream"
-        if holds_stream(str(path), files):
+        taken = holds_stream(str(path), files)
+        if taken and run.resumed is None:
             raise ChannelTaken(path)
         self.path = path
         self._store: Store = resources.store
         self._names = tuple(spec.name for spec in plan.specs)
         source = resources.by_name["row_source"].with_codec(options.codec)
         self._transport = FileTransport(str(path), files, FileTransportOptions(segment_bytes=options.segment_bytes))
-        self._streamer = RowStreamer(source, self._transport, StreamIdentity(run.run_id, WRITER, run.generation))
+        tail = self._tail(run) if taken else None
+        self._streamer = RowStreamer(
+            source,
+            self._transport,
+            StreamIdentity(run.run_id, WRITER, run.generation),
+            previous=START if tail is None else tail.commit.position,
+            previous_step=0 if tail is None else tail.commit.step,
+        )
         self._streamer.open()
+        if run.resumed is not None:
+            self._go_on(run, run.resumed, tail)
         self._cuts = CutPolicy.parse(options.every)
         self._wholes = None if options.snapshot_every is None else CutPolicy.parse(options.snapshot_every)
         self._changed = threading.Condition()
@@ -46,6 +58,30 @@ class Streaming:
         self._store.on_step(self._at_fence)
         self._thread = threading.Thread(target=self._follow, name="rowstream-stream", daemon=True)
         self._thread.start()
+
+    def _tail(self, run: RunInfo) -> StreamTail | None:
+        self._transport.claim()  # cuts off what a crash left of an end that was not durable
+        tail = find_tail(self._transport.newest_first())
+        if tail is not None and tail.header.run_id != run.run_id:
+            self._transport.close()
+            raise ChannelTaken(self.path)
+        return tail
+
+    def _go_on(self, run: RunInfo, resumed: ResumedFrom, tail: StreamTail | None) -> None:
+        """Nobody can say that the user's loop will come to the same rows again: each life is a fork, which takes replicas to where it
+        begins. Before the first step.
+        """
+        if tail is None:
+            held = resumed.changed_after(0)
+            if held:
+                self._streamer.add(resumed.step, time.time_ns(), held)
+            return
+        unknown = [fork.step for fork in run.forks if fork.generation > tail.commit.generation]
+        common = min(tail.commit.step, *unknown)
+        published, held = published_since(self._transport.newest_first(), common), resumed.changed_after(common)
+        none = np.empty(0, np.int64)
+        ids = {name: np.union1d(published.get(name, none), held.get(name, none)) for name in {*published, *held}}
+        self._streamer.rewind(ids)
 
     @property
     def figures(self) -> dict[str, Any]:
