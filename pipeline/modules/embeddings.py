@@ -8,6 +8,7 @@ admitted, counted or marked: it may alternate with training at any step, even be
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -22,6 +23,16 @@ from pipeline.modules.settings import ModuleSettings, checked, from_config
 from pipeline.modules.step import Rows
 from pipeline.session.copies import Copies
 from pipeline.store import FetchedRows
+
+
+@dataclass(frozen=True, slots=True)
+class TableConfig:
+    """A table as models written for TorchRec ask for it. ``num_embeddings``: ``max_rows``; None: any number."""
+
+    name: str
+    embedding_dim: int
+    num_embeddings: int | None
+    feature_names: list[str]
 
 
 class RowsModule(torch.nn.Module):
@@ -91,6 +102,13 @@ class RowsModule(torch.nn.Module):
     def _as_asked(self, inputs: Inputs, outs: Sequence[torch.Tensor]) -> Any:
         """In the form that the features came in."""
         raise NotImplementedError
+
+    def _table_configs(self) -> list[TableConfig]:
+        features = self.settings.features
+        return [
+            TableConfig(name, table.dim, table.max_rows, [f for f, one in features.items() if (one.table or f) == name])
+            for name, table in self.settings.tables.items()
+        ]
 
     def fetch_rows(self, table: str, ids: Any, states: bool = True) -> FetchedRows:
         """``Store.fetch_rows``: current weights, states and versions of any ids."""
@@ -170,6 +188,10 @@ class EmbeddingBags(RowsModule):
 
     poolings = ("sum", "mean")
 
+    def embedding_bag_configs(self) -> list[TableConfig]:
+        """As of TorchRec's EmbeddingBagCollection."""
+        return self._table_configs()
+
     def _by_feature(self, tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         return torch.split(tensors[0], self._engine.features.dims_f.tolist(), dim=1)
 
@@ -187,6 +209,10 @@ class Embeddings(RowsModule):
     """Rows as they are: for a mapping [n, dim] per feature ([B, L, dim] for a matrix), for a KeyedJaggedTensor a JaggedTensor each."""
 
     poolings = ("none",)
+
+    def embedding_configs(self) -> list[TableConfig]:
+        """As of TorchRec's EmbeddingCollection."""
+        return self._table_configs()
 
     def _by_feature(self, tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         return tuple(tensors)

@@ -125,6 +125,8 @@ class Engine:
     def forward(self, batch: BatchIds) -> OpenStep:
         """Look a batch up, as a step whose backward is to come. One that still waits for its own is given up."""
         self._check_open()
+        if self.streaming is not None:
+            self.streaming.check()
         self._give_up()
         number, reservation = self.step + 1, None
         if batch.num_samples:
@@ -167,6 +169,8 @@ class Engine:
     def _tidy(self, reservation: Reservation) -> None:
         self.store.release(reservation)
         self.store.clean_ahead()
+        if self.streaming is not None:
+            self.streaming.relieve()
         self._ahead.reserve_waiting()
 
     def look_up(self, batch: BatchIds) -> tuple[torch.Tensor, ...]:

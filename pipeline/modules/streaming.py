@@ -1,7 +1,7 @@
 """The stream of a module: cuts of the changed rows, made on a thread of its own beside the user's loop.
 
 The fence tells which rows each step touched, as in the stage ``stream``; the thread only decides when to cut. ``finish`` publishes what
-is left. An error of the thread is raised by ``finish``, and by ``check`` before that: nothing is lost, the rows are still to be published.
+is left. An error of the thread is raised by ``check``, at the next forward, and by ``finish``: its rows are still to be published.
 """
 
 from __future__ import annotations
@@ -136,6 +136,11 @@ class Streaming:
                     if step > of and patience_s is not None:
                         waits.append(quiet_s or patience_s)
                 self._changed.wait(min(waits))
+
+    def relieve(self) -> None:
+        """Keep what waits for a cut to a few bytes a row. Behind a step, on any lane."""
+        if self._streamer.changed.crowded:
+            self._streamer.changed.compact()
 
     def check(self) -> None:
         """Raises what the thread raised."""

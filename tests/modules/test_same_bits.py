@@ -10,9 +10,12 @@ import pytest
 import torch
 
 from pipeline.modules import EmbeddingBags, Embeddings
+from stages.items import RawBatch
+from stages.prefetch import Prefetch
+from tests.conftest import real_data
 from tests.e2e.jobs import RAGGED, Job, run_job
 from tests.e2e.ragged import RaggedOptions, make_batch
-from tests.modules.loops import Loop, assert_same_tables, tables_of
+from tests.modules.loops import Loop, as_mapping, assert_same_tables, tables_of
 
 STEPS = 40
 
@@ -66,3 +69,32 @@ def test_a_plain_loop_gives_the_bits_of_the_pipeline(
     assert_same_tables(tables_of(tmp_path / "module"), run.tables())
     for name, value in run.dense().items():
         assert loop.model.state_dict()[name].numpy().tobytes() == value.tobytes(), name
+
+
+@pytest.mark.parametrize("name", ["quickstart", "movielens"])
+def test_a_shipped_job_and_a_plain_loop_on_its_batches_give_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """DLRM, its dense optimizer, and an L1 that does not hold all rows."""
+    if name == "movielens":
+        real_data("movielens-1m")
+    batches, process = [], Prefetch.process
+
+    async def watched(self: Prefetch, raw: RawBatch) -> Any:
+        batches.append(raw)
+        return await process(self, raw)
+
+    monkeypatch.setattr(Prefetch, "process", watched)
+    run = run_job(tmp_path / "run", name, "run.steps=12", "run.threads=2", "stages.eval.enabled=false")
+    torch.set_num_threads(2)
+    loop, settings = Loop(run.trainer.plan), {"dir": tmp_path / "module", "store": {"l1_rows": run.least_l1() + 100}}
+    with EmbeddingBags.from_config(name, overrides=["run.threads=2"], include_last_offset=True, **settings) as module:
+        for number, raw in enumerate(batches[:12]):
+            for later in batches[number + 1 : number + 2]:
+                module.prefetch(as_mapping(later))
+            loop.train(module, raw)
+        assert module._engine.store.counters.evictions > 0
+        module.save()
+    assert_same_tables(tables_of(tmp_path / "module"), run.tables())
+    for key, value in run.dense().items():
+        assert loop.model.state_dict()[key].numpy().tobytes() == value.tobytes(), key

@@ -12,6 +12,7 @@ import pytest
 from pipeline.replica import Replica
 from pipeline.rows.version import MAX_STEP
 from pipeline.session.errors import RunDirTaken
+from pipeline.stream import ChangedSet, RowStreamer
 from tests.modules.small import TABLES, bags, train
 
 STEPS = 30
@@ -70,3 +71,42 @@ def test_a_directory_that_is_taken_is_refused(tmp_path: Path) -> None:
         train(module, 1)
     with pytest.raises(RunDirTaken):
         bags(dir=tmp_path / "run", stream={})
+
+
+def test_an_error_of_the_stream_stops_the_loop_and_is_told_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_self: RowStreamer) -> None:
+        raise OSError("no space left")
+
+    module = bags(dir=tmp_path / "run", stream={"every": "1 step"})
+    streaming = module._engine.streaming
+    assert streaming is not None
+    monkeypatch.setattr(RowStreamer, "cut", full)
+    train(module, 1)
+    streaming._thread.join()
+    with pytest.raises(OSError, match="no space left"):
+        train(module, 2)
+    with pytest.raises(OSError, match="no space left"):
+        module.close()
+    assert module.step == 1
+
+
+def test_what_waits_for_a_cut_is_kept_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No cut is due; the ids of many steps are joined, and all are published at the end."""
+    monkeypatch.setattr("pipeline.stream.changed.ChangedSet.crowded", property(lambda changed: changed.num_steps > 4))
+    with bags(dir=tmp_path / "run", stream={"every": "100000 steps"}) as module:
+        compacted, compact = [], ChangedSet.compact
+
+        def count(changed: ChangedSet) -> None:
+            compacted.append(changed.num_steps)
+            compact(changed)
+
+        monkeypatch.setattr(ChangedSet, "compact", count)
+        for number in range(20):
+            train(module, number)
+        now = module.state_dict()
+    assert len(compacted) > 3
+    with Replica(str(tmp_path / "run" / "stream")) as replica:
+        replica.apply_available()
+        assert_holds(replica, now)

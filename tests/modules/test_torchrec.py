@@ -128,3 +128,41 @@ def test_what_is_broken_is_named_and_the_next_forward_works(peer: Any) -> None:
                 module(broken)
             module(jagged(peer, step)).values().sum().backward()
             assert module.step == step + 1
+
+
+def test_torchrecs_own_dlrm_takes_it_and_learns_the_same(peer: Any) -> None:
+    """With nothing in it changed but the collection."""
+    from torchrec.models.dlrm import DLRM
+
+    tables = {name: {**table, "dim": 8} for name, table in TABLES.items()}
+    with EmbeddingBags(tables, FEATURES, threads=2, store={"l1_rows": 64}) as module:
+        configs = [
+            peer.EmbeddingBagConfig(
+                name=one.name, embedding_dim=one.embedding_dim, num_embeddings=IDS, feature_names=one.feature_names
+            )
+            for one in module.embedding_bag_configs()
+        ]
+        theirs = peer.EmbeddingBagCollection(tables=configs)
+        with torch.no_grad():
+            for name in tables:
+                rows_nd = module.fetch_rows(name, range(IDS)).weights_nd
+                theirs.embedding_bags[name].weight.copy_(torch.from_numpy(rows_nd))
+        models = []
+        for collection in (module, theirs):
+            torch.manual_seed(1)
+            models.append(DLRM(collection, 3, dense_arch_layer_sizes=[16, 8], over_arch_layer_sizes=[8, 1]))
+        optimizers = [torch.optim.SGD(model.parameters(), lr=LR) for model in models]
+        for number in range(20):
+            features, dense = (
+                jagged(peer, number),
+                torch.from_numpy(np.random.default_rng(number).random((5, 3), np.float32)),
+            )
+            losses = []
+            for model, optimizer in zip(models, optimizers, strict=True):
+                optimizer.zero_grad()
+                loss = torch.nn.functional.softplus(model(dense, features)).mean()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                losses.append(float(loss.detach()))
+            assert abs(losses[0] - losses[1]) <= 1e-5
+        assert module.step == 20
