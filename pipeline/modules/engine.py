@@ -7,6 +7,8 @@ reads for eval. The user's thread waits for them; autograd's only hands gradient
 from __future__ import annotations
 
 import tempfile
+import threading
+import weakref
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -51,6 +53,7 @@ class Engine:
         self._markers, self._used = 0, False
         try:
             self._open()
+            close_at_exit(self)
         except BaseException:
             self._stack.close()
             raise
@@ -226,3 +229,15 @@ class Engine:
             self._prefetch.run(self._ahead.clear)
             if self.streaming is not None:
                 self.streaming.finish()
+
+
+def close_at_exit(engine: Engine) -> None:
+    """Close what the user left open when the interpreter ends: before it waits for threads, those of the row log among them, for ever."""
+    held = weakref.ref(engine)
+
+    def close() -> None:
+        left = held()
+        if left is not None:
+            left.close()
+
+    threading._register_atexit(close)  # type: ignore[attr-defined]

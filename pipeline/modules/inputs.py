@@ -136,7 +136,7 @@ def _integers(given: Any, where: str) -> Int64s:
     """int64, on the host. Raises BadFeatures."""
     if isinstance(given, np.ndarray | list | tuple):
         try:
-            given = torch.as_tensor(np.asarray(given))
+            given = torch.as_tensor(_writable(given))
         except TypeError as error:
             raise BadFeatures(where, str(error)) from None
     if not isinstance(given, torch.Tensor):
@@ -145,6 +145,12 @@ def _integers(given: Any, where: str) -> Int64s:
     if given.dtype not in INTEGERS:
         raise BadFeatures(where, f"they are {given.dtype}; int64 or int32 are needed")
     return given.detach().to(torch.int64).contiguous().numpy()
+
+
+def _writable(given: Any) -> Any:
+    """An array that torch takes without a warning: logs yield some that are read only."""
+    array = np.asarray(given)
+    return array if array.flags.writeable else array.copy()
 
 
 def _check_host(given: torch.Tensor, where: str) -> None:
@@ -178,7 +184,7 @@ def _weights(given: Any, shape: tuple[int, ...], where: str) -> torch.Tensor | N
     """As a vector, still part of its graph."""
     if given is None:
         return None
-    weights = torch.as_tensor(given)
+    weights = given if isinstance(given, torch.Tensor) else torch.as_tensor(_writable(given))
     _check_host(weights, f"{where}: weights")
     if weights.dtype != torch.float32 or tuple(weights.shape) != tuple(shape):
         raise BadFeatures(

@@ -25,7 +25,9 @@ def as_mapping(raw: RawBatch) -> dict[str, tuple[torch.Tensor, ...]]:
     """As ``forward`` takes it, with all offsets."""
     return {
         name: tuple(
-            torch.from_numpy(array) for array in (bags.ids_n, bags.offsets_b, bags.weights_n) if array is not None
+            torch.from_numpy(array.copy())
+            for array in (bags.ids_n, bags.offsets_b, bags.weights_n)
+            if array is not None
         )
         for name, bags in raw.features.items()
     }

@@ -61,7 +61,14 @@ def test_what_is_no_batch_is_named_and_the_next_forward_works(module: EmbeddingB
 def test_ids_may_be_arrays_narrow_integers_and_matrices(module: EmbeddingBags) -> None:
     module.eval()
     plain = module({name: (IDS, torch.arange(3)) for name in TABLES})
-    forms: list[Any] = [(np.arange(1, 4), np.arange(3)), (IDS.int(), torch.arange(3, dtype=torch.int32)), IDS[:, None]]
+    read_only = np.arange(1, 4)
+    read_only.flags.writeable = False
+    forms: list[Any] = [
+        (read_only, np.arange(3)),
+        (read_only, np.arange(3), np.ones(3, np.float32)),
+        (IDS.int(), torch.arange(3, dtype=torch.int32)),
+        IDS[:, None],
+    ]
     for form in forms:
         for name, out in module(dict.fromkeys(TABLES, form)).items():
             assert torch.equal(out, plain[name])

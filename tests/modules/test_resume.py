@@ -14,7 +14,7 @@ from pipeline.modules import EmbeddingBags
 from pipeline.replica import Replica
 from pipeline.session.errors import OtherCheckpoint
 from tests.conftest import ROOT
-from tests.e2e.command import environment, here
+from tests.e2e.command import TIMEOUT_S, environment, here
 from tests.modules.small import TABLES, assert_same_rows, bags, train
 from tests.modules.test_stream import assert_holds
 
@@ -70,6 +70,27 @@ def test_it_goes_on_from_the_checkpoint_and_replicas_follow_it_back(tmp_path: Pa
             replica.apply_available()
             assert_holds(replica, whole.state_dict())
     assert here("verify", tmp_path / "run").code == 0
+
+
+LEFT_OPEN = """
+import sys
+from pathlib import Path
+from tests.modules.small import bags, train
+module = bags(dir=Path(sys.argv[1]), stream={"every": "1000 steps"})
+for number in range(10):
+    train(module, number)
+raise SystemExit(3)
+"""
+
+
+def test_a_module_left_open_is_closed_when_the_interpreter_ends(tmp_path: Path) -> None:
+    """It neither hangs nor leaves the last steps unpublished."""
+    command = [sys.executable, "-c", LEFT_OPEN, str(tmp_path / "run")]
+    done = subprocess.run(command, cwd=ROOT, env=environment(), check=False, timeout=TIMEOUT_S)
+    assert done.returncode == 3
+    with Replica(str(tmp_path / "run" / "stream")) as replica:
+        replica.apply_available()
+        assert replica.step == 10
 
 
 def test_without_a_checkpoint_it_begins_again_and_so_do_replicas(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_a_shipped_job_and_a_plain_loop_on_its_batches_give_the_same_bits(
 ) -> None:
     """DLRM, its dense optimizer, and an L1 that does not hold all rows."""
     if name == "movielens":
-        real_data("movielens-1m")
+        real_data("ml-1m-half")
     batches, process = [], Prefetch.process
 
     async def watched(self: Prefetch, raw: RawBatch) -> Any:
