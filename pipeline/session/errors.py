@@ -120,12 +120,3 @@ class OtherCheckpoint(SessionError):
 
     def __init__(self, path: str, what: str) -> None:
         super().__init__(f"{path} is not this job's: {what}")
-
-
-class UnknownParams(SessionError, ValueError):
-    """Fields of another library's parameters that mean nothing here."""
-
-    exit_code = 2
-
-    def __init__(self, names: Sequence[str], why: str, known: Sequence[str]) -> None:
-        super().__init__(f"{', '.join(names)}: {why}; known are {', '.join(known)}")

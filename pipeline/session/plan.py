@@ -73,7 +73,7 @@ def make_plan(loaded: Loaded[Settings]) -> Plan:
         settings=settings,
         graph=graph,
         specs=tuple(_spec(name, settings) for name in settings.tables),
-        rules=tuple(replace(rule_of(table.optimizer), rounding=table.rounding) for table in settings.tables.values()),
+        rules=_rules(settings),
         rates=tuple(_rate(table) for table in settings.tables.values()),
         features=_features(settings),
         num_dense=int(getattr(graph.stages[0].options, "num_dense", 0)),
@@ -91,7 +91,8 @@ def plan_of_rows(settings: Settings) -> Plan:
         settings=settings,
         graph=Graph((), ()),
         specs=tuple(_spec(name, settings) for name in settings.tables),
-        rules=tuple(rule_of(table.optimizer) for table in settings.tables.values()),
+        rules=_rules(settings),
+        rates=tuple(_rate(table) for table in settings.tables.values()),
         features=_features(settings),
         num_dense=0,
         tree=settings.model_dump(mode="json"),
@@ -114,6 +115,10 @@ def _spec(name: str, settings: Settings) -> TableSpec:
         initializer=Initializer(**table.init.model_dump()),
         seed=settings.run.seed,
     )
+
+
+def _rules(settings: Settings) -> tuple[UpdateRule, ...]:
+    return tuple(replace(rule_of(table.optimizer), rounding=table.rounding) for table in settings.tables.values())
 
 
 def _rate(table: TableSettings) -> Schedule | None:
