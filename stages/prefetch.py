@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import Field
 
 from cuda.plan import BatchIds, FeatureSet, UniqueIds
-from pipeline.flow import Many, Stage, StageContext, StageOptions
+from pipeline.flow import Many, Marker, Stage, StageContext, StageOptions
 from pipeline.flow.step_limit import StepLimit
 from pipeline.store import L1TooSmall, Reservation, Store
 from stages.batch_ids import batch_ids
@@ -121,6 +121,12 @@ class Prefetch(Stage):
         if reservation is not None and not self._store.loads_wait:
             self._store.load(reservation)
         return reservation
+
+    async def mark(self, marker: Marker) -> None:
+        """Every step before the marker was reserved and none behind it: what admission has counted is of the marker's step."""
+        admission = self._store.admission
+        if admission is not None:
+            marker.attachments["admission"] = await self._lane.run(admission.state)
 
     def state(self) -> Any:
         return {"step": self._step, "left": [pack(Samples.of(batch)) for batch in self._left]}

@@ -6,7 +6,8 @@ Rules.
    read lock for chunks too. So nobody waits longer than a chunk takes.
 2. Before rows change, those that stand there go to the undo log. So in the middle of a cut every view, new ones
    included, reads the state before it; the swap of ``state`` ends that.
-3. A row that is not held is answered from the initializer that the header describes: it was never updated.
+3. A row that is not held is answered from the initializer that the header describes: it was never updated; or from the
+   header's default row, where the table has one.
 4. A cut of at most ``WHOLE_ROWS`` rows, while no view is pinned, is applied under one hold of the write lock, the swap included:
    no view can be opened in its middle, so no old row is kept.
 
@@ -57,7 +58,7 @@ class Table:
     def __init__(self, spec: TableSpec) -> None:
         self.spec = spec
         self.rows = RowMap(spec.dim)
-        self._initial = (table_key(spec.seed, spec.name), *rule(spec))
+        self._initial = (table_key(spec.seed, spec.name), *rule(spec.absent))
 
     def fill_initial(self, ids_n: Int64s, out_nd: Float32s, versions_n: Int64s) -> None:
         """Rule 3, for the rows whose version is not above 0."""
@@ -65,7 +66,7 @@ class Table:
         kernels.fill_initial(key, read_only_ids(ids_n), kind, base, scale, stored, out_nd, versions_n)
 
     def describe(self) -> str:
-        return f"dim {self.spec.dim}, seed {self.spec.seed}, {self.spec.initializer}"
+        return f"dim {self.spec.dim}, seed {self.spec.seed}, {self.spec.absent.initializer}"
 
 
 class Tables:

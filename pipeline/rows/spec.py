@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from pipeline.rows.layout import RowLayout
@@ -33,10 +33,19 @@ class TableSpec:
     layout: RowLayout
     initializer: Initializer
     seed: int
+    default: float | None = None
+    """Of tables with admission: an id without a row is answered with a row whose weights all are this number, states zero."""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(NAME_PATTERN, self.name):
             raise ValueError(f"table name {self.name!r} does not match {NAME_PATTERN}")
+
+    @property
+    def absent(self) -> TableSpec:
+        """Whose initial rows are what is answered for ids that have no row: this table's own, unless it has a default row."""
+        if self.default is None:
+            return self
+        return replace(self, initializer=Initializer("uniform", self.default, self.default), default=None)
 
     @property
     def dim(self) -> int:

@@ -44,6 +44,7 @@ def describe_rows(run_dir: Path, table: str, ids: Sequence[int]) -> dict[str, An
     return {
         "table": table,
         "step": rows.step,
+        "without_row": "default row" if tables[table].get("admission") else "initial row",
         "rows": [
             {
                 "id": int(ids_n[n]),
@@ -60,7 +61,7 @@ def _of_checkpoint(run_dir: Path, table: str, ids_n: Any) -> FetchedRows:
     reader = newest_checkpoint(run_dir)
     spec = next(spec for spec in reader.tables if spec.name == table)
     found = reader.find(table, ids_n)
-    rows_nb = initial_rows(spec, ids_n)
+    rows_nb = initial_rows(spec.absent, ids_n)
     rows_nb[found.found_n] = found.rows_nb[found.found_n]
     rows = SnapshotRows(rows_nb, found.versions_n, found.found_n)
     return unpacked(table, spec.layout, reader.manifest.step, ids_n, rows, states=True)
@@ -70,7 +71,7 @@ def print_rows(found: dict[str, Any]) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"table {found['table']} at step {found['step']}")
     for row in found["rows"]:
-        version = f"updated at step {row['version'][1]}" if row["updated"] else "never updated: initial row"
+        version = f"updated at step {row['version'][1]}" if row["updated"] else f"never updated: {found['without_row']}"
         console.print(f"id {row['id']}  {version}")
         for name, values in row.items():
             if name not in ("id", "updated", "version"):

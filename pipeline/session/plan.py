@@ -24,6 +24,7 @@ from pipeline.session.errors import L1SmallerThanBatch
 from pipeline.session.hooks import problems
 from pipeline.session.settings import Settings, TableSettings
 from pipeline.session.tier_sizes import check_tiers
+from pipeline.store import Admission, AdmissionRule
 
 RESOURCES = (
     "backend",
@@ -59,6 +60,13 @@ class Plan:
     num_dense: int
     """Dense columns of a sample, as the source's options say."""
     tree: dict[str, Any]
+
+    @property
+    def admission(self) -> Admission | None:
+        """A new one; None where no table asks for it."""
+        asked = [table.admission for table in self.settings.tables.values()]
+        rules = tuple(None if one is None else AdmissionRule(one.after, int(one.bytes)) for one in asked)
+        return Admission(tuple(self.settings.tables), rules) if any(rules) else None
 
 
 def make_plan(loaded: Loaded[Settings]) -> Plan:
@@ -114,6 +122,7 @@ def _spec(name: str, settings: Settings) -> TableSpec:
         layout=layout_of(table.optimizer, table.dim, DTYPES[table.weights], DTYPES[table.states]),
         initializer=Initializer(**table.init.model_dump()),
         seed=settings.run.seed,
+        default=None if table.admission is None else table.admission.default,
     )
 
 

@@ -113,6 +113,7 @@ class Resources:
         if self.plan.settings.store.ssd is None or not self._retention.goes_on:
             resume.load_rows(self.store)
         self.store.fence.begin_after(resume.step)
+        resume.load_admission(self.store)
         resume.load_dense(self.model, self.optimizer)
 
     @property
@@ -171,6 +172,7 @@ class Resources:
             generation=self.run.generation,
             spill_path=str(spill),
             files=self._disk.files,
+            admission=plan.admission,
         )
         self._stack.callback(store.close)
         store.open()

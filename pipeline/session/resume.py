@@ -97,6 +97,10 @@ class Resume:
             for ids_n, rows_nb, versions_n in self.reader.rows(spec.name):
                 store.load_rows(spec.name, ids_n, rows_nb, versions_n)
 
+    def load_admission(self, store: Store) -> None:
+        if self.reader is not None and store.admission is not None:
+            store.admission.restore(_arrays(self.reader.blob("admission.npz")))
+
     def load_dense(self, model: torch.nn.Module, optimizer: DenseOptimizer) -> None:
         if self.reader is not None:
             load_dense_arrays(model, _arrays(self.reader.blob("dense.npz")))
@@ -126,6 +130,7 @@ def _differences(there: TableSpec, here: TableSpec) -> str:
         "columns": (_columns(there), _columns(here)),
         "initial rows": (there.initializer, here.initializer),
         "seed": (there.seed, here.seed),
+        "default row": (there.default, here.default),
     }
     return "; ".join(f"{what} was {old} and is {new}" for what, (old, new) in pairs.items() if old != new)
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, field_validator, model_validator
 
 from pipeline.flow import Every
 from pipeline.models.options import DenseOptimizerOptions, ScheduleOptions
@@ -14,6 +14,7 @@ from pipeline.optim import OPTIMIZERS, OptimizerOptions, RowwiseAdagradOptions
 from pipeline.replica.replica import PINNED_BYTES
 from pipeline.rows.spec import NAME_PATTERN
 from pipeline.session.hooks import HookSettings
+from pipeline.store.admission import LEAST_BYTES
 from pipeline.store.options import StoreOptions
 
 
@@ -52,6 +53,26 @@ class InitSettings(Part):
         return self
 
 
+class AdmissionSettings(Part):
+    after: int = Field(
+        ge=1, le=2**31 - 1, description="an id has a row of its own in the steps behind its `after`-th occurrence"
+    )
+    bytes: ByteSize = Field(
+        ByteSize(64 << 20),
+        ge=LEAST_BYTES,
+        description="memory for counts, as 64MB or a number, and as much while a checkpoint is written: exact for the first ids (128 "
+        "bytes each), for others a sketch that may admit early",
+    )
+    default: float = Field(
+        0.0, ge=-3e38, le=3e38, allow_inf_nan=False, description="every weight of the row that ids without one share"
+    )
+
+    @field_validator("default")
+    @classmethod
+    def no_negative_zero(cls, default: float) -> float:
+        return default + 0.0
+
+
 class TableSettings(Part):
     dim: int = Field(64, ge=4, le=1024, multiple_of=4, description="weights per row, a multiple of 4")
     init: InitSettings = Field(default_factory=InitSettings, description="how rows begin")
@@ -68,6 +89,9 @@ class TableSettings(Part):
         "stochastic",
         description="how an update rounds to 16 bits: stochastic loses nothing on average, with random numbers that depend on seed, "
         "table, id, step and column alone",
+    )
+    admission: AdmissionSettings | None = Field(
+        None, description="rows only for ids that occur often; not set: every id has a row"
     )
     max_rows: int | None = Field(
         None, ge=1, description="rows it may come to have: then check can say that the tiers are too small for them"

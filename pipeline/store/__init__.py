@@ -1,5 +1,6 @@
 """Rows in tiers: L1 slots, the DRAM and SSD tiers, the fence, snapshots, and the Store that composes them."""
 
+from pipeline.store.admission import Admission, AdmissionRule
 from pipeline.store.cache_size import rows_within
 from pipeline.store.cache_tier import CacheTier
 from pipeline.store.counters import StoreCounters
@@ -37,6 +38,8 @@ from pipeline.store.tier import Tier, TierRows
 from pipeline.store.warm import warm_up
 
 __all__ = [
+    "Admission",
+    "AdmissionRule",
     "BadFetch",
     "BadHook",
     "BrokenFence",

@@ -25,6 +25,8 @@ class Reservation:
     loaded: bool = False
     written: bool = False
     released: bool = False
+    reading: SlotPlan | None = None
+    """What lookups read, where it is more than ``plan``: ids without a row too, in their table's default slot."""
     lock: threading.Lock = field(default_factory=threading.Lock)
     """Held while the rows are read."""
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from cuda.backend import forbid_event_loop
 from cuda.plan import Int32s, Int64s, SlotPlan
 from pipeline.rows.index import IdIndex
+from pipeline.rows.initial import initial_rows
 from pipeline.rows.room import MakeRoom
 from pipeline.rows.version import MAX_STEP
 from pipeline.store.errors import NotFrozen, SnapshotAbandoned, UnknownTable
@@ -35,8 +36,8 @@ SCAN_SLOTS: Final = 65_536
 
 @dataclass(frozen=True, slots=True)
 class SnapshotRows:
-    """Rows in the order asked, the caller's own. Where ``held_n`` is False the row was never updated: initial,
-    version 0.
+    """Rows in the order asked, the caller's own. Where ``held_n`` is False the row was never updated: initial (or
+    its table's default row), version 0.
     """
 
     rows_nb: RowBytes
@@ -91,6 +92,7 @@ class Snapshot:
         row_bytes = max((self._residency.specs[number].layout.row_bytes for number in numbers.values()), default=0)
         rows_nb, versions_n = self._collect_all(tables_n, ids_n, row_bytes)
         self._check_versions(tables_n, ids_n, versions_n)
+        self._fill_absent(numbers, tables_n, ids_n, rows_nb, versions_n)
         return SnapshotRows(rows_nb, versions_n, versions_n > 0)
 
     def encode(
@@ -197,6 +199,16 @@ class Snapshot:
                 rows_nb[away, : below.shape[1]] = below
         self._check_kept(self._shadow.overlay(tables_n, ids_n, rows_nb, versions_n))
         return rows_nb, versions_n
+
+    def _fill_absent(
+        self, numbers: Mapping[str, int], tables_n: Int32s, ids_n: Int64s, rows_nb: RowBytes, versions_n: Int64s
+    ) -> None:
+        """Where a table has a default row, it is what stands for rows that nobody updated."""
+        for number in numbers.values():
+            spec = self._residency.specs[number]
+            if spec.default is not None:
+                absent = np.flatnonzero((tables_n == number) & (versions_n == 0))
+                rows_nb[absent, : spec.layout.row_bytes] = initial_rows(spec.absent, ids_n[absent])
 
     def _resident_ids(self) -> dict[str, Int64s]:
         """Ids of updated rows in L1. A row that leaves meanwhile is in the tier by then, where the caller looks

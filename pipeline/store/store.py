@@ -16,8 +16,10 @@ import numpy as np
 from cuda.backend import Backend, UpdateRule, forbid_event_loop
 from cuda.plan import BatchIds, FeatureSet, Int64s, Matrix, SlotPlan, UniqueIds
 from pipeline.files import Files, RealFiles
+from pipeline.rows.initial import initial_rows
 from pipeline.rows.spec import TableSpec
 from pipeline.rows.version import pack_version
+from pipeline.store.admission import Admission
 from pipeline.store.errors import UnknownTable
 from pipeline.store.fence import Fence
 from pipeline.store.fetched import FetchedRows, checked_ids, unpacked
@@ -54,11 +56,14 @@ class Store:
         generation: int = 1,
         spill_path: str | None = None,
         files: Files | None = None,
+        admission: Admission | None = None,
     ) -> None:
         assert len(specs) == len(rules) == features.num_tables
         self.specs, self.features, self.options, self.generation = tuple(specs), features, options, generation
         self.backend, self.tier, self.fence = backend, tier, Fence()
         self._rules = StepRules(rules, rates)
+        self.admission = admission
+        """None where every id of every table has a row. Whoever reserves pins its ``state`` to markers, as ``admission``."""
         policy = find_policy(options.policy)
         self._residency = Residency(self.specs, backend, tier, options.l1_rows, policy, options.clean_ahead)
         self._snapshots = Snapshots(self._residency, options, files or RealFiles(), spill_path)
@@ -77,7 +82,13 @@ class Store:
 
     def open(self) -> None:
         """Allocate L1, open the tier, empty the spill directory."""
-        self.backend.open(self.specs, self.options.l1_rows)
+        defaults = [t for t, spec in enumerate(self.specs) if spec.default is not None]
+        self.backend.open(self.specs, self.options.l1_rows + len(defaults))
+        self._default_slots_t = np.full(len(self.specs), -1, dtype=np.int32)
+        for slot, table in enumerate(defaults, self.options.l1_rows):
+            self._default_slots_t[table] = slot
+            row = initial_rows(self.specs[table].absent, np.zeros(1, dtype=np.int64))
+            self.backend.write_rows(np.array([slot], dtype=np.int32), row, np.zeros(1, dtype=np.int64))
         self.tier.open(self.specs)
         self._snapshots.clear_spill()
 
@@ -102,7 +113,13 @@ class Store:
         rows may be clean).
         """
         forbid_event_loop("Store.try_reserve")
-        return self._residency.try_reserve(step, batch, unique)
+        if self.admission is None:
+            return self._residency.try_reserve(step, batch, unique)
+        screened = self.admission.screen(step, unique)
+        reservation = self._residency.try_reserve(step, batch, screened.own)
+        if reservation is not None:
+            reservation.reading = screened.reading(reservation.plan, self._default_slots_t)
+        return reservation
 
     def on_room(self, callback: Callable[[], None]) -> None:
         """Have ``callback`` called, on whichever thread, each time slots have lost their last pin."""
@@ -119,7 +136,7 @@ class Store:
         """
         forbid_event_loop("Store.gather")
         self._residency.check_readable(reservation)
-        self.backend.gather_pool(reservation.plan, outs)
+        self.backend.gather_pool(reservation.reading or reservation.plan, outs)
 
     def update(
         self,
@@ -260,4 +277,5 @@ class Store:
 
     def stats(self) -> dict[str, Any]:
         """Figures for a progress display and the report. Looks at every slot: not for every step."""
-        return report(self._residency, self._snapshots)
+        figures = report(self._residency, self._snapshots)
+        return figures if self.admission is None else figures | {"admission": self.admission.figures()}

@@ -10,6 +10,7 @@ from cuda.plan import RowPlaces
 from pipeline.rows.initial import initial_rows
 from pipeline.rows.layout import Column, RowLayout
 from pipeline.rows.spec import Initializer, TableSpec
+from pipeline.store import admission_kernels
 from pipeline.store.dram import DramTier
 from pipeline.store.policy import Lookahead
 from pipeline.store.row_blocks import fetch
@@ -34,6 +35,9 @@ def warm_up() -> float:
     tier.get_rows(ids.astype(np.int32), ids, at)
     tier.put_rows(ids.astype(np.int32), ids, at)
     tier.close()
+    cells = np.zeros((4, 2), dtype=np.uint32)
+    admission_kernels.add(cells, ids, ids)
+    admission_kernels.estimate(cells, ids, ids)
     fetch(ids, np.array([memory.ctypes.data]), 16, memory.nbytes, np.empty((1, 8), dtype=np.uint8))
     return time.perf_counter() - started
 

@@ -62,7 +62,13 @@ def _decode_table(fields: Fields, limits: FrameLimits) -> StreamedTable:
         if columns[0].dtype not in WEIGHTS:
             raise ValueError(f"weights are {', '.join(WEIGHTS)}; found {columns[0].dtype}")
         initializer = _decode_initializer(Fields(fields.mapping("init", 8), f"{where}, initializer"))
-        spec = TableSpec(name, layout, initializer, fields.integer("seed", -MAX_INT64 - 1, MAX_UINT64))
+        spec = TableSpec(
+            name,
+            layout,
+            initializer,
+            fields.integer("seed", -MAX_INT64 - 1, MAX_UINT64),
+            fields.optional_number("default"),
+        )
     except ValueError as error:
         raise FrameError(str(error), where) from error
     table = StreamedTable(spec, fields.name("codec"))

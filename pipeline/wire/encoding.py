@@ -81,7 +81,7 @@ def _encode_header(frame: HeaderFrame) -> dict[str, Any]:
 
 def _encode_table(table: StreamedTable) -> dict[str, Any]:
     spec, initializer = table.spec, table.spec.initializer
-    return {
+    fields = {
         "name": spec.name,
         "columns": [[column.name, column.dtype, column.width, column.role] for column in spec.layout.columns],
         "codec": table.codec,
@@ -94,6 +94,7 @@ def _encode_table(table: StreamedTable) -> dict[str, Any]:
         },
         "seed": spec.seed,
     }
+    return fields if spec.default is None else fields | {"default": float(spec.default)}
 
 
 def piece_of_cut(kind: str, frame: RowsFrame | DenseFrame) -> dict[str, Any]:

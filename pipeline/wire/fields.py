@@ -58,6 +58,9 @@ class Fields:
             raise FrameError(f"{value} is not finite", self._at(name))
         return value
 
+    def optional_number(self, name: str) -> float | None:
+        return self.number(name) if name in self._left else None
+
     def flag(self, name: str) -> bool:
         return bool(self._take(name, bool, optional=True))
 

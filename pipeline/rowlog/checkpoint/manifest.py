@@ -112,6 +112,7 @@ def _table_fields(entry: TableEntry) -> dict[str, Any]:
     return {
         "seed": spec.seed,
         "initializer": asdict(spec.initializer),
+        "default": spec.default,
         "columns": [asdict(column) for column in spec.layout.columns],
         "row_bytes": spec.layout.row_bytes,
         "num_rows": saved.num_rows,
@@ -122,6 +123,6 @@ def _table_fields(entry: TableEntry) -> dict[str, Any]:
 
 def _read_table(name: str, fields: Mapping[str, Any]) -> TableEntry:
     layout = RowLayout(tuple(Column(**column) for column in fields["columns"]))
-    spec = TableSpec(name, layout, Initializer(**fields["initializer"]), fields["seed"])
+    spec = TableSpec(name, layout, Initializer(**fields["initializer"]), fields["seed"], fields.get("default"))
     segments = tuple(SealedSegment(*segment) for segment in fields["segments"])
     return TableEntry(spec, SavedTable(segments, fields["num_rows"], fields["next_number"]))
