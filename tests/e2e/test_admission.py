@@ -1,0 +1,143 @@
+"""Admission in whole runs: the same bits wherever rows lie and however often it crashed, and a replica of just these rows."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.flow import StageError
+from pipeline.replica import Replica
+from tests.e2e.command import here
+from tests.e2e.followed import assert_replica_equals
+from tests.e2e.jobs import RAGGED, Job, assert_same_bits, run_job
+from tests.e2e.ragged import RaggedOptions, make_batch
+from tests.e2e.small import good_job
+
+AFTER, DEFAULT = 4, 0.25
+BATCHES = 60
+
+
+def config(**admission: Any) -> dict[str, Any]:
+    made = copy.deepcopy(RAGGED)
+    made["tables"]["shared"]["admission"] = {"after": AFTER, "default": DEFAULT, **admission}
+    made["stages"]["source"]["batches"] = BATCHES
+    return made
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Job:
+    everything = ["store.l1_rows=4096", "stages.prefetch.lookahead=1"]
+    return run_job(tmp_path_factory.mktemp("admission") / "whole", config(), *everything)
+
+
+def ids_with_rows() -> tuple[set[int], set[int]]:
+    """From the source alone: the ids of `shared` that were updated, and those that never had a row."""
+    options = RaggedOptions(features=["a", "b", "wide"], batches=BATCHES)
+    seen, held = Counter[int](), set[int]()
+    for number in range(BATCHES):
+        features = make_batch(options, number).features
+        ids = [*features["a"].ids_n.tolist(), *features["b"].ids_n.tolist()]
+        held |= {i for i in ids if seen[i] >= AFTER}
+        seen.update(ids)
+    return held, set(seen) - held
+
+
+def test_just_the_ids_that_occurred_often_enough_before_have_rows(whole: Job) -> None:
+    held, without = ids_with_rows()
+    assert held
+    assert without
+    assert set(whole.tables()["shared"]["ids"].tolist()) == held
+    figures = whole.summary["store"]["admission"]["shared"]
+    assert figures["counting"] == "exact"
+    assert figures["default_lookups"] > 0
+    assert "wide" not in whole.summary["store"]["admission"]
+
+
+def test_replica_and_rows_answer_the_others_with_the_default_row(whole: Job) -> None:
+    assert_replica_equals(whole)
+    _, without = ids_with_rows()
+    asked = [*sorted(without), 123456789]
+    with Replica(str(whole.dir / "stream")) as replica:
+        replica.apply_available()
+        with replica.view() as view:
+            weights_nd, versions_n = view.lookup_versions("shared", asked)
+            assert np.array_equal(weights_nd, np.full((len(asked), 8), DEFAULT, np.float32))
+            assert not versions_n.any()
+            assert not np.array_equal(view.lookup("wide", asked), np.full((len(asked), 16), DEFAULT, np.float32))
+    shown = here("rows", whole.dir, "--table", "shared", "--ids", "123456789")
+    assert "default row" in shown.text
+    assert "+0.25" in shown.text
+
+
+@pytest.mark.parametrize(("lookahead", "disk"), [(1, False), (8, False), (8, True)])
+def test_l1_lookahead_and_tiers_change_no_bit(tmp_path: Path, whole: Job, lookahead: int, disk: bool) -> None:
+    below = ["store.ssd.segment_bytes=4096", "store.ssd.extent_bytes=4096"] if disk else []
+    l1_rows = f"store.l1_rows={whole.least_l1() + (lookahead - 1) * 4}"
+    job = run_job(tmp_path / "run", config(), l1_rows, f"stages.prefetch.lookahead={lookahead}", *below)
+    assert job.summary["l1"]["evictions"] > 0
+    assert_same_bits(whole, job)
+    assert job.summary["store"]["admission"] == whole.summary["store"]["admission"]
+    assert_replica_equals(job)
+
+
+class Killed(Exception):
+    """Stands for a process that ended between two steps."""
+
+
+def die_at(step: int) -> Callable[[int], None]:
+    def die(ended: int) -> None:
+        if ended == step:
+            raise Killed
+
+    return die
+
+
+def test_a_crashed_run_goes_on_with_the_counts_of_its_checkpoint(tmp_path: Path, whole: Job) -> None:
+    ahead = ["stages.prefetch.lookahead=8", "checkpoint.every='5 steps'"]
+    for attempt, step in enumerate((23, 41)):
+        with pytest.raises((StageError, ExceptionGroup)):
+            run_job(tmp_path / "run", config(), *ahead, on_step=die_at(step), resume=attempt > 0)
+    job = run_job(tmp_path / "run", config(), *ahead, resume=True)
+    assert_same_bits(whole, job)
+    assert_replica_equals(job)
+    assert job.summary["store"]["admission"] == whole.summary["store"]["admission"]
+
+
+def test_fetch_answers_ids_without_a_row_with_the_default_row_while_training(tmp_path: Path) -> None:
+    seen: list[bool] = []
+
+    def watch(resources: Any) -> None:
+        def fetch(step: int, _plan: Any) -> None:
+            asked = np.concatenate([np.arange(-2, 50), np.arange(1000, 1400)])
+            rows = resources.store.fetch_rows("shared", asked)
+            default_n = (rows.weights_nd == np.float32(DEFAULT)).all(axis=1)
+            assert np.array_equal(default_n, ~rows.updated_n), f"step {step}"
+            seen.append(bool(rows.updated_n.any()))
+
+        resources.store.on_step(fetch)
+
+    run_job(tmp_path / "run", config(), "stages.prefetch.lookahead=8", on_open=watch)
+    assert seen[-1]
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("tables.user.admission.after=0", "greater than or equal to 1"),
+        ("tables.user.admission={after: 2, bytes: 100}", "greater than or equal to 65536"),
+        ("tables.user.admission={after: 2, default: .nan}", "finite"),
+        ("tables.user.admission={after: 2, defalt: 1}", "did you mean 'default'"),
+        ("tables.user.admission.bytes=1MB", "after"),
+    ],
+)
+def test_impossible_numbers_are_refused_by_check(tmp_path: Path, override: str, said: str) -> None:
+    outcome = here("check", good_job(tmp_path), override)
+    assert outcome.code == 2
+    assert "tables.user.admission" in outcome.text
+    assert said in outcome.text
