@@ -242,7 +242,7 @@ class HostBackend:
         unique = plan.unique
         terms = gradients.Terms(
             num_rows=unique.count,
-            num_ids=num_ids,
+            num_ids=unique.occurrences_n.shape[0],
             scaled=scaled,
             addresses_n=addresses_n,
             factors_n=factors_n if scaled else NO_WEIGHTS,
