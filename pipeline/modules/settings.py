@@ -109,6 +109,9 @@ def checked(given: Mapping[str, Any], poolings: Sequence[str]) -> ModuleSettings
         }
     origins = Origins.of_tree(node_of(tree, "argument"))
     settings = validate_part(ModuleSettings, tree, "", origins)
+    counted = [name for name, table in settings.tables.items() if table.admission is not None]
+    if counted:
+        raise BadSettings(f"tables {', '.join(counted)} have an admission, which only jobs count for: leave it out")
     for name, feature in settings.features.items():
         if feature.pooling not in poolings:
             other = "Embeddings" if feature.pooling == "none" else "EmbeddingBags"

@@ -27,7 +27,8 @@ from pipeline.rowlog import CheckpointWriter
 from pipeline.rowlog.checkpoint.array_readers import ArrayReader, Described
 from pipeline.rowlog.errors import ImportFailed
 from pipeline.rowlog.log import RowLog, RowLogOptions
-from pipeline.rows.layout import Column
+from pipeline.rows.layout import NARROW, Column, stored_dtype
+from pipeline.rows.narrow import narrow, widen
 from pipeline.rows.spec import TableSpec
 from pipeline.rows.version import MAX_STEP, pack_version
 from pipeline.session.checkpoints import blobs
@@ -90,10 +91,24 @@ class TableImport:
 
     def _wanted(self) -> dict[str, Described]:
         columns = {
-            name: Described(np.dtype(column.dtype), (self._count, column.width))
+            name: Described(self._dtype(name, column), (self._count, column.width))
             for name, column in self.columns.items()
         }
         return {"ids": Described(np.dtype(np.int64), (self._count,)), **columns}
+
+    def _dtype(self, name: str, column: Column) -> np.dtype[Any]:
+        """What a file holds of a column: of 16 bits as ``export`` writes it, or float32, which is rounded to nearest."""
+        given = self.reader.arrays.get(name)
+        if column.dtype == "float16" and given is not None and given.dtype == np.float16:
+            return np.dtype(np.float16)
+        return np.dtype(np.float32 if column.dtype in NARROW else column.dtype)
+
+    def _stored(self, piece: Mapping[str, npt.NDArray[Any]], name: str, column: Column) -> npt.NDArray[Any]:
+        """A piece of a column [n, width] as rows keep it."""
+        values = piece[name].reshape(len(piece["ids"]), column.width)
+        if column.dtype not in NARROW or values.dtype != np.float32:
+            return values
+        return narrow(values, column.dtype).view(stored_dtype(column.dtype))
 
     def pieces(self) -> Iterator[dict[str, npt.NDArray[Any]]]:
         names = [name for name in ("ids", *self.columns, "version") if name in self.reader.arrays]
@@ -105,11 +120,15 @@ class TableImport:
         for piece in self.pieces():
             stop = start + len(piece["ids"])
             ids_n[start:stop] = piece["ids"]
-            for name in self.columns:
-                bad_n = ~np.isfinite(piece[name]).reshape(len(piece["ids"]), -1).all(axis=1)
+            for name, column in self.columns.items():
+                kept = self._stored(piece, name, column)
+                bad_n = ~np.isfinite(widen(kept, column.dtype) if column.dtype in NARROW else kept).all(axis=1)
                 if bad_n.any():
                     row = int(piece["ids"][bad_n][0])
-                    raise ImportFailed(self.reader.path, f"{name} of row {row} holds NaN or infinity; rows are finite")
+                    raise ImportFailed(
+                        self.reader.path,
+                        f"{name} of row {row} holds NaN or infinity, or what {column.dtype} cannot hold; rows are finite",
+                    )
             if "version" in piece and bool(((piece["version"] < 0) | (piece["version"] > MAX_STEP)).any()):
                 raise ImportFailed(self.reader.path, f"a version is outside 0 .. {MAX_STEP}")
             start = stop
@@ -125,7 +144,7 @@ class TableImport:
         for piece in self.pieces():
             rows_nb = layout.empty(len(piece["ids"]))
             for name, column in self.columns.items():
-                layout.view(rows_nb, column.name)[:] = piece[name].reshape(len(rows_nb), column.width)
+                layout.view(rows_nb, column.name)[:] = self._stored(piece, name, column)
             versions_n = np.full(len(rows_nb), IMPORTED, dtype=np.int64)
             if "version" in piece:
                 steps_n = piece["version"][:, 1]
@@ -153,6 +172,12 @@ def import_tables(
     Tables that are not named begin empty. Raises ImportFailed and RunDirTaken, and then nothing was changed.
     """
     disk = disk or Disk()
+    counted = [name for name, table in plan.settings.tables.items() if table.admission is not None]
+    if counted:
+        raise ImportFailed(
+            str(plan.settings.run.dir),
+            f"tables {', '.join(counted)} have an admission, and files say nothing of how often ids occurred; import without it",
+        )
     for one in imports.values():
         one.check()
     for one in imports.values():

@@ -180,3 +180,54 @@ def test_a_taken_directory_is_refused(tmp_path: Path, old: Path) -> None:
     outcome = here("import", old.parent / "job.yaml", "--table", "user", "--from", saved(tmp_path))
     assert outcome.code == 2
     assert "already holds a run" in outcome.text
+
+
+def narrow_job(directory: Path, weights: str, states: str = "fp32") -> Path:
+    config = fresh_job(directory)
+    tree = yaml.safe_load(config.read_text())
+    tree["tables"]["user"] |= {"optimizer": {"kind": "adam"}, "weights": weights, "states": states}
+    config.write_text(yaml.safe_dump(tree, sort_keys=False))
+    return config
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("weights", "states"), [("fp16", "bf16"), ("bf16", "fp32")])
+def test_rows_in_16_bits_come_back_as_they_were_exported(tmp_path: Path, form: str, weights: str, states: str) -> None:
+    assert here("run", narrow_job(tmp_path / "old", weights, states), "run.steps=6").code == 0
+    file = tmp_path / f"user.{form}"
+    assert here("export", tmp_path / "old" / "run", "--table", "user", "--out", file).code == 0
+    before = exported(tmp_path / "old" / "run", "user", tmp_path / "before.npz")
+    new = narrow_job(tmp_path / "new", weights, states)
+    done = here("import", new, "--table", "user", "--from", file)
+    assert done.code == 0, done.text
+    after = exported(tmp_path / "new" / "run", "user", tmp_path / "after.npz")
+    assert before["weights"].dtype == (np.float16 if weights == "fp16" else np.float32)
+    for name in before.keys() - {"version"}:
+        np.testing.assert_array_equal(after[name], before[name], name)
+
+
+def test_float32_becomes_what_the_table_keeps_and_what_that_cannot_hold_is_refused(tmp_path: Path) -> None:
+    new, file = narrow_job(tmp_path / "new", "fp16"), tmp_path / "rows.npz"
+    given = rows(100, state_momentum=None)
+    np.savez(file, **given)  # type: ignore[arg-type]
+    done = here("import", new, "--table", "user", "--from", file, "--fresh-states")
+    assert done.code == 0, done.text
+    found = exported(tmp_path / "new" / "run", "user", tmp_path / "found.npz")
+    np.testing.assert_array_equal(found["weights"], given["weights"].astype(np.float16))
+    given["weights"][7, 3] = 70_000.0
+    np.savez(file, **given)  # type: ignore[arg-type]
+    refused = here("import", new, "--table", "user", "--from", file, "--fresh-states", "--overwrite")
+    assert refused.code != 0
+    assert "weights of row 7" in refused.text
+    assert "float16 cannot hold" in refused.text
+    again = exported(tmp_path / "new" / "run", "user", tmp_path / "again.npz")
+    np.testing.assert_array_equal(again["weights"], found["weights"])
+
+
+def test_a_table_with_an_admission_takes_no_rows_from_files(tmp_path: Path) -> None:
+    config, file = fresh_job(tmp_path / "new"), tmp_path / "rows.npz"
+    np.savez(file, **rows(10))  # type: ignore[arg-type]
+    refused = here("import", config, "--table", "user", "--from", file, "tables.item.admission={after: 2}")
+    assert refused.code != 0
+    assert "tables item have an admission" in refused.text
+    assert not (tmp_path / "new" / "run" / "run.json").exists()

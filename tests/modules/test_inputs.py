@@ -119,3 +119,8 @@ def test_a_part_of_a_jobs_config_is_enough(tmp_path: Path) -> None:
         assert shapes == {"user": (1, 16), "item": (1, 32), "tags": (1, 32)}
     assert not (tmp_path / "nowhere").exists()
     assert batch(1).keys() == TABLES.keys()
+
+
+def test_a_table_with_an_admission_is_for_jobs() -> None:
+    with pytest.raises(BadSettings, match="tables t have an admission, which only jobs count for"):
+        EmbeddingBags({"t": {"dim": 8, "admission": {"after": 2}}})
