@@ -4,8 +4,9 @@
     after_update(table, ids, rows)         there too, when all its rows are written and before anyone else is at the fence
     before_evict(table, ids, rows)         on the lane that reserves, when rows have been chosen to leave L1 and are still there
 
-Hooks of one place run in the order in which they were added, each once per table with rows. What they get is theirs to keep and
-read-only: a hook reads rows and changes none. ``after_update`` of a step has run before the step's pins are given back, so before
+Hooks of one place run in the order in which they were added, each once per table with rows. What they get is
+read-only: a hook reads rows and changes none. It may be kept; ids and gradients then keep the memory of their whole batch.
+``after_update`` of a step has run before the step's pins are given back, so before
 any of its rows can leave. No lock but the fence (``after_update``) is held, so a hook may call ``Store.fetch_rows``. What a hook
 takes its time for is late: the step, or the batch that is being placed.
 """
