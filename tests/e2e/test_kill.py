@@ -24,7 +24,8 @@ from tests.e2e.small import config_file, lines, text
 LONG = 100
 
 
-def job(directory: Path, steps: int, *, disk: bool) -> Path:
+def job(directory: Path, steps: int, *, disk: bool, special: bool) -> Path:
+    """``special``: one table in 16 bits, rounded by chance, the other with an admission."""
     log = directory / "log.csv"
     log.write_text(text(lines(16 * steps)))
     config = config_file(directory, log)
@@ -35,6 +36,9 @@ def job(directory: Path, steps: int, *, disk: bool) -> Path:
     tree["stages"] = {**source, "paced": {"use": "tests.e2e.paced:Paced"}, **tree["stages"]}
     if disk:
         tree["store"] = {"l1_rows": 80, "ssd": {"segment_bytes": 4096, "extent_bytes": 4096}}
+    if special:
+        tree["tables"]["user"] |= {"optimizer": {"kind": "adam", "lr": 0.1}, "weights": "fp16", "states": "bf16"}
+        tree["tables"]["item"]["admission"] = {"after": 3}
     config.write_text(yaml.safe_dump(tree, sort_keys=False))
     return config
 
@@ -133,6 +137,8 @@ def assert_same_run(killed: Path, whole: Path, out: Path) -> None:
             assert here(command, run, "--table", table, flag, target).code == 0
             with np.load(target) as arrays:
                 exports.append({name: arrays[name] for name in ("ids", "weights", "version")})
+                exports[-1]["weights"] = exports[-1]["weights"].astype(np.float32)  # replicas answer in it
+        assert len(exports[0]["ids"]) > 10
         for other in exports[1:]:
             assert np.array_equal(exports[0]["ids"], other["ids"])
             assert exports[0]["weights"].tobytes() == other["weights"].tobytes()
@@ -141,23 +147,25 @@ def assert_same_run(killed: Path, whole: Path, out: Path) -> None:
     assert digests[0] == digests[1]
 
 
-def test_killed_again_and_again(tmp_path: Path) -> None:
-    _killed(tmp_path, steps=200, stride=200, kills=2, disk=True)
+@pytest.mark.parametrize("special", [False, True], ids=["plain", "16 bits and admission"])
+def test_killed_again_and_again(tmp_path: Path, special: bool) -> None:
+    _killed(tmp_path, steps=200, stride=200, kills=2, disk=True, special=special)
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("special", [False, True], ids=["plain", "16 bits and admission"])
 @pytest.mark.parametrize("disk", [False, True], ids=["memory", "disk"])
-def test_killed_a_hundred_times(tmp_path: Path, disk: bool) -> None:
-    began = _killed(tmp_path, steps=2500, stride=8, kills=LONG, disk=disk)
+def test_killed_a_hundred_times(tmp_path: Path, disk: bool, special: bool) -> None:
+    began = _killed(tmp_path, steps=2500, stride=8, kills=LONG, disk=disk, special=special)
     assert len(began) == LONG
     assert sum(step > 0 for step in began) >= len(began) // 2
 
 
-def _killed(tmp_path: Path, *, steps: int, stride: int, kills: int, disk: bool) -> list[int]:
+def _killed(tmp_path: Path, *, steps: int, stride: int, kills: int, disk: bool, special: bool) -> list[int]:
     (tmp_path / "killed").mkdir()
     (tmp_path / "whole").mkdir()
-    assert here("run", job(tmp_path / "whole", steps, disk=False)).code == 0
-    config = job(tmp_path / "killed", steps, disk=disk)
+    assert here("run", job(tmp_path / "whole", steps, disk=False, special=special)).code == 0
+    config = job(tmp_path / "killed", steps, disk=disk, special=special)
     began = kill_and_resume(config, tmp_path / "killed" / "run", stride, kills, random.Random())
     assert began == sorted(began), "each begins at the newest checkpoint"
     assert_same_run(tmp_path / "killed" / "run", tmp_path / "whole" / "run", tmp_path)
