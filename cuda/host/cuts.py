@@ -88,10 +88,8 @@ def encode_slots(
     ``kinds_t`` says what the weights in the pool are; ``words_w`` is the pool as words. Returns (the sum of ``rows.digest`` of what
     a reader decodes, how many versions are not within ``low + 1 .. high``).
     """
-    widest = 0
-    for t in range(dims_t.shape[0]):
-        widest = max(widest, dims_t[t])
-    halves_d, decoded_d = np.empty(whole(widest), np.uint16), np.empty(whole(widest), np.uint32)
+    widest = whole(dims_t.max())
+    halves_d, decoded_d = np.empty(widest, np.uint16), np.empty(widest, np.uint32)
     decoded_bytes = decoded_d.view(np.uint8)
     versions, step, words, ids = pointer(pool.versions), pool.version_step, pool.stride >> 2, pointer(pair_ids_s)
     content, versions_base, ids_base = content_b.ctypes.data, pool.versions.ctypes.data, pair_ids_s.ctypes.data

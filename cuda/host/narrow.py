@@ -10,6 +10,7 @@ has stays as it is. What lies above its largest number may become infinity, and 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from cuda.host.compiled import device, seldom
@@ -87,43 +88,42 @@ def _narrow_brain(builder: Any, bits: Any, noisy: Any | None) -> Any:
     return builder.select(is_nan, builder.or_(builder.lshr(bits, _all(16)), _all(0x40)), brain)
 
 
-def _widening(formula: Any) -> Any:
+Convert = Callable[[Any, Any, Any], Any]
+"""(builder, address of 16 numbers, address of their place) -> what belongs there."""
+
+
+def _conversion(convert: Convert, source_bytes: int, target_bytes: int) -> Any:
+    """``(target, source, count)``: convert ``count`` numbers, 16 at a time. The sizes are those of one number."""
+
     @intrinsic
-    def widen(typingctx: Any, target: Any, source: Any, count: Any) -> Any:
+    def converted(typingctx: Any, target: Any, source: Any, count: Any) -> Any:
         del typingctx, target, source, count
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             del signature
             with llvm_loop(builder, ir.Constant(_INT64, 0), args[2], LANES) as start:
-                source = builder.add(args[1], builder.mul(start, ir.Constant(_INT64, 2)))
-                singles = formula(builder, _load(builder, source, _SHORTS, 2))
-                target = builder.add(args[0], builder.mul(start, ir.Constant(_INT64, 4)))
-                builder.store(singles, builder.inttoptr(target, _FLOATS.as_pointer()), align=4)
+                source = builder.add(args[1], builder.mul(start, ir.Constant(_INT64, source_bytes)))
+                target = builder.add(args[0], builder.mul(start, ir.Constant(_INT64, target_bytes)))
+                numbers = convert(builder, source, target)
+                place = builder.inttoptr(target, numbers.type.as_pointer())
+                builder.store(numbers, place, align=target_bytes)
             return context.get_dummy_value()
 
         return types.void(types.int64, types.int64, types.int64), codegen
 
-    return widen
+    return converted
+
+
+def _widening(formula: Any) -> Any:
+    return _conversion(lambda builder, source, _target: formula(builder, _load(builder, source, _SHORTS, 2)), 2, 4)
 
 
 def _narrowing(formula: Any, by_chance: bool) -> Any:
-    @intrinsic
-    def narrow(typingctx: Any, target: Any, source: Any, count: Any) -> Any:
-        del typingctx, target, source, count
+    def convert(builder: Any, source: Any, target: Any) -> Any:
+        noisy = builder.zext(_load(builder, target, _SHORTS, 2), _WORDS) if by_chance else None
+        return builder.trunc(formula(builder, _load(builder, source, _WORDS, 4), noisy), _SHORTS)
 
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            del signature
-            with llvm_loop(builder, ir.Constant(_INT64, 0), args[2], LANES) as start:
-                source = builder.add(args[1], builder.mul(start, ir.Constant(_INT64, 4)))
-                target = builder.add(args[0], builder.mul(start, ir.Constant(_INT64, 2)))
-                noisy = builder.zext(_load(builder, target, _SHORTS, 2), _WORDS) if by_chance else None
-                rounded = builder.trunc(formula(builder, _load(builder, source, _WORDS, 4), noisy), _SHORTS)
-                builder.store(rounded, builder.inttoptr(target, _SHORTS.as_pointer()), align=2)
-            return context.get_dummy_value()
-
-        return types.void(types.int64, types.int64, types.int64), codegen
-
-    return narrow
+    return _conversion(convert, 4, 2)
 
 
 _widen_halves, _widen_brains = _widening(_widen_half), _widening(_widen_brain)

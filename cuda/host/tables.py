@@ -47,6 +47,11 @@ class TableSet:
         self._halves: tuple[tuple[str, ...], Int64s] | None = None
         self._last: tuple[tuple[UpdateRule, ...], Float32s, Rules] | None = None
         self._width = whole_lanes(int(self.dims_t.max()))
+        self._stored_t = {
+            name: np.array([getattr(stored, name.removesuffix("_t")) for stored in self._stored], np.int64)
+            for name in STORED
+        }
+        self._noise_keys_t = np.array([noise_key(spec.seed, spec.name) for spec in specs], np.uint64).view(np.int64)
         self._numbers = self._width + max(whole_lanes(stored.num_numbers) for stored in self._stored)
 
     def rules(self, rules_t: Sequence[UpdateRule], step: int) -> Rules:
@@ -95,33 +100,29 @@ class TableSet:
             rules_t=np.array([RULES[rule.rule].code for rule in rules], np.int64),
             hypers_t=hyper_th.ctypes.data + 4 * MAX_HYPER * np.arange(len(rules), dtype=np.int64),
             max_norms_t=np.array([rule.max_norm for rule in rules], np.float32),
-            states_t=self._of_each("states"),
-            used_bytes_t=self._of_each("used_bytes"),
-            narrow_t=self._of_each("narrow"),
-            weight_kinds_t=self._of_each("weight_kind"),
-            state_kinds_t=self._of_each("state_kind"),
-            num_states_t=self._of_each("num_states"),
-            singles_t=self._of_each("singles"),
-            num_singles_t=self._of_each("num_singles"),
+            **self._stored_t,
             by_chance_t=np.array([rule.rounding == "stochastic" for rule in rules], np.int64),
-            keys_t=np.array([noise_key(spec.seed, spec.name) for spec in self._specs], np.uint64).view(np.int64),
+            keys_t=self._noise_keys_t,
             gradient_bytes=4 * self._width,
             room_numbers=self._numbers,
         )
 
-    def _of_each(self, name: str) -> Int64s:
-        return np.array([getattr(stored, name) for stored in self._stored], np.int64)
+
+STORED = (
+    "states_t", "used_bytes_t", "narrow_t", "weight_kinds_t", "state_kinds_t", "num_states_t", "singles_t", "num_singles_t",
+)  # fmt: skip
+"""The fields of ``Rules`` that follow from how rows lie."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """How the rows of a table lie, as ``Rules`` wants it."""
+    """How the rows of a table lie: an entry of each of ``STORED``."""
 
     states: int
     used_bytes: int
     narrow: int
-    weight_kind: int
-    state_kind: int
+    weight_kinds: int
+    state_kinds: int
     num_states: int
     singles: int
     num_singles: int
@@ -139,8 +140,8 @@ class Stored:
             states=start,
             used_bytes=layout.row_bytes,
             narrow=int(weight != SINGLE or state != SINGLE),
-            weight_kind=weight,
-            state_kind=state,
+            weight_kinds=weight,
+            state_kinds=state,
             num_states=sum(column.width for column in per_weight),
             singles=layout.offsets[singles[0].name] if singles else start,
             num_singles=sum(column.width for column in singles),

@@ -7,6 +7,7 @@ admitted, counted or marked: it may alternate with training at any step, even be
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,7 @@ class TableConfig:
     feature_names: list[str]
 
 
-class RowsModule(torch.nn.Module):
+class RowsModule(torch.nn.Module, ABC):
     """What both modules are. They have no parameters: an optimizer of the dense weights finds nothing here.
 
     ``tables`` and ``features`` as in a config; the other keywords are those of ``ModuleSettings``. With ``dir`` the module has a run
@@ -95,13 +96,13 @@ class RowsModule(torch.nn.Module):
         tensors = Rows.apply(step, self._anchor, *inputs.weights_f)  # type: ignore[no-untyped-call]
         return self._by_feature(tensors)
 
+    @abstractmethod
     def _by_feature(self, tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """One output per feature, from the outputs of a step."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _as_asked(self, inputs: Inputs, outs: Sequence[torch.Tensor]) -> Any:
         """In the form that the features came in."""
-        raise NotImplementedError
 
     def _table_configs(self) -> list[TableConfig]:
         features = self.settings.features
