@@ -12,15 +12,23 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from cuda.plan import UniqueIds
 from pipeline.files import Files
 from pipeline.flow import Marker, Stage, StageContext, StageOptions
 from pipeline.flow.run_info import RunInfo
-from pipeline.rows.codec import find_codec
 from pipeline.store import Store
-from pipeline.stream import CutPolicy, GroupedIds, RowStreamer, StreamerOptions, StreamIdentity, find_tail
+from pipeline.stream import (
+    CodecName,
+    CutPolicy,
+    GroupedIds,
+    RowStreamer,
+    StreamerOptions,
+    StreamIdentity,
+    When,
+    find_tail,
+)
 from pipeline.wire import START, FileTransport, FileTransportOptions, holds_stream
 from stages.cut_lanes import CutLanes
 from stages.errors import StreamAhead, StreamTaken
@@ -33,12 +41,12 @@ WRITER = "trainer"
 
 
 class StreamOptions(StageOptions):
-    every: str = Field(
+    every: When = Field(
         "25ms", description='when to cut: "10 steps", "25ms", "1s"; a timed cut waits for the end of the running step'
     )
-    codec: str = Field("fp32", description="how weights travel: fp32 (bit for bit), fp16")
+    codec: CodecName = Field("fp32", description="how weights travel: fp32 (bit for bit), fp16")
     dense: bool = Field(False, description="whether the dense weights ride in every cut")
-    snapshot_every: str | None = Field(
+    snapshot_every: When | None = Field(
         "300s",
         description="when to publish every row held, so that late replicas can start and old segments go; null: never",
     )
@@ -51,19 +59,6 @@ class StreamOptions(StageOptions):
     )
     chunk_rows: int = Field(32768, ge=1, le=1 << 20, description="rows that are read, encoded and sent as one frame")
     zstd_level: int | None = Field(None, ge=-50, le=19, description="zstd level of frames; not set: the measured best")
-
-    @field_validator("every", "snapshot_every")
-    @classmethod
-    def says_when(cls, text: str | None) -> str | None:
-        if text is not None:
-            CutPolicy.parse(text)
-        return text
-
-    @field_validator("codec")
-    @classmethod
-    def codec_exists(cls, name: str) -> str:
-        find_codec(name)
-        return name
 
     def streamer_options(self) -> StreamerOptions:
         given: dict[str, Any] = {"chunk_rows": self.chunk_rows, "dense": self.dense}

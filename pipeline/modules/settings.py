@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from pipeline.config import Origins, validate_part
 from pipeline.config.composing import compose
 from pipeline.config.interpolation import interpolate
 from pipeline.config.tree import node_of
 from pipeline.modules.errors import BadSettings
-from pipeline.rows.codec import find_codec
 from pipeline.session.settings import FeatureSettings, Part, RunSettings, Settings, TableSettings
 from pipeline.store.options import StoreOptions
-from pipeline.stream import CutPolicy
+from pipeline.stream import CodecName, When
 
 NO_DENSE = "pipeline.modules.no_dense:NoDense"
 OF_A_JOB = ("model", "dense_optimizer", "checkpoint", "replica", "stages")
@@ -27,24 +26,11 @@ OF_A_JOB = ("model", "dense_optimizer", "checkpoint", "replica", "stages")
 class ModuleStream(Part):
     """The stream of a module: rows alone, as files in ``path``."""
 
-    every: str = Field("25ms", description='when to cut: "10 steps", "25ms", "1s"')
-    codec: str = Field("fp32", description="how weights travel: fp32 (bit for bit), fp16")
-    snapshot_every: str | None = Field("300s", description="when to publish every row held; null: never")
+    every: When = Field("25ms", description='when to cut: "10 steps", "25ms", "1s"')
+    codec: CodecName = Field("fp32", description="how weights travel: fp32 (bit for bit), fp16")
+    snapshot_every: When | None = Field("300s", description="when to publish every row held; null: never")
     path: Path | None = Field(None, description="directory of the stream; not set: DIR/stream")
     segment_bytes: int = Field(64 << 20, ge=4096, description="a segment that holds this much is followed by another")
-
-    @field_validator("every", "snapshot_every")
-    @classmethod
-    def says_when(cls, text: str | None) -> str | None:
-        if text is not None:
-            CutPolicy.parse(text)
-        return text
-
-    @field_validator("codec")
-    @classmethod
-    def codec_exists(cls, name: str) -> str:
-        find_codec(name)
-        return name
 
 
 class ModuleSettings(Part):

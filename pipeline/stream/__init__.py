@@ -4,7 +4,7 @@ from pipeline.stream.changed import Changed, ChangedSet
 from pipeline.stream.counters import StreamCounters
 from pipeline.stream.errors import BacklogLeft, PolicyError, SnapshotLost, StreamError
 from pipeline.stream.grouped import GroupedIds
-from pipeline.stream.options import StreamerOptions, StreamIdentity
+from pipeline.stream.options import CodecName, StreamerOptions, StreamIdentity, When
 from pipeline.stream.policy import CutPolicy
 from pipeline.stream.published import published_since
 from pipeline.stream.source import ChangedIds, RowSnapshot, RowSource, RowsRead
@@ -16,6 +16,7 @@ __all__ = [
     "Changed",
     "ChangedIds",
     "ChangedSet",
+    "CodecName",
     "CutPolicy",
     "GroupedIds",
     "PolicyError",
@@ -29,6 +30,7 @@ __all__ = [
     "StreamIdentity",
     "StreamTail",
     "StreamerOptions",
+    "When",
     "find_tail",
     "published_since",
 ]

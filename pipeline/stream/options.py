@@ -3,10 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from pipeline.rows.codec import find_codec
+from pipeline.stream.policy import CutPolicy
 from pipeline.wire.envelope import DEFAULT_LEVEL
+
+
+def _says_when(text: str) -> str:
+    CutPolicy.parse(text)
+    return text
+
+
+def _is_codec(name: str) -> str:
+    find_codec(name)
+    return name
+
+
+When = Annotated[str, AfterValidator(_says_when)]
+"""When to cut, as ``CutPolicy`` reads it."""
+CodecName = Annotated[str, AfterValidator(_is_codec)]
+"""A codec of ``rows.codec``."""
 
 
 class StreamerOptions(BaseModel):
