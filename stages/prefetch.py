@@ -123,10 +123,10 @@ class Prefetch(Stage):
         return reservation
 
     async def mark(self, marker: Marker) -> None:
-        """Every step before the marker was reserved and none behind it: what admission has counted is of the marker's step."""
-        admission = self._store.admission
-        if admission is not None:
-            marker.attachments["admission"] = await self._lane.run(admission.state)
+        """Every step before the marker was reserved and none behind it: what dynamic tables have counted is of the marker's step."""
+        dynamic = self._store.dynamic
+        if dynamic is not None:
+            marker.attachments["dynamic"] = await self._lane.run(dynamic.state)
 
     def state(self) -> Any:
         return {"step": self._step, "left": [pack(Samples.of(batch)) for batch in self._left]}

@@ -18,7 +18,7 @@ from cuda.plan import UniqueIds
 from pipeline.files import Files
 from pipeline.flow import Marker, Stage, StageContext, StageOptions
 from pipeline.flow.run_info import RunInfo
-from pipeline.store import Store
+from pipeline.store import Expired, Store
 from pipeline.stream import (
     CodecName,
     CutPolicy,
@@ -110,6 +110,7 @@ class Stream(Stage):
         else:
             context.spawn(self._prove_on, "proof of the resumed stream")
         self._store.on_step(self._at_fence)
+        self._store.on_expired(self._on_expired)
         self._signal, self._snapshot_signal = StepSignal(self._store), StepSignal(self._store)
         context.spawn(self._cut_on, "cuts")
         if self._snapshots is not None:
@@ -143,7 +144,7 @@ class Stream(Stage):
         tail = find_tail(self._transport.newest_first()) if taken else None
         if tail is not None and tail.header.run_id != self._run.run_id:
             raise StreamTaken(path)
-        return StreamResume(tail, resumed, self._run.forks)
+        return StreamResume(tail, resumed, self._run.forks, forgets=self._store.forgets)
 
     def _begin_again(self, resume: StreamResume) -> None:
         """Before the first step. On the lane."""
@@ -154,7 +155,8 @@ class Stream(Stage):
             return
         at = self._store.fence.step
         if at > resume.step:
-            self._streamer.add(at, time.time_ns(), resume.unpublished())
+            unpublished = resume.unpublished(self._transport.newest_first(), self._store.tier.holds)
+            self._streamer.add(at, time.time_ns(), unpublished)
         elif at == resume.step and resume.can_prove:
             self._store.fence.at(self._freeze_proof)
 
@@ -183,6 +185,11 @@ class Stream(Stage):
             unique: UniqueIds = plan.unique
             ids = GroupedIds(self._tables, unique.ids_u, unique.table_start_t)
             self._streamer.add(step, time.time_ns(), ids, unique.count)
+
+    def _on_expired(self, step: int, expired: Expired) -> None:
+        """Inside the fence, before ``_at_fence`` of the same step."""
+        if self._resume is None or step > self._resume.step:
+            self._streamer.forget({self._tables[number]: ids_x for number, ids_x in expired.by_table()})
 
     async def process(self, item: Stepped) -> Stepped:
         if self._streamer.changed.crowded:

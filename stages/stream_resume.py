@@ -10,11 +10,13 @@ Rules.
 5. A fork that the stream does not show yet, be it this process's or that of one that died too soon, begins with a rewind: rows that
    were published, or that the checkpoint has, since the last step that stream and checkpoint have in common. Its step is the
    checkpoint's; from there on all is published.
+6. Where rows may expire, no checkpoint tells which did, and when. So behind rule 3 all ids that the stream still names and that have no
+   row are published as gone; and a rewind carries all rows, as what is gone from the stream cannot say which ones came back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,12 +32,18 @@ from stages.errors import StreamDiverged
 
 CHUNK_ROWS = 65_536
 NO_IDS = np.empty(0, dtype=np.int64)
+Holds = Callable[[str, Any], Any]
+"""Which of these ids of a table have rows, bool [n]."""
 
 
 class StreamResume:
     """``tail`` is None where nothing was ever committed. ``freeze`` runs inside the fence, ``prove`` on a lane."""
 
-    def __init__(self, tail: StreamTail | None, resumed: ResumedFrom, forks: Sequence[Fork] = ()) -> None:
+    def __init__(
+        self, tail: StreamTail | None, resumed: ResumedFrom, forks: Sequence[Fork] = (), *, forgets: bool = False
+    ) -> None:
+        """``forgets``: whether rows may expire."""
+        self._forgets = forgets
         self._tail, self._resumed = tail, resumed
         self._unknown = [fork.step for fork in forks if tail is not None and fork.generation > tail.commit.generation]
         self._before = -1 if tail is None and resumed.changed_after(-1) else 0
@@ -63,7 +71,7 @@ class StreamResume:
 
     def rewound(self, parts: Iterable[Sequence[bytes]]) -> Mapping[str, Any]:
         """Ids by table of what a rewind carries; ``parts`` of the stream as for ``find_tail``. On a lane."""
-        common = min(self.step, *self._unknown)
+        common = -1 if self._forgets else min(self.step, *self._unknown)
         published, held = published_since(parts, common), self._resumed.changed_after(common)
         return {
             table: np.union1d(published.get(table, NO_IDS), held.get(table, NO_IDS)) for table in {*published, *held}
@@ -83,9 +91,18 @@ class StreamResume:
             return f"none: the checkpoint (step {self._resumed.step}) lies behind the last published step ({max(self.step, 0)})"
         return f"none: the cut of step {self.step} is not whole in the stream any more"
 
-    def unpublished(self) -> Mapping[str, Any]:
-        """Ids by table of the checkpoint's rows that no cut has carried."""
-        return self._resumed.changed_after(self.step)
+    def unpublished(self, parts: Iterable[Sequence[bytes]], holds: Holds) -> Mapping[str, Any]:
+        """Ids by table of the checkpoint's rows that no cut has carried, and of those that no cut has said are gone. ``parts`` as for
+        ``rewound``.
+        """
+        changed = self._resumed.changed_after(self.step)
+        if not self._forgets or self._tail is None:
+            return changed
+        named = published_since(parts, -1)
+        gone = {table: ids_n[~holds(table, ids_n)] for table, ids_n in named.items()}
+        return {
+            table: np.concatenate([changed.get(table, NO_IDS), gone.get(table, NO_IDS)]) for table in {*changed, *gone}
+        }
 
     def freeze(self, store: Store, dense: Mapping[str, Any]) -> None:
         """At the end of ``step``."""

@@ -14,7 +14,7 @@ from pipeline.config.composing import compose
 from pipeline.config.interpolation import interpolate
 from pipeline.config.tree import node_of
 from pipeline.modules.errors import BadSettings
-from pipeline.session.settings import FeatureSettings, Part, RunSettings, Settings, TableSettings
+from pipeline.session.settings import FeatureSettings, Part, RunSettings, Settings, TableSettings, dynamic_tables
 from pipeline.store.options import StoreOptions
 from pipeline.stream import CodecName, When
 
@@ -95,9 +95,11 @@ def checked(given: Mapping[str, Any], poolings: Sequence[str]) -> ModuleSettings
         }
     origins = Origins.of_tree(node_of(tree, "argument"))
     settings = validate_part(ModuleSettings, tree, "", origins)
-    counted = [name for name, table in settings.tables.items() if table.admission is not None]
-    if counted:
-        raise BadSettings(f"tables {', '.join(counted)} have an admission, which only jobs count for: leave it out")
+    dynamic = dynamic_tables(settings.tables)
+    if dynamic:
+        raise BadSettings(
+            f"tables {', '.join(dynamic)} have an admission or an expiry, which only jobs count for: leave it out"
+        )
     for name, feature in settings.features.items():
         if feature.pooling not in poolings:
             other = "Embeddings" if feature.pooling == "none" else "EmbeddingBags"

@@ -121,8 +121,8 @@ class Checkpoints:
         dense, optimizer = marker.attachments["dense"], marker.attachments["optimizer"]
         for name, data in blobs(dense, optimizer, marker.states).items():
             writer.add_blob(name, data)
-        if "admission" in pinned:
-            writer.add_blob("admission.npz", npz_bytes(pinned["admission"]))
+        if "dynamic" in pinned:
+            writer.add_blob("dynamic.npz", npz_bytes(pinned["dynamic"]))
         path = Path(writer.commit())
         self._since = pack_version(self._run.generation, pinned["step"])
         self.written += 1

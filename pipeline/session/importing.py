@@ -36,6 +36,7 @@ from pipeline.session.dense_side import initial_model
 from pipeline.session.disk import Disk
 from pipeline.session.plan import Plan
 from pipeline.session.rundir import claim_to_fill
+from pipeline.session.settings import dynamic_tables
 from pipeline.session.torch_tables import open_rows
 
 PIECE_ROWS: Final = 65_536
@@ -172,11 +173,12 @@ def import_tables(
     Tables that are not named begin empty. Raises ImportFailed and RunDirTaken, and then nothing was changed.
     """
     disk = disk or Disk()
-    counted = [name for name, table in plan.settings.tables.items() if table.admission is not None]
-    if counted:
+    dynamic = dynamic_tables(plan.settings.tables)
+    if dynamic:
         raise ImportFailed(
             str(plan.settings.run.dir),
-            f"tables {', '.join(counted)} have an admission, and files say nothing of how often ids occurred; import without it",
+            f"tables {', '.join(dynamic)} have an admission or an expiry, and files do not say when and how often ids occurred; import "
+            "without it",
         )
     for one in imports.values():
         one.check()

@@ -24,7 +24,7 @@ from pipeline.session.errors import L1SmallerThanBatch
 from pipeline.session.hooks import problems
 from pipeline.session.settings import Settings, TableSettings
 from pipeline.session.tier_sizes import check_tiers
-from pipeline.store import Admission, AdmissionRule
+from pipeline.store import AdmissionRule, DynamicTables, ExpiryRule
 
 RESOURCES = (
     "backend",
@@ -62,11 +62,18 @@ class Plan:
     tree: dict[str, Any]
 
     @property
-    def admission(self) -> Admission | None:
-        """A new one; None where no table asks for it."""
-        asked = [table.admission for table in self.settings.tables.values()]
-        rules = tuple(None if one is None else AdmissionRule(one.after, int(one.bytes)) for one in asked)
-        return Admission(tuple(self.settings.tables), rules) if any(rules) else None
+    def dynamic(self) -> DynamicTables | None:
+        """A new one; None where no table is dynamic."""
+        tables = self.settings.tables.values()
+        admissions = [
+            None if one is None else AdmissionRule(one.after, int(one.bytes)) for one in (it.admission for it in tables)
+        ]
+        expiries = [
+            None if one is None else ExpiryRule(one.steps, one.rows, one.score, one.every)
+            for one in (it.expiry for it in tables)
+        ]
+        dynamic = any(admissions) or any(expiries)
+        return DynamicTables(tuple(self.settings.tables), admissions, expiries) if dynamic else None
 
 
 def make_plan(loaded: Loaded[Settings]) -> Plan:

@@ -28,7 +28,7 @@ from pipeline.session.resume import Resume
 from pipeline.session.retention import Retention
 from pipeline.session.row_source import StoreRowSource
 from pipeline.session.totals import Totals
-from pipeline.store import CacheTier, DramTier, SsdTier, Store, Tier
+from pipeline.store import CacheTier, DramTier, Expired, SsdTier, Store, Tier
 from pipeline.store import warm_up as warm_up_store
 
 READ_DEPTH = 32
@@ -70,6 +70,8 @@ class Resources:
         add_hooks(self.store, settings.hooks, self._stack.callback)
         self.totals = Totals([spec.dim for spec in plan.specs])
         self.store.on_step(self.totals.at_fence)
+        if settings.store.ssd is None:
+            self.store.on_expired(self._forget_saved)
         copy_to, keep = settings.checkpoint.copy_to, settings.checkpoint.keep
         copies = None if copy_to is None else Copies(self._disk.files, self.run, copy_to, keep)
         self.checkpoints = Checkpoints(
@@ -113,8 +115,13 @@ class Resources:
         if self.plan.settings.store.ssd is None or not self._retention.goes_on:
             resume.load_rows(self.store)
         self.store.fence.begin_after(resume.step)
-        resume.load_admission(self.store)
+        resume.load_dynamic(self.store)
         resume.load_dense(self.model, self.optimizer)
+
+    def _forget_saved(self, _step: int, expired: Expired) -> None:
+        """The checkpoints' own log hears of no row that ends, as it is no tier's. Inside the fence."""
+        for number, ids_x in expired.by_table():
+            self.log.delete(self.plan.specs[number].name, ids_x)
 
     @property
     def _since(self) -> int:
@@ -172,7 +179,7 @@ class Resources:
             generation=self.run.generation,
             spill_path=str(spill),
             files=self._disk.files,
-            admission=plan.admission,
+            dynamic=plan.dynamic,
         )
         self._stack.callback(store.close)
         store.open()

@@ -97,9 +97,9 @@ class Resume:
             for ids_n, rows_nb, versions_n in self.reader.rows(spec.name):
                 store.load_rows(spec.name, ids_n, rows_nb, versions_n)
 
-    def load_admission(self, store: Store) -> None:
-        if self.reader is not None and store.admission is not None:
-            store.admission.restore(_arrays(self.reader.blob("admission.npz")))
+    def load_dynamic(self, store: Store) -> None:
+        if self.reader is not None and store.dynamic is not None:
+            store.dynamic.restore(_arrays(self.reader.blob("dynamic.npz")))
 
     def load_dense(self, model: torch.nn.Module, optimizer: DenseOptimizer) -> None:
         if self.reader is not None:

@@ -34,7 +34,14 @@ CONTINUATION: Final = (
 )
 APPENDED: Final = "stages.*.paths"
 """Continuation too, where the list only grew at its end. The source itself checks the files that were read."""
-FIXED: Final = ("run.seed", "tables.*.dim", "tables.*.weights", "tables.*.init.*", "tables.*.admission*")
+FIXED: Final = (
+    "run.seed",
+    "tables.*.dim",
+    "tables.*.weights",
+    "tables.*.init.*",
+    "tables.*.admission*",
+    "tables.*.expiry*",
+)
 PROOF: Final = "proof"
 """Accepted like a key: that the resumed run comes to other rows than those it had published."""
 ABSENT: Final = "(not set)"

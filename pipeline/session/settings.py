@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -73,6 +74,23 @@ class AdmissionSettings(Part):
         return default + 0.0
 
 
+class ExpirySettings(Part):
+    steps: int | None = Field(None, ge=1, le=2**40 - 1, description="a row ends when it was not used for so many steps")
+    rows: int | None = Field(None, ge=1, description="rows that stay; beyond that those of the lowest score end")
+    score: Literal["last_use", "uses"] = Field(
+        "last_use", description="what `rows` goes by: the step of the last use, or how often, halved at each round"
+    )
+    every: int = Field(1000, ge=1, le=2**40 - 1, description="a round, at which rows end, is held every so many steps")
+
+    @model_validator(mode="after")
+    def ends_rows(self) -> ExpirySettings:
+        if self.steps is None and self.rows is None:
+            raise ValueError("neither steps nor rows is set, so no row would ever expire; set one of them, or both")
+        if self.rows is None and self.score != "last_use":
+            raise ValueError(f"score {self.score} says which rows stay within `rows`, which is not set")
+        return self
+
+
 class TableSettings(Part):
     dim: int = Field(64, ge=4, le=1024, multiple_of=4, description="weights per row, a multiple of 4")
     init: InitSettings = Field(default_factory=InitSettings, description="how rows begin")
@@ -93,6 +111,9 @@ class TableSettings(Part):
     admission: AdmissionSettings | None = Field(
         None, description="rows only for ids that occur often; not set: every id has a row"
     )
+    expiry: ExpirySettings | None = Field(
+        None, description="rows end that are not used any more; not set: a row stays for good"
+    )
     max_rows: int | None = Field(
         None, ge=1, description="rows it may come to have: then check can say that the tiers are too small for them"
     )
@@ -105,6 +126,11 @@ class TableSettings(Part):
                 f"states are {self.states}, but {self.optimizer.kind} keeps its states in fp32; bf16 is for {', '.join(may)}"
             )
         return self
+
+
+def dynamic_tables(tables: Mapping[str, TableSettings]) -> list[str]:
+    """Names of those whose rows come or go by what ids occur."""
+    return [name for name, table in tables.items() if table.admission or table.expiry]
 
 
 class FeatureSettings(Part):

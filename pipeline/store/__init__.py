@@ -1,10 +1,11 @@
 """Rows in tiers: L1 slots, the DRAM and SSD tiers, the fence, snapshots, and the Store that composes them."""
 
-from pipeline.store.admission import Admission, AdmissionRule
+from pipeline.store.admission import AdmissionRule
 from pipeline.store.cache_size import rows_within
 from pipeline.store.cache_tier import CacheTier
 from pipeline.store.counters import StoreCounters
 from pipeline.store.dram import DramTier
+from pipeline.store.dynamic import DynamicTables
 from pipeline.store.errors import (
     BadFetch,
     BadHook,
@@ -23,6 +24,7 @@ from pipeline.store.errors import (
     TransitionError,
     UnknownTable,
 )
+from pipeline.store.expiry import Expired, ExpiryRule
 from pipeline.store.fence import Fence
 from pipeline.store.fetched import FetchedRows
 from pipeline.store.hooks import HookPoint
@@ -38,7 +40,6 @@ from pipeline.store.tier import Tier, TierRows
 from pipeline.store.warm import warm_up
 
 __all__ = [
-    "Admission",
     "AdmissionRule",
     "BadFetch",
     "BadHook",
@@ -48,6 +49,9 @@ __all__ = [
     "CacheTooSmall",
     "CleaningFailed",
     "DramTier",
+    "DynamicTables",
+    "Expired",
+    "ExpiryRule",
     "Fence",
     "FetchedRows",
     "HookFailed",

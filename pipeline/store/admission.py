@@ -5,15 +5,13 @@ Rules.
 1. An id has a row in step s if it occurred at least ``after`` times in the steps before s, every place of every feature counted once.
    So the step that brings its count to ``after`` still answers it with the default row, and the next one that has it begins its row,
    with initial weights. Until it was updated nobody holds the row: eval, fetch and replica answer with the default row.
-2. Steps are screened in step order, as they are reserved, however far ahead of training: the decision knows ids alone, so neither
-   L1's size nor the lookahead, nor a tier, changes it. A step that is asked for again, as L1 had no room, is decided once.
-3. The default row is constant: its gradients are dropped, and counted.
-4. Counts are exact for the first ids that ``bytes`` have room for (half of it, ``ID_BYTES`` each, growth included). Other ids are
+2. The default row is constant: its gradients are dropped, and counted.
+3. Counts are exact for the first ids that ``bytes`` have room for (half of it, ``ID_BYTES`` each, growth included). Other ids are
    counted in a count-min sketch, which has the other half from the first of them on: it may admit an id early, never late. An id
    stays where it was first counted.
-5. ``state`` is that of the last step that was screened: asked for where a marker passes prefetch, it is that of the marker's step.
+4. A row that has expired (``expiry``) is counted anew. Only what the sketch has counted of its id stays, so that may admit it early.
 
-Legend: U distinct pairs of a batch; N its positions; u, n those of one table.
+Steps are screened by ``dynamic``. Legend: u distinct ids of one table in a step.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from cuda.plan import Int32s, Int64s, SlotPlan, UniqueIds
+from cuda.plan import Int64s
 from pipeline.rows.index import IdIndex
 from pipeline.store import admission_kernels as kernels
 
@@ -67,10 +65,12 @@ class Counts:
             counts_u[others] = found
         return positions_u, counts_u
 
-    def add(self, ids_u: Int64s, positions_u: Int64s, times_u: Int64s) -> None:
-        """Count distinct ids, ``times_u`` each; ``positions_u`` of ``before``."""
-        new = np.flatnonzero(positions_u < 0)
-        exact = new[: self.most_ids - self._index.count]
+    def add(self, ids_u: Int64s, positions_u: Int64s, before_u: Int64s, times_u: Int64s) -> None:
+        """Count distinct ids, ``times_u`` each; ``positions_u`` and ``before_u`` of ``before``."""
+        # What the sketch knows nothing of it has not counted: where others were forgotten there is room again.
+        exact = np.flatnonzero((positions_u < 0) & (before_u == 0))[: self.most_ids - self._index.count]
+        in_sketch_u = positions_u < 0
+        in_sketch_u[exact] = False
         if exact.shape[0]:
             positions_u = positions_u.copy()
             positions_u[exact] = self._index.insert(ids_u[exact])
@@ -78,9 +78,14 @@ class Counts:
         known = np.flatnonzero(positions_u >= 0)
         at = positions_u[known]
         self._counts_p[at] = np.minimum(self._counts_p[at] + times_u[known], kernels.MOST).astype(np.uint32)
-        others = new[exact.shape[0] :]
+        others = np.flatnonzero(in_sketch_u)
         if others.shape[0]:
             kernels.add(self._sketch(), ids_u[others], times_u[others])
+
+    def forget(self, ids_x: Int64s) -> None:
+        """Count these ids, distinct ones, anew; but for what the sketch has of them."""
+        positions_x = self._index.remove(ids_x)
+        self._counts_p[positions_x[positions_x >= 0]] = 0
 
     def _fit(self) -> None:
         if self._counts_p.shape[0] < self._index.capacity:
@@ -96,8 +101,8 @@ class Counts:
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Copies."""
-        ids = self._index.ids()
-        arrays: dict[str, npt.NDArray[Any]] = {"ids": ids, "counts": self._counts_p[: ids.shape[0]].copy()}
+        ids, positions = self._index.items()
+        arrays: dict[str, npt.NDArray[Any]] = {"ids": ids, "counts": self._counts_p[positions]}
         if self._cells_rw is not None:
             arrays["sketch"] = self._cells_rw.copy()
         return arrays | {"figures": np.array([self.default_lookups, self.admitted], dtype=np.int64)}
@@ -119,80 +124,3 @@ class Counts:
             "admitted": self.admitted,
             "default_lookups": self.default_lookups,
         }
-
-
-@dataclass(frozen=True, slots=True)
-class Screened:
-    """What a step uses. ``own`` are the pairs that have rows; its ``inverse_n`` stays that of all pairs."""
-
-    step: int
-    all: UniqueIds
-    own: UniqueIds
-    own_u: npt.NDArray[np.bool_] | None
-    """[U] which of ``all`` are in ``own``; None: all of them."""
-
-    def reading(self, plan: SlotPlan, default_slots_t: Int32s) -> SlotPlan:
-        """The plan that reads every pair, given that of ``own``: the others read their table's default slot."""
-        if self.own_u is None:
-            return plan
-        slots_u = default_slots_t[self.all.tables_u]
-        slots_u[self.own_u] = plan.slots_u
-        return SlotPlan(plan.batch, self.all, slots_u)
-
-
-class Admission:
-    """``rules_t``: of each table, in the backend's order; None where every id has a row."""
-
-    def __init__(self, names: tuple[str, ...], rules_t: tuple[AdmissionRule | None, ...]) -> None:
-        self._counts = {
-            t: (name, Counts(rule)) for t, (name, rule) in enumerate(zip(names, rules_t, strict=True)) if rule
-        }
-        self._last: Screened | None = None
-
-    def screen(self, step: int, unique: UniqueIds) -> Screened:
-        """Decide for the next step, and count its ids. The same again for a step that was screened last. Prefetch's lane."""
-        if self._last is None or self._last.step != step:
-            self._last = self._screen(step, unique)
-        return self._last
-
-    def _screen(self, step: int, unique: UniqueIds) -> Screened:
-        own_u, times_u = np.ones(unique.count, dtype=np.bool_), np.diff(unique.occurrence_start_u)
-        for table, (_, counts) in self._counts.items():
-            part = slice(*unique.table_start_t[table : table + 2].tolist())
-            positions, before = counts.before(unique.ids_u[part])
-            counts.add(unique.ids_u[part], positions, times_u[part])
-            after = counts.rule.after
-            own_u[part] = before >= after
-            counts.default_lookups += int(times_u[part][before < after].sum())
-            counts.admitted += int(np.count_nonzero((before < after) & (before + times_u[part] >= after)))
-        if bool(own_u.all()):
-            return Screened(step, unique, unique, None)
-        return Screened(step, unique, only(unique, own_u, times_u), own_u)
-
-    def state(self) -> dict[str, npt.NDArray[Any]]:
-        """Everything that ``restore`` needs, copied, by name: behind the step screened last. Prefetch's lane."""
-        return {
-            f"{name}/{key}": values for name, counts in self._counts.values() for key, values in counts.state().items()
-        }
-
-    def restore(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Before the first step is screened."""
-        for name, counts in self._counts.values():
-            counts.restore({key[len(name) + 1 :]: arrays[key] for key in arrays if key.startswith(f"{name}/")})
-
-    def figures(self) -> dict[str, Any]:
-        """For the report, by table."""
-        return {name: counts.figures() for name, counts in self._counts.values()}
-
-
-def only(unique: UniqueIds, own_u: npt.NDArray[np.bool_], times_u: Int64s) -> UniqueIds:
-    """The pairs of ``own_u`` [U] alone, in their order; ``inverse_n`` is left as it was."""
-    starts = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(own_u, dtype=np.int64)])
-    return UniqueIds(
-        ids_u=unique.ids_u[own_u],
-        tables_u=unique.tables_u[own_u],
-        table_start_t=starts[unique.table_start_t],
-        inverse_n=unique.inverse_n,
-        occurrence_start_u=np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(times_u[own_u], dtype=np.int64)]),
-        occurrences_n=unique.occurrences_n[np.repeat(own_u, times_u)],
-    )

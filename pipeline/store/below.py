@@ -23,7 +23,9 @@ from pipeline.store.tier import MovesRows, RowBytes, Tier
 class Below:
     """``specs`` name the tables in the backend's order. It counts nothing and holds no lock: the rules are those of ``Residency``."""
 
-    def __init__(self, specs: Sequence[TableSpec], backend: Backend, tier: Tier) -> None:
+    def __init__(self, specs: Sequence[TableSpec], backend: Backend, tier: Tier, forgets: bool = False) -> None:
+        """``forgets``: rows may end while they are dirty. They have version 0 then, and belong into no tier."""
+        self._forgets = forgets
         self._specs, self._backend, self._tier = specs, backend, tier
         self._mover: MovesRows | None = tier if isinstance(tier, MovesRows) else None
         self._readers = Readers(getattr(tier, "gets_at_once", 1))
@@ -78,6 +80,10 @@ class Below:
 
     def put_back(self, slots_m: Int32s) -> None:
         """Put the rows of slots into the tier. Nobody writes them meanwhile."""
+        if self._forgets:
+            slots_m = slots_m[self._backend.read_versions(slots_m) > 0]
+            if not slots_m.shape[0]:
+                return
         tables_m, ids_m = self._backend.pairs(slots_m)
         if (way := self._way(slots_m)) is not None:
             way[0].put_rows(tables_m, ids_m, way[1])

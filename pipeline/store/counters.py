@@ -22,6 +22,8 @@ class StoreCounters:
     """Those of them that were written ahead of need."""
     initial_rows: int = 0
     """Misses that no tier held: rows that were never updated."""
+    expired_rows: int = 0
+    """Rows of dynamic tables that ended, once each time."""
     no_room: int = 0
     """Times a batch had to wait for pins to be released."""
     bad_gradients: Counter[str] = field(default_factory=Counter)

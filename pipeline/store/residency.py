@@ -19,16 +19,18 @@ import numpy.typing as npt
 
 from cuda.backend import Backend
 from cuda.plan import BatchIds, Int32s, Int64s, SlotPlan, UniqueIds
+from pipeline.rows.initial import initial_rows
 from pipeline.rows.room import MakeRoom
 from pipeline.rows.spec import TableSpec
 from pipeline.store.below import Below
 from pipeline.store.counters import StoreCounters
 from pipeline.store.errors import L1TooSmall, OutOfStep
+from pipeline.store.expiry import Expired
 from pipeline.store.hooks import Hooks
 from pipeline.store.policy import Policy
 from pipeline.store.reservation import Reservation
 from pipeline.store.slot_kernels import all_held
-from pipeline.store.slots import CLEAN, DIRTY, Decision, SlotMachine
+from pipeline.store.slots import CLEAN, DIRTY, LOADING, Decision, SlotMachine
 from pipeline.store.tier import RowBytes, Tier
 
 CLEAN_CHUNK_ROWS: Final = 4096
@@ -47,19 +49,28 @@ class Residency:
     """See the module docstring. ``specs`` name the tables in the backend's order."""
 
     def __init__(
-        self, specs: Sequence[TableSpec], backend: Backend, tier: Tier, l1_rows: int, policy: Policy, clean_ahead: float
+        self,
+        specs: Sequence[TableSpec],
+        backend: Backend,
+        tier: Tier,
+        l1_rows: int,
+        policy: Policy,
+        clean_ahead: float,
+        *,
+        forgets: bool = False,
     ) -> None:
-        self.specs, self.backend, self.tier, self.l1_rows = specs, backend, tier, l1_rows
+        """``forgets``: whether rows may end (``forget``)."""
+        self.specs, self.backend, self.tier, self.l1_rows, self.forgets = specs, backend, tier, l1_rows, forgets
         self.tables = {spec.name: number for number, spec in enumerate(specs)}
         self.machine = SlotMachine(l1_rows, policy, self._refresh_hints, backend.threads)
         self.counters = StoreCounters()
         self.hooks = Hooks(specs, backend)
         self._window = int(l1_rows * clean_ahead)
         self._expected: deque[tuple[int, UniqueIds]] = deque(maxlen=MOST_EXPECTED)
-        self._unloaded: set[int] = set()
-        """Steps reserved whose misses have not come."""
+        self._unloaded: dict[int, Reservation] = {}
+        """By step: those whose misses have not come."""
         self.residency = threading.Lock()
-        self.below = Below(specs, backend, tier)
+        self.below = Below(specs, backend, tier, forgets)
         self._hears = policy.needs_expect and not self.below.moves
         """Whether queued batches are listened to. Where a miss is a copy in memory, finding their rows costs more than it saves."""
         self._slots = threading.Lock()
@@ -104,14 +115,16 @@ class Residency:
         step, misses_m, slots_m = decision.step, decision.misses_m, decision.slots_m
         if misses_m.shape[0]:
             self.backend.admit(slots_m, unique.tables_u[misses_m], unique.ids_u[misses_m])
+        plan = SlotPlan(batch, unique, decision.slots_u)
+        reservation = Reservation(step, plan, misses_m, slots_m, not misses_m.shape[0])
         with self._slots:
             self.machine.commit(decision)
             if misses_m.shape[0]:
-                self._unloaded.add(step)
+                self._unloaded[step] = reservation
         self.counters.hits += unique.count - int(misses_m.shape[0])
         self.counters.misses += int(misses_m.shape[0])
         self.counters.evictions += int(slots_m.shape[0]) - decision.num_free
-        return Reservation(step, SlotPlan(batch, unique, decision.slots_u), misses_m, slots_m, not misses_m.shape[0])
+        return reservation
 
     def _refresh_hints(self) -> None:
         """Before a scan for victims: find the rows of queued batches, those too that came in after they were
@@ -130,7 +143,7 @@ class Residency:
             initial = self.below.bring_in(reservation)
             with self._slots:
                 self.machine.loaded(reservation.slots_m)
-                self._unloaded.discard(reservation.step)
+                self._unloaded.pop(reservation.step, None)
                 self.counters.initial_rows += initial
             reservation.loaded = True
 
@@ -197,6 +210,54 @@ class Residency:
         with self._slots:
             self.machine.cleaned(slots_m)
         self.counters.write_backs += int(slots_m.shape[0])
+
+    def forget(self, expired: Expired) -> None:
+        """Rows end: from now on they are as if they had never been updated, in L1 and below. Snapshots have saved what they need.
+
+        Inside the fence: nobody updates rows. Those in L1 stay where they are, begun anew, whoever has pinned them.
+        """
+        while under_way := self._forget(expired):
+            # Such a load may have read what is to be forgotten, and would write it over the new row.
+            for reservation in under_way:
+                self.load(reservation)
+
+    def _forget(self, expired: Expired) -> list[Reservation]:
+        """Where one of the rows is on its way into L1: for whom; and nothing is done."""
+        with self.residency:
+            slots_x = self.backend.locate(expired.tables_x, expired.ids_x)
+            here = np.flatnonzero(slots_x >= 0)
+            with self._slots:
+                coming = slots_x[here][self.machine.arrays.states_s[slots_x[here]] == LOADING]
+                if coming.shape[0]:
+                    return [one for one in self._unloaded.values() if np.isin(one.slots_m, coming).any()]
+            for number, ids_x in expired.by_table():
+                self.tier.delete(self.specs[number].name, ids_x)
+            tables_h = expired.tables_x[here]
+            for number in np.unique(tables_h).tolist():
+                of_table = here[tables_h == number]
+                rows_nb = initial_rows(self.specs[number], expired.ids_x[of_table])
+                self.backend.write_rows(slots_x[of_table], rows_nb, np.zeros(of_table.shape[0], dtype=np.int64))
+        self.counters.expired_rows += int(expired.ids_x.shape[0])
+        return []
+
+    def copy_rows(self, tables_n: Int32s, ids_n: Int64s) -> tuple[RowBytes, Int64s]:
+        """Copies of rows as wide as the pool's, and their versions, from wherever they are; 0, made anew, where they are nowhere.
+
+        First from L1, then what is not there from below: so a row that leaves L1 meanwhile is met there.
+        """
+        here, rows_nb, versions_n = self.copy_resident(tables_n, ids_n)
+        if here is None:
+            return rows_nb, versions_n
+        rows, versions = rows_nb, versions_n
+        rows_nb = np.empty((ids_n.shape[0], rows.shape[1]), dtype=np.uint8)
+        versions_n = np.empty(ids_n.shape[0], dtype=np.int64)
+        rows_nb[here], versions_n[here] = rows, versions
+        away_n = np.flatnonzero(~here)
+        for number in np.unique(tables_n[away_n]).tolist():
+            away = away_n[tables_n[away_n] == number]
+            below, versions_n[away], _ = self.below.read(self.specs[number], ids_n[away])
+            rows_nb[away, : below.shape[1]] = below
+        return rows_nb, versions_n
 
     def copy_resident(self, tables_n: Int32s, ids_n: Int64s) -> tuple[npt.NDArray[np.bool_] | None, RowBytes, Int64s]:
         """Copy those rows that are in L1: (which of ``ids_n`` they are, packed rows, versions); None says that all are.

@@ -28,6 +28,7 @@ def save_changed(store: Store, snapshot: Snapshot, into: TakesRows, since: int) 
     """
     layouts, saved = {spec.name: spec.layout for spec in store.specs}, 0
     for name, ids in store.unsaved(since).items():
+        ids = np.union1d(ids, snapshot.ended(name))
         for start in range(0, ids.shape[0], CHUNK_ROWS):
             chunk = ids[start : start + CHUNK_ROWS]
             rows = snapshot.read(name, chunk)

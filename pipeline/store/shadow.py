@@ -184,15 +184,15 @@ class Shadow:
                     rows_nb[hits] = self._rows(held.places[positions], rows_nb.shape[1])
         return None
 
-    def ids_of_version(self, table: int, version: int) -> tuple[Int64s, str | None]:
-        """Saved ids that had this version; and why the answer is void, if it is."""
+    def items(self, table: int) -> tuple[Int64s, Int64s, str | None]:
+        """Saved ids and their versions; and why the answer is void, if it is."""
         with self._index_lock:
             why = self._catch_up()
             held = self._tables.get(table)
             if held is None:
-                return np.empty(0, dtype=np.int64), why
+                return NO_BASES, NO_BASES, why
             ids, positions = held.index.items()
-            return ids[held.versions[positions] == version], why
+            return ids, held.versions[positions], why
 
     def _rows(self, places: Int64s, row_bytes: int) -> RowBytes:
         rows_nb = np.empty((places.shape[0], row_bytes), dtype=np.uint8)

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 CHUNK_ROWS: Final = 8192
 """Most rows copied under one hold of the residency lock."""
 NO_IDS: Final = np.empty(0, dtype=np.int64)
+NO_VERSION: Final = np.iinfo(np.int64).max
+"""Above all that a snapshot covers."""
 SCAN_SLOTS: Final = 65_536
 
 
@@ -68,6 +70,8 @@ class Snapshot:
         self._tables = residency.tables
         self._asked = ids
         self._members = members
+        self._ended: dict[int, IdIndex] = {}
+        """By table: rows that have ended since. The compute lane alone looks at it."""
         self._listed: dict[str, Int64s] = {}
         self._listing = threading.Lock()
 
@@ -131,11 +135,19 @@ class Snapshot:
             if not self._listed:
                 self._listed = self._resident_ids()
             ids = np.union1d(self._listed[table], self._residency.tier.ids(table))
+        saved, versions, why = self._shadow.items(number)
+        self._check_kept(why)
+        if self._residency.forgets:
+            ids = np.union1d(ids, saved[versions > 0])  # those that have ended since are nowhere else
         if self.low > 0:
             return self._changed_among(number, ids)
-        young, why = self._shadow.ids_of_version(number, 0)
+        return np.setdiff1d(ids, saved[versions == 0], assume_unique=True)
+
+    def ended(self, table: str) -> Int64s:
+        """Ids of rows that ended since, as far as they were kept; others may be among them. Asked after L1 and the tiers."""
+        ids, versions, why = self._shadow.items(self._number(table))
         self._check_kept(why)
-        return np.setdiff1d(ids, young, assume_unique=True)
+        return ids[versions > 0] if self._residency.forgets else NO_IDS
 
     def close(self) -> None:
         """Give back what was kept. May be called twice, and while another thread reads (whose read then fails)."""
@@ -154,14 +166,45 @@ class Snapshot:
         """Keep those rows of a step that are covered, before the step writes them. False: they fit nowhere. Compute
         lane only.
         """
-        hits = np.flatnonzero((versions_u > self.low) & (versions_u <= self.version))
-        if self._members is not None and hits.shape[0]:
-            hits = hits[self._among_members(plan.unique.tables_u[hits], plan.unique.ids_u[hits])]
+        hits = self._covered(plan.unique.tables_u, plan.unique.ids_u, versions_u)
         if not hits.shape[0]:
             return True
         tables, ids = plan.unique.tables_u[hits], plan.unique.ids_u[hits]
         rows, versions = self._residency.backend.read_rows(plan.slots_u[hits])
         return self._shadow.add(SavedRows(tables, ids, versions, rows))
+
+    def save_expired(self, tables_x: Int32s, ids_x: Int64s, versions_x: Int64s, rows_xb: RowBytes) -> bool:
+        """The same of rows that are about to end, by table, distinct ids. They will have version 0 and be covered by that, but what
+        was covered of them is saved, or changed later: they are not saved again.
+        """
+        held = versions_x > 0
+        hits = self._covered(tables_x, ids_x, np.where(held, versions_x, NO_VERSION))
+        if hits.shape[0]:
+            saved = SavedRows(tables_x[hits], ids_x[hits], versions_x[hits], np.ascontiguousarray(rows_xb[hits]))
+            if not self._shadow.add(saved):
+                return False
+        for number in np.unique(tables_x[held]).tolist():
+            self._ended.setdefault(number, IdIndex()).insert(ids_x[held & (tables_x == number)])
+        return True
+
+    def needs_expired(self, last_use_x: Int64s) -> npt.NDArray[np.bool_]:
+        """Which rows that are about to end ``save_expired`` is to be told of, at least."""
+        if self.low < 0:
+            return np.ones(last_use_x.shape[0], dtype=np.bool_)
+        return last_use_x > self.low & MAX_STEP
+
+    def _covered(self, tables_n: Int32s, ids_n: Int64s, versions_n: Int64s) -> Int64s:
+        """Positions of the rows that the snapshot covers."""
+        later_n = versions_n > self.low
+        if self.low > 0 and self._residency.forgets:
+            later_n |= versions_n == 0  # it may have ended since the lower bound, and is asked for then
+        hits = np.flatnonzero(later_n & (versions_n <= self.version))
+        if self._members is not None and hits.shape[0]:
+            hits = hits[self._among(self._members, tables_n[hits], ids_n[hits])]
+        if self._ended and hits.shape[0]:
+            again = (versions_n[hits] == 0) & self._among(self._ended, tables_n[hits], ids_n[hits])
+            hits = hits[~again]
+        return hits
 
     @property
     def shadow(self) -> Shadow:
@@ -185,18 +228,7 @@ class Snapshot:
         """Copy from L1, from below, and then let the shadow replace what was overwritten meanwhile. The order is the
         proof.
         """
-        residency = self._residency
-        here, rows_nb, versions_n = residency.copy_resident(tables_n, ids_n)
-        if here is not None:
-            rows, versions = rows_nb, versions_n
-            rows_nb = np.empty((ids_n.shape[0], rows.shape[1]), dtype=np.uint8)
-            versions_n = np.empty(ids_n.shape[0], dtype=np.int64)
-            rows_nb[here], versions_n[here] = rows, versions
-            away_n = np.flatnonzero(~here)
-            for number in np.unique(tables_n[away_n]).tolist():
-                spec, away = residency.specs[number], away_n[tables_n[away_n] == number]
-                below, versions_n[away], _ = residency.below.read(spec, ids_n[away])
-                rows_nb[away, : below.shape[1]] = below
+        rows_nb, versions_n = self._residency.copy_rows(tables_n, ids_n)
         self._check_kept(self._shadow.overlay(tables_n, ids_n, rows_nb, versions_n))
         return rows_nb, versions_n
 
@@ -235,7 +267,10 @@ class Snapshot:
             raise SnapshotAbandoned(self.reason, self.step, self._shadow.num_rows, why)
 
     def _check_versions(self, tables_n: Int32s, ids_n: Int64s, versions_n: Int64s) -> None:
-        strangers = np.flatnonzero((versions_n <= self.low) | (versions_n > self.version))
+        early_n = versions_n <= self.low
+        if self._residency.forgets:
+            early_n &= versions_n != 0  # it has ended
+        strangers = np.flatnonzero(early_n | (versions_n > self.version))
         if not strangers.shape[0]:
             return
         first = int(strangers[0])
@@ -260,17 +295,18 @@ class Snapshot:
         return self._tables[table]
 
     def _check_members(self, numbers: Mapping[str, int], tables_n: Int32s, ids_n: Int64s) -> None:
-        strangers = np.flatnonzero(~self._among_members(tables_n, ids_n))
+        assert self._members is not None
+        strangers = np.flatnonzero(~self._among(self._members, tables_n, ids_n))
         if strangers.shape[0]:
             first = int(strangers[0])
             table = next(name for name, number in numbers.items() if number == tables_n[first])
             why = "it was not among the ids the snapshot was taken for"
             raise NotFrozen(table, int(ids_n[first]), self.step, why)
 
-    def _among_members(self, tables: npt.NDArray[np.int32], ids: Int64s) -> npt.NDArray[np.bool_]:
-        assert self._members is not None
+    @staticmethod
+    def _among(held: Mapping[int, IdIndex], tables: npt.NDArray[np.int32], ids: Int64s) -> npt.NDArray[np.bool_]:
         among = np.zeros(ids.shape[0], dtype=np.bool_)
-        for number, members in self._members.items():
+        for number, members in held.items():
             of_table = np.flatnonzero(tables == number)
             if of_table.shape[0]:
                 among[of_table] = members.find(ids[of_table]) >= 0

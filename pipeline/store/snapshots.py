@@ -7,18 +7,22 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Final, Literal
 
+import numpy as np
+
 from pipeline.store.shadow import Shadow, ShadowRoom
-from pipeline.store.snapshot import Snapshot
+from pipeline.store.snapshot import CHUNK_ROWS, Snapshot
 from pipeline.store.spill import SpillFile
 
 if TYPE_CHECKING:
     from cuda.plan import Int64s, SlotPlan
     from pipeline.files import Files
     from pipeline.rows.index import IdIndex
+    from pipeline.store.expiry import Expired
     from pipeline.store.options import StoreOptions
     from pipeline.store.residency import Residency
 
@@ -84,9 +88,25 @@ class Snapshots:
         versions_u = self._residency.backend.read_versions(plan.slots_u)
         for snapshot in snapshots:
             if not snapshot.save(plan, versions_u):
-                self._no_room(snapshot, plan, versions_u)
+                self._no_room(snapshot, partial(snapshot.save, plan, versions_u))
 
-    def _no_room(self, snapshot: Snapshot, plan: SlotPlan, versions_u: Int64s) -> None:
+    def before_forget(self, expired: Expired) -> None:
+        """Save the rows that are about to end, likewise. Compute lane, inside the fence: nobody changes them meanwhile."""
+        snapshots = self.open
+        needed_x = np.zeros(expired.ids_x.shape[0], dtype=np.bool_)
+        for snapshot in snapshots:
+            needed_x |= snapshot.needs_expired(expired.last_use_x)
+        needed = np.flatnonzero(needed_x)
+        for start in range(0, needed.shape[0], CHUNK_ROWS):
+            some = needed[start : start + CHUNK_ROWS]
+            tables_x, ids_x = expired.tables_x[some], expired.ids_x[some]
+            rows_xb, versions_x = self._residency.copy_rows(tables_x, ids_x)
+            for snapshot in snapshots:
+                save = partial(snapshot.save_expired, tables_x, ids_x, versions_x, rows_xb)
+                if not save():
+                    self._no_room(snapshot, save)
+
+    def _no_room(self, snapshot: Snapshot, save: Callable[[], bool]) -> None:
         counters, error = self._residency.counters, snapshot.shadow.spill_error
         if not snapshot.blocking:
             room = self.room
@@ -100,7 +120,7 @@ class Snapshots:
         began = time.monotonic()
         while True:
             seen = self.room.times_freed
-            if snapshot.closed or snapshot.save(plan, versions_u):
+            if snapshot.closed or save():
                 break
             self.room.wait_for_more(seen)
         held_s = counters.held_training_s

@@ -19,8 +19,9 @@ from pipeline.files import Files, RealFiles
 from pipeline.rows.initial import initial_rows
 from pipeline.rows.spec import TableSpec
 from pipeline.rows.version import pack_version
-from pipeline.store.admission import Admission
+from pipeline.store.dynamic import DynamicTables
 from pipeline.store.errors import UnknownTable
+from pipeline.store.expiry import Expired
 from pipeline.store.fence import Fence
 from pipeline.store.fetched import FetchedRows, checked_ids, unpacked
 from pipeline.store.hooks import HookPoint, OnError
@@ -36,6 +37,8 @@ from pipeline.store.tier import RowBytes, Tier, unsaved_ids
 
 StepListener = Callable[[int, SlotPlan | None], None]
 """Called with a step and its plan; None for a step that wrote no rows."""
+ExpiryListener = Callable[[int, Expired], None]
+"""Called with a step and the rows that end with it."""
 
 
 class Store:
@@ -56,21 +59,28 @@ class Store:
         generation: int = 1,
         spill_path: str | None = None,
         files: Files | None = None,
-        admission: Admission | None = None,
+        dynamic: DynamicTables | None = None,
     ) -> None:
         assert len(specs) == len(rules) == features.num_tables
         self.specs, self.features, self.options, self.generation = tuple(specs), features, options, generation
         self.backend, self.tier, self.fence = backend, tier, Fence()
         self._rules = StepRules(rules, rates)
-        self.admission = admission
-        """None where every id of every table has a row. Whoever reserves pins its ``state`` to markers, as ``admission``."""
+        self.dynamic = dynamic
+        """None where every id has a row for good. Whoever reserves pins its ``state`` to markers, as ``dynamic``."""
         policy = find_policy(options.policy)
-        self._residency = Residency(self.specs, backend, tier, options.l1_rows, policy, options.clean_ahead)
+        self.forgets = dynamic is not None and dynamic.expire
+        """Whether rows of any table may expire."""
+        self._residency = Residency(
+            self.specs, backend, tier, options.l1_rows, policy, options.clean_ahead, forgets=self.forgets
+        )
         self._snapshots = Snapshots(self._residency, options, files or RealFiles(), spill_path)
         self.counters, self.hooks = self._residency.counters, self._residency.hooks
         self.loads_wait = getattr(tier, "gets_at_once", 1) > 1
         """Whether ``load`` may take long and little of the processor, as it waits for a disk."""
         self._listeners: list[StepListener] = []
+        self._expiry_listeners: list[ExpiryListener] = []
+        self._ending: dict[int, Expired] = {}
+        """Rows that end with steps that were reserved, by step."""
         self._on_room: list[Callable[[], None]] = []
 
     def spec_of(self, table: str) -> TableSpec:
@@ -113,12 +123,14 @@ class Store:
         rows may be clean).
         """
         forbid_event_loop("Store.try_reserve")
-        if self.admission is None:
+        if self.dynamic is None:
             return self._residency.try_reserve(step, batch, unique)
-        screened = self.admission.screen(step, unique)
+        screened = self.dynamic.screen(step, unique)
         reservation = self._residency.try_reserve(step, batch, screened.own)
         if reservation is not None:
             reservation.reading = screened.reading(reservation.plan, self._default_slots_t)
+            if screened.expired is not None:
+                self._ending[step] = screened.expired
         return reservation
 
     def on_room(self, callback: Callable[[], None]) -> None:
@@ -145,7 +157,8 @@ class Store:
         *,
         dense_step: Callable[[], None] | None = None,
     ) -> None:
-        """Write one step: rows, then whatever ``dense_step`` writes, then the fence, then hooks, then the listeners.
+        """Write one step: rows, then whatever ``dense_step`` writes, then the fence, then hooks, then the listeners. Between these
+        two, rows that expire with the step end.
 
         Raises BadGradients, unless such rows are to be skipped. An error inside the fence breaks it (BrokenFence ever after): half a
         step is no state that anyone may read.
@@ -166,7 +179,7 @@ class Store:
             self._tell(step, plan)
 
     def skip_step(self, step: int) -> None:
-        """A step that writes nothing."""
+        """A step that updates nothing."""
         with self.fence.hold():
             with self.fence.write(step):
                 pass
@@ -196,11 +209,21 @@ class Store:
         """
         self._listeners.append(listener)
 
+    def on_expired(self, listener: ExpiryListener) -> None:
+        """Have ``listener`` called with the rows that end with a step, before those of ``on_step``, and under the same rules."""
+        self._expiry_listeners.append(listener)
+
     def _tell(self, step: int, plan: SlotPlan | None) -> None:
         """Still inside the fence. Where a listener fails, others have not heard of the step: nobody may see its end as whole."""
         try:
             if self.hooks.after_update and plan is not None:
                 self.hooks.run_after_update(step, plan)
+            expired = self._ending.pop(step, None)
+            if expired is not None:
+                self._snapshots.before_forget(expired)
+                self._residency.forget(expired)
+                for heed in self._expiry_listeners:
+                    heed(step, expired)
             for listener in self._listeners:
                 listener(step, plan)
         except BaseException:
@@ -278,4 +301,4 @@ class Store:
     def stats(self) -> dict[str, Any]:
         """Figures for a progress display and the report. Looks at every slot: not for every step."""
         figures = report(self._residency, self._snapshots)
-        return figures if self.admission is None else figures | {"admission": self.admission.figures()}
+        return figures if self.dynamic is None else figures | self.dynamic.figures()

@@ -111,6 +111,13 @@ class ChangedSet:
             self.inline_compactions += 1
             self.compact()
 
+    def add_ended(self, ids: StepIds) -> None:
+        """These rows end with the step that is added next. Keeps ``ids``."""
+        with self._lock:
+            for table, ids_n in ids.items():
+                self._pieces.setdefault(table, []).append(ids_n)
+                self._cost += len(ids_n) + PIECE_COST
+
     def take(self) -> Changed:
         """Everything since the last ``take``; the set is empty afterwards. Constant time but for the steps' clocks."""
         with self._lock:

@@ -1,8 +1,8 @@
 """What a fork has to take back: the rows that its stream carries since the step where it leaves it.
 
 The stream itself is the journal of these ids: a cut's frames lie in it before its commit frame does. What lies before a snapshot cut
-may be gone, but that names every row that was held, with its version. (Rows that a trainer forgot before that it cannot name; no trainer
-of this build forgets rows but at a rewind.) Frames of cuts that were not committed count too: replicas never had their rows, and to say
+may be gone, but that names every row that was held, with its version. (Rows that expired before that it does not name:
+whoever may have some takes all rows back.) Frames of cuts that were not committed count too: replicas never had their rows, and to say
 once more how those stand does no harm.
 
 What a power failure took from the end of the stream, no replica has that lives in the memory of the same machine. One that keeps rows

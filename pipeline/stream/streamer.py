@@ -105,6 +105,10 @@ class RowStreamer:
         """
         self.changed.add(step, clock_ns, ids, count)
 
+    def forget(self, ids: StepIds) -> None:
+        """Inside the fence, before ``add`` of the step that ends these rows: the source holds them no more. Keeps ``ids``."""
+        self.changed.add_ended(ids)
+
     def rewind(self, ids: Mapping[str, Int64s]) -> CommitFrame:
         """Publish the first cut of a fork: rows as they stand, distinct ids by table, tombstones for those that are not held. Its step
         may be lower than that of the cut before. Before the first step. Raises what the transport raises, and SnapshotLost.

@@ -13,7 +13,7 @@ from cuda.plan import NONE, SUM, BatchIds, FeatureSet, Matrix
 from pipeline.files import Files
 from pipeline.rows.layout import Column, RowLayout
 from pipeline.rows.spec import Initializer, TableSpec
-from pipeline.store import DramTier, Reservation, Store, StoreOptions, Tier
+from pipeline.store import DramTier, DynamicTables, Reservation, Store, StoreOptions, Tier
 
 DIMS = (4, 8, 12)
 TABLE_NAMES = ("users", "items", "words")
@@ -71,6 +71,12 @@ def random_batch(random: np.random.Generator, num_ids: int, samples: int) -> Bat
     return batch_of([[bag() for _ in range(samples)] for _ in FEATURES.names])
 
 
+def ids_of(batch: BatchIds, feature: int) -> list[int]:
+    """The ids of one feature, repeated as they are."""
+    ids: list[int] = batch.ids_n[batch.feature_start_f[feature] : batch.feature_start_f[feature + 1]].tolist()
+    return ids
+
+
 def empty_outs(batch: BatchIds) -> list[Float32s]:
     """Poisoned outputs of a lookup, one per feature."""
     outs = []
@@ -95,6 +101,7 @@ def make_store(
     backend: Any = None,
     spill_path: str | None = None,
     files: Files | None = None,
+    dynamic: DynamicTables | None = None,
     **options: Any,
 ) -> Store:
     """An open store over ``SPECS``; close it."""
@@ -108,6 +115,7 @@ def make_store(
         StoreOptions(**options),
         spill_path=spill_path,
         files=files,
+        dynamic=dynamic,
     )
     store.open()
     return store

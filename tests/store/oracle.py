@@ -24,14 +24,22 @@ class Oracle:
     def __init__(self, specs: Sequence[TableSpec]) -> None:
         self.specs = specs
         self._initial: dict[Key, bytes] = {}
-        self._history: dict[Key, list[tuple[int, bytes]]] = {}
-        """Appended to by the thread that trains; others only look up steps that have ended."""
+        self._history: dict[Key, list[tuple[int, int, bytes]]] = {}
+        """(step, step of the version then, packed row): what each step made of a row, the newest last.
+
+        Appended to by the thread that trains; others only look up steps that have ended.
+        """
 
     def at(self, key: Key, step: int) -> tuple[int, bytes]:
         """(step of the last update, packed row) as they stood when ``step`` had ended; step 0: the initial row."""
         entries = self._history.get(key, [])
         found = bisect_right(entries, step, key=lambda entry: entry[0])
-        return entries[found - 1] if found else (0, self._first(key))
+        return entries[found - 1][1:] if found else (0, self._first(key))
+
+    def end(self, step: int, keys: Sequence[Key]) -> None:
+        """These rows end with ``step``. Before the store ends them."""
+        for key in keys:
+            self._history.setdefault(key, []).append((step, 0, self._first(key)))
 
     def forget_after(self, step: int) -> None:
         """Steps after ``step`` never were."""
@@ -62,7 +70,7 @@ class Oracle:
         for key, grad in sums.items():
             row = np.frombuffer(self.at(key, step - 1)[1], dtype=np.uint8)[None].copy()
             self.specs[key[0]].layout.view(row, "weight")[0] -= grad
-            self._history.setdefault(key, []).append((step, row.tobytes()))
+            self._history.setdefault(key, []).append((step, step, row.tobytes()))
 
     def _gradients(self, batch: BatchIds, grads: Sequence[Float32s]) -> list[tuple[Key, Float32s]]:
         found = []

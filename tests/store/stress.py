@@ -30,6 +30,8 @@ from pipeline.rows.version import pack_version
 from pipeline.store import (
     CacheTier,
     DramTier,
+    DynamicTables,
+    ExpiryRule,
     Reservation,
     Snapshot,
     SnapshotAbandoned,
@@ -39,18 +41,20 @@ from pipeline.store import (
     save_changed,
 )
 from pipeline.store.cache_size import bytes_for
+from tests.store.expiry_oracle import PlainUses
 from tests.store.jobs import (
     DIMS,
     EXTREME_IDS,
     SPECS,
     TABLE_NAMES,
     empty_outs,
+    ids_of,
     make_store,
     matrices,
     random_batch,
     whole_grads,
 )
-from tests.store.oracle import Oracle
+from tests.store.oracle import Key, Oracle
 
 DEADLINE_S = 60.0
 GENERATION = 1
@@ -77,6 +81,7 @@ class StressPlan:
     spill_path: str | None = None
     dram_rows: int | None = None
     """Rows of a cache tier over the tier; None: no cache."""
+    expiries_t: tuple[ExpiryRule | None, ...] = (None,) * len(SPECS)
     log_path: str | None = None
     """The tier is a row log there, of tiny segments, and checkpoints and compaction go on all the time; None: memory."""
 
@@ -140,6 +145,7 @@ class Stress:
             clean_ahead=plan.clean_ahead,
             shadow_bytes=plan.shadow_bytes,
             spill_bytes=plan.spill_bytes,
+            dynamic=DynamicTables(TABLE_NAMES, (None,) * len(SPECS), plan.expiries_t) if any(plan.expiries_t) else None,
         )
         self.oracle = Oracle(SPECS)
         draw = np.random.default_rng(plan.seed)
@@ -148,6 +154,7 @@ class Stress:
             batch = random_batch(draw, plan.num_ids, int(draw.integers(1, 5)))
             self.batches.append((batch, self.store.backend.deduplicate(batch)))
         self.grads = [whole_grads(draw, batch) for batch, _ in self.batches]
+        self.ends = self._find_ends()
         self.no_update = set(np.flatnonzero(draw.random(plan.steps) < 0.1).tolist())
         self.room, self.stop, self.trained = threading.Event(), threading.Event(), threading.Event()
         self.in_flight = threading.Semaphore(plan.lookahead)
@@ -158,6 +165,19 @@ class Stress:
         self.errors: list[BaseException] = []
         self.snapshots = self.checkpoints = self.encoded = 0
         self.store.on_room(self.room.set)
+
+    def _find_ends(self) -> list[list[Key]]:
+        """Which rows end with each step."""
+        uses = [None if rule is None else PlainUses(rule) for rule in self.plan.expiries_t]
+        ends: list[list[Key]] = []
+        for step, (batch, _) in enumerate(self.batches, start=1):
+            ends.append([])
+            for table, one in enumerate(uses):
+                ids = [
+                    i for f, of in enumerate(batch.features.tables_f.tolist()) if of == table for i in ids_of(batch, f)
+                ]
+                ends[-1] += [(table, row_id) for row_id in one.step(step, ids)] if one is not None else []
+        return ends
 
     def run(self) -> Store:
         """Returns the store, closed, for its counters."""
@@ -252,9 +272,11 @@ class Stress:
         for out, expected in zip(outs, self.oracle.pooled(batch, step - 1), strict=True):
             assert out.tobytes() == expected.tobytes(), f"step {step} looked up other rows than step {step - 1} left"
         if step - 1 in self.no_update:
+            self.oracle.end(step, self.ends[step - 1])
             self.store.skip_step(step)
             return
         self.oracle.train(step, batch, self.grads[step - 1])
+        self.oracle.end(step, self.ends[step - 1])
         self.store.update(reservation, matrices(self.grads[step - 1]))
         self.pauses()
 
@@ -349,12 +371,19 @@ class Stress:
     def _changed(self, table: int, since: int, step: int) -> Int64s:
         return np.array(self.oracle.ids(table, since, step), dtype=np.int64)
 
+    def _ended(self, table: int, since: int, step: int) -> Int64s:
+        """Ids of rows that ended since, and are not there again: what a cut says is gone."""
+        ended = {i for keys in self.ends[since:step] for of, i in keys if of == table}
+        return np.array(sorted(ended - set(self.oracle.ids(table, 0, step))), dtype=np.int64)
+
     def _check(self, snapshot: Snapshot, table: int, kind: str, since: int, draw: np.random.Generator) -> None:
         name, step = SPECS[table].name, snapshot.step
         ids = snapshot.ids(name)
         if kind != "some":
             assert ids.tolist() == self.oracle.ids(table, since, step), f"{kind}: ids of {name} at step {step}"
         self.pauses()
+        if "changed" in kind and since:
+            ids = np.concatenate([ids, self._ended(table, since, step)])
         for part in np.array_split(draw.permutation(ids), int(draw.integers(1, 4))):
             self._compare(snapshot, table, part)
             self.pauses()

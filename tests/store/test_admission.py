@@ -9,7 +9,8 @@ import pytest
 
 from cuda.host.backend import HostBackend
 from cuda.plan import BatchIds, FeatureSet, UniqueIds
-from pipeline.store.admission import LEAST_BYTES, Admission, AdmissionRule
+from pipeline.store.admission import LEAST_BYTES, AdmissionRule
+from pipeline.store.dynamic import DynamicTables
 
 FEATURES = FeatureSet(("a", "b"), np.array([0, 1], np.int32), np.array([4, 4], np.int32), np.zeros(2, np.int32), 2)
 NAMES = ("counted", "open")
@@ -23,8 +24,8 @@ def unique_of(ids_n: np.ndarray) -> UniqueIds:
     return HostBackend(1).deduplicate(BatchIds(FEATURES, 1, np.concatenate([ids_n, ids_n]), starts, offsets_fb, None))
 
 
-def admission(after: int, max_bytes: int = 1 << 20) -> Admission:
-    return Admission(NAMES, (AdmissionRule(after, max_bytes), None))
+def admission(after: int, max_bytes: int = 1 << 20) -> DynamicTables:
+    return DynamicTables(NAMES, (AdmissionRule(after, max_bytes), None), (None, None))
 
 
 @pytest.mark.parametrize("after", [1, 2, 5])
@@ -49,7 +50,7 @@ def test_counts_are_those_of_a_dict_also_across_a_resume(after: int, ahead: int)
             places = got.own.occurrences_n[got.own.occurrence_start_u[u] : got.own.occurrence_start_u[u + 1]]
             assert np.array_equal(np.concatenate([ids_n, ids_n])[places], np.full(places.shape[0], row))
         seen.update(ids_n.tolist())
-    figures = screened.figures()["counted"]
+    figures = screened.figures()["admission"]["counted"]
     assert figures["counting"] == "exact"
     assert figures["admitted"] == sum(count >= after for count in seen.values())
 
@@ -71,7 +72,7 @@ def test_beyond_its_bytes_a_sketch_admits_early_but_never_late_and_goes_on_from_
             state = one.state()
             one = admission(3, LEAST_BYTES)
             one.restore(state)
-    figures = one.figures()["counted"]
+    figures = one.figures()["admission"]["counted"]
     assert figures["exact_ids"] == exact_ids < len(seen)
     assert "sketch" in figures["counting"]
     assert sum(values.nbytes for values in one.state().values()) <= LEAST_BYTES

@@ -117,9 +117,7 @@ class LogTable:
                 self.mark.forgotten.append(ids_n)
             ids_n = ids_n[self.index.find(ids_n) >= 0]
             self.accounts.leave(self.index.remove(ids_n))
-            nothing = np.zeros((len(ids_n), self.records.row_bytes), dtype=np.uint8)
-            places_n = self.append(ids_n, nothing, np.full(len(ids_n), self.max_version | DEAD))
-            self.accounts.forget(places_n, self.next_number)
+            self.bury(ids_n)
 
     def get(self, ids_n: Int64s, rows: Rows) -> npt.NDArray[np.bool_]:
         """Fill ``rows``, zeros where absent; returns which ids are held. Duplicates allowed."""
@@ -226,6 +224,12 @@ class LogTable:
                 del self._filling[kind]
                 self._sinks.seal(filling)
         return np.concatenate(places)
+
+    def bury(self, ids_n: Int64s) -> None:
+        """Append records that forget these ids, distinct ones, so that none of what was appended before is read as theirs again."""
+        nothing = np.zeros((len(ids_n), self.records.row_bytes), dtype=np.uint8)
+        places_n = self.append(ids_n, nothing, np.full(len(ids_n), self.max_version | DEAD))
+        self.accounts.forget(places_n, self.next_number)
 
     def _open(self, kind: Kind) -> OpenSegment:
         number = self.next_number

@@ -9,7 +9,8 @@ How a checkpoint comes to hold the rows of one moment, while puts go on. Rules.
    first, from the top down, and last at what was put since: a row that moves down is met again.
 4. A saved row is the newest from then on, unless a younger one was put, or the row forgotten, since the mark. One that was put
    since may be older than the saved one: a tier above, from which the row had moved up again, put down what it had left.
-   After the save nobody puts an older one: see ``store.tier.GetsSaved``.
+   After the save nobody puts an older one: see ``store.tier.GetsSaved``. A row that was forgotten since is forgotten once more,
+   behind what was saved of it: later checkpoints name that record too.
 """
 
 from __future__ import annotations
@@ -79,10 +80,13 @@ class TableMark:
         with table.lock:
             table.max_version = max(table.max_version, int(versions_n.max(initial=0)))
             places_n = table.append(ids_n, rows_nb, versions_n, Kind.SAVED)
-            newest_n = self._versions_since(table.index.find(ids_n)) <= versions_n
-            newest_n &= ~np.isin(ids_n, np.concatenate([NO_IDS, *self.forgotten]))
+            held_n = table.index.find(ids_n)
+            newest_n = self._versions_since(held_n) <= versions_n
+            forgotten_n = np.isin(ids_n, np.concatenate([NO_IDS, *self.forgotten]))
+            newest_n &= ~forgotten_n
             table.accounts.leave(table.index.put(ids_n[newest_n], places_n[newest_n]))
             table.accounts.leave(places_n[~newest_n])
+            table.bury(ids_n[forgotten_n & (held_n < 0)])
 
     def _versions_since(self, places_n: Int64s) -> Int64s:
         """Versions of records that were put since the mark; 0 for those of before, which compaction may have moved since."""
