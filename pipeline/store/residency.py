@@ -19,13 +19,11 @@ import numpy.typing as npt
 
 from cuda.backend import Backend
 from cuda.plan import BatchIds, Int32s, Int64s, SlotPlan, UniqueIds
-from pipeline.rows.initial import initial_rows
 from pipeline.rows.room import MakeRoom
 from pipeline.rows.spec import TableSpec
 from pipeline.store.below import Below
 from pipeline.store.counters import StoreCounters
 from pipeline.store.errors import L1TooSmall, OutOfStep
-from pipeline.store.expiry import Expired
 from pipeline.store.hooks import Hooks
 from pipeline.store.policy import Policy
 from pipeline.store.reservation import Reservation
@@ -59,7 +57,7 @@ class Residency:
         *,
         forgets: bool = False,
     ) -> None:
-        """``forgets``: whether rows may end (``forget``)."""
+        """``forgets``: whether rows may end (``ending``)."""
         self.specs, self.backend, self.tier, self.l1_rows, self.forgets = specs, backend, tier, l1_rows, forgets
         self.tables = {spec.name: number for number, spec in enumerate(specs)}
         self.machine = SlotMachine(l1_rows, policy, self._refresh_hints, backend.threads)
@@ -211,34 +209,12 @@ class Residency:
             self.machine.cleaned(slots_m)
         self.counters.write_backs += int(slots_m.shape[0])
 
-    def forget(self, expired: Expired) -> None:
-        """Rows end: from now on they are as if they had never been updated, in L1 and below. Snapshots have saved what they need.
-
-        Inside the fence: nobody updates rows. Those in L1 stay where they are, begun anew, whoever has pinned them.
-        """
-        while under_way := self._forget(expired):
-            # Such a load may have read what is to be forgotten, and would write it over the new row.
-            for reservation in under_way:
-                self.load(reservation)
-
-    def _forget(self, expired: Expired) -> list[Reservation]:
-        """Where one of the rows is on its way into L1: for whom; and nothing is done."""
-        with self.residency:
-            slots_x = self.backend.locate(expired.tables_x, expired.ids_x)
-            here = np.flatnonzero(slots_x >= 0)
-            with self._slots:
-                coming = slots_x[here][self.machine.arrays.states_s[slots_x[here]] == LOADING]
-                if coming.shape[0]:
-                    return [one for one in self._unloaded.values() if np.isin(one.slots_m, coming).any()]
-            for number, ids_x in expired.by_table():
-                self.tier.delete(self.specs[number].name, ids_x)
-            tables_h = expired.tables_x[here]
-            for number in np.unique(tables_h).tolist():
-                of_table = here[tables_h == number]
-                rows_nb = initial_rows(self.specs[number], expired.ids_x[of_table])
-                self.backend.write_rows(slots_x[of_table], rows_nb, np.zeros(of_table.shape[0], dtype=np.int64))
-        self.counters.expired_rows += int(expired.ids_x.shape[0])
-        return []
+    def on_their_way(self, slots_n: Int32s) -> list[Reservation]:
+        """For whom rows are coming into some of these slots. Under the residency lock."""
+        with self._slots:
+            coming = slots_n[self.machine.arrays.states_s[slots_n] == LOADING]
+            waiting = list(self._unloaded.values()) if coming.shape[0] else []
+        return [one for one in waiting if np.isin(one.slots_m, coming).any()]
 
     def copy_rows(self, tables_n: Int32s, ids_n: Int64s) -> tuple[RowBytes, Int64s]:
         """Copies of rows as wide as the pool's, and their versions, from wherever they are; 0, made anew, where they are nowhere.

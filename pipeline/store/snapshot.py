@@ -1,9 +1,4 @@
-"""The rows as they stood at one step's end, readable while training goes on. How and why: see the room's README.
-
-A snapshot of packed version S with lower bound L covers rows with L < version <= S. L is -1 unless only the rows
-changed since some version are wanted; then a row of version 0, never updated, is covered too, so that its first
-update saves it.
-"""
+"""The rows as they stood at one step's end, readable while training goes on. How and why: see the room's README."""
 
 from __future__ import annotations
 
@@ -21,6 +16,7 @@ from pipeline.rows.index import IdIndex
 from pipeline.rows.initial import initial_rows
 from pipeline.rows.room import MakeRoom
 from pipeline.rows.version import MAX_STEP
+from pipeline.store.coverage import Coverage, among
 from pipeline.store.errors import NotFrozen, SnapshotAbandoned, UnknownTable
 from pipeline.store.shadow import SavedRows, Shadow
 from pipeline.store.tier import RowBytes
@@ -31,8 +27,6 @@ if TYPE_CHECKING:
 CHUNK_ROWS: Final = 8192
 """Most rows copied under one hold of the residency lock."""
 NO_IDS: Final = np.empty(0, dtype=np.int64)
-NO_VERSION: Final = np.iinfo(np.int64).max
-"""Above all that a snapshot covers."""
 SCAN_SLOTS: Final = 65_536
 
 
@@ -69,9 +63,7 @@ class Snapshot:
         self.closed = False
         self._tables = residency.tables
         self._asked = ids
-        self._members = members
-        self._ended: dict[int, IdIndex] = {}
-        """By table: rows that have ended since. The compute lane alone looks at it."""
+        self.coverage = Coverage(self.low, self.version, members, residency.forgets)
         self._listed: dict[str, Int64s] = {}
         self._listing = threading.Lock()
 
@@ -91,7 +83,7 @@ class Snapshot:
         numbers = {table: self._number(table) for table in ids}
         tables_n = np.repeat(np.array(list(numbers.values()), np.int32), [len(asked) for asked in ids.values()])
         ids_n = np.concatenate([NO_IDS, *ids.values()]).astype(np.int64, copy=False)
-        if self._members is not None:
+        if self.coverage.members is not None:
             self._check_members(numbers, tables_n, ids_n)
         row_bytes = max((self._residency.specs[number].layout.row_bytes for number in numbers.values()), default=0)
         rows_nb, versions_n = self._collect_all(tables_n, ids_n, row_bytes)
@@ -109,7 +101,7 @@ class Snapshot:
         not so, or there was no room, and what was written means nothing; ``read_tables`` them.
         """
         forbid_event_loop("Snapshot.encode")
-        if self._members is not None or list(tables) != list(self._tables):
+        if self.coverage.members is not None or list(tables) != list(self._tables):
             return None
         encoded = self._residency.encode_resident(groups, codecs_t, (self.low, self.version), make_room)
         # In this order, as in ``_collect``: who writes a frozen row saves it first.
@@ -166,45 +158,24 @@ class Snapshot:
         """Keep those rows of a step that are covered, before the step writes them. False: they fit nowhere. Compute
         lane only.
         """
-        hits = self._covered(plan.unique.tables_u, plan.unique.ids_u, versions_u)
+        hits = self.coverage.of(plan.unique.tables_u, plan.unique.ids_u, versions_u)
         if not hits.shape[0]:
             return True
         tables, ids = plan.unique.tables_u[hits], plan.unique.ids_u[hits]
         rows, versions = self._residency.backend.read_rows(plan.slots_u[hits])
         return self._shadow.add(SavedRows(tables, ids, versions, rows))
 
-    def save_expired(self, tables_x: Int32s, ids_x: Int64s, versions_x: Int64s, rows_xb: RowBytes) -> bool:
-        """The same of rows that are about to end, by table, distinct ids. They will have version 0 and be covered by that, but what
-        was covered of them is saved, or changed later: they are not saved again.
-        """
-        held = versions_x > 0
-        hits = self._covered(tables_x, ids_x, np.where(held, versions_x, NO_VERSION))
+    def save_ending(self, tables_x: Int32s, ids_x: Int64s, versions_x: Int64s, rows_xb: RowBytes) -> bool:
+        """The same of rows that are about to end, by table, distinct ids. Those of version 0 do not change by that."""
+        held = np.flatnonzero(versions_x > 0)
+        tables_x, ids_x, versions_x = tables_x[held], ids_x[held], versions_x[held]
+        hits = self.coverage.of(tables_x, ids_x, versions_x)
         if hits.shape[0]:
-            saved = SavedRows(tables_x[hits], ids_x[hits], versions_x[hits], np.ascontiguousarray(rows_xb[hits]))
-            if not self._shadow.add(saved):
+            rows = np.ascontiguousarray(rows_xb[held[hits]])
+            if not self._shadow.add(SavedRows(tables_x[hits], ids_x[hits], versions_x[hits], rows)):
                 return False
-        for number in np.unique(tables_x[held]).tolist():
-            self._ended.setdefault(number, IdIndex()).insert(ids_x[held & (tables_x == number)])
+        self.coverage.end(tables_x, ids_x)
         return True
-
-    def needs_expired(self, last_use_x: Int64s) -> npt.NDArray[np.bool_]:
-        """Which rows that are about to end ``save_expired`` is to be told of, at least."""
-        if self.low < 0:
-            return np.ones(last_use_x.shape[0], dtype=np.bool_)
-        return last_use_x > self.low & MAX_STEP
-
-    def _covered(self, tables_n: Int32s, ids_n: Int64s, versions_n: Int64s) -> Int64s:
-        """Positions of the rows that the snapshot covers."""
-        later_n = versions_n > self.low
-        if self.low > 0 and self._residency.forgets:
-            later_n |= versions_n == 0  # it may have ended since the lower bound, and is asked for then
-        hits = np.flatnonzero(later_n & (versions_n <= self.version))
-        if self._members is not None and hits.shape[0]:
-            hits = hits[self._among(self._members, tables_n[hits], ids_n[hits])]
-        if self._ended and hits.shape[0]:
-            again = (versions_n[hits] == 0) & self._among(self._ended, tables_n[hits], ids_n[hits])
-            hits = hits[~again]
-        return hits
 
     @property
     def shadow(self) -> Shadow:
@@ -267,10 +238,7 @@ class Snapshot:
             raise SnapshotAbandoned(self.reason, self.step, self._shadow.num_rows, why)
 
     def _check_versions(self, tables_n: Int32s, ids_n: Int64s, versions_n: Int64s) -> None:
-        early_n = versions_n <= self.low
-        if self._residency.forgets:
-            early_n &= versions_n != 0  # it has ended
-        strangers = np.flatnonzero(early_n | (versions_n > self.version))
+        strangers = self.coverage.strangers(versions_n)
         if not strangers.shape[0]:
             return
         first = int(strangers[0])
@@ -295,28 +263,10 @@ class Snapshot:
         return self._tables[table]
 
     def _check_members(self, numbers: Mapping[str, int], tables_n: Int32s, ids_n: Int64s) -> None:
-        assert self._members is not None
-        strangers = np.flatnonzero(~self._among(self._members, tables_n, ids_n))
+        assert self.coverage.members is not None
+        strangers = np.flatnonzero(~among(self.coverage.members, tables_n, ids_n))
         if strangers.shape[0]:
             first = int(strangers[0])
             table = next(name for name, number in numbers.items() if number == tables_n[first])
             why = "it was not among the ids the snapshot was taken for"
             raise NotFrozen(table, int(ids_n[first]), self.step, why)
-
-    @staticmethod
-    def _among(held: Mapping[int, IdIndex], tables: npt.NDArray[np.int32], ids: Int64s) -> npt.NDArray[np.bool_]:
-        among = np.zeros(ids.shape[0], dtype=np.bool_)
-        for number, members in held.items():
-            of_table = np.flatnonzero(tables == number)
-            if of_table.shape[0]:
-                among[of_table] = members.find(ids[of_table]) >= 0
-        return among
-
-
-def index_members(ids: Mapping[str, Int64s], tables: Mapping[str, int]) -> dict[int, IdIndex]:
-    """By number of the table: which rows a snapshot of ``ids`` is taken for."""
-    members = {}
-    for name, wanted in ids.items():
-        members[tables[name]] = index = IdIndex(int(wanted.shape[0]))
-        index.insert(wanted)
-    return members

@@ -90,19 +90,19 @@ class Snapshots:
             if not snapshot.save(plan, versions_u):
                 self._no_room(snapshot, partial(snapshot.save, plan, versions_u))
 
-    def before_forget(self, expired: Expired) -> None:
+    def before_end(self, expired: Expired) -> None:
         """Save the rows that are about to end, likewise. Compute lane, inside the fence: nobody changes them meanwhile."""
         snapshots = self.open
         needed_x = np.zeros(expired.ids_x.shape[0], dtype=np.bool_)
         for snapshot in snapshots:
-            needed_x |= snapshot.needs_expired(expired.last_use_x)
+            needed_x |= snapshot.coverage.may_be_ending(expired.last_use_x)
         needed = np.flatnonzero(needed_x)
         for start in range(0, needed.shape[0], CHUNK_ROWS):
             some = needed[start : start + CHUNK_ROWS]
             tables_x, ids_x = expired.tables_x[some], expired.ids_x[some]
             rows_xb, versions_x = self._residency.copy_rows(tables_x, ids_x)
             for snapshot in snapshots:
-                save = partial(snapshot.save_expired, tables_x, ids_x, versions_x, rows_xb)
+                save = partial(snapshot.save_ending, tables_x, ids_x, versions_x, rows_xb)
                 if not save():
                     self._no_room(snapshot, save)
 

@@ -19,9 +19,10 @@ from pipeline.files import Files, RealFiles
 from pipeline.rows.initial import initial_rows
 from pipeline.rows.spec import TableSpec
 from pipeline.rows.version import pack_version
+from pipeline.store.coverage import index_members
 from pipeline.store.dynamic import DynamicTables
+from pipeline.store.ending import Ending, ExpiryListener
 from pipeline.store.errors import UnknownTable
-from pipeline.store.expiry import Expired
 from pipeline.store.fence import Fence
 from pipeline.store.fetched import FetchedRows, checked_ids, unpacked
 from pipeline.store.hooks import HookPoint, OnError
@@ -30,15 +31,13 @@ from pipeline.store.policy import find_policy
 from pipeline.store.report import report
 from pipeline.store.reservation import Reservation
 from pipeline.store.residency import Residency
-from pipeline.store.snapshot import Snapshot, index_members
+from pipeline.store.snapshot import Snapshot
 from pipeline.store.snapshots import Snapshots
 from pipeline.store.step_rules import Rate, StepRules, count_bad
 from pipeline.store.tier import RowBytes, Tier, unsaved_ids
 
 StepListener = Callable[[int, SlotPlan | None], None]
 """Called with a step and its plan; None for a step that wrote no rows."""
-ExpiryListener = Callable[[int, Expired], None]
-"""Called with a step and the rows that end with it."""
 
 
 class Store:
@@ -78,9 +77,7 @@ class Store:
         self.loads_wait = getattr(tier, "gets_at_once", 1) > 1
         """Whether ``load`` may take long and little of the processor, as it waits for a disk."""
         self._listeners: list[StepListener] = []
-        self._expiry_listeners: list[ExpiryListener] = []
-        self._ending: dict[int, Expired] = {}
-        """Rows that end with steps that were reserved, by step."""
+        self._ending = Ending(self._residency, self._snapshots)
         self._on_room: list[Callable[[], None]] = []
 
     def spec_of(self, table: str) -> TableSpec:
@@ -129,8 +126,7 @@ class Store:
         reservation = self._residency.try_reserve(step, batch, screened.own)
         if reservation is not None:
             reservation.reading = screened.reading(reservation.plan, self._default_slots_t)
-            if screened.expired is not None:
-                self._ending[step] = screened.expired
+            self._ending.tell(step, screened.expired)
         return reservation
 
     def on_room(self, callback: Callable[[], None]) -> None:
@@ -211,19 +207,14 @@ class Store:
 
     def on_expired(self, listener: ExpiryListener) -> None:
         """Have ``listener`` called with the rows that end with a step, before those of ``on_step``, and under the same rules."""
-        self._expiry_listeners.append(listener)
+        self._ending.listeners.append(listener)
 
     def _tell(self, step: int, plan: SlotPlan | None) -> None:
         """Still inside the fence. Where a listener fails, others have not heard of the step: nobody may see its end as whole."""
         try:
             if self.hooks.after_update and plan is not None:
                 self.hooks.run_after_update(step, plan)
-            expired = self._ending.pop(step, None)
-            if expired is not None:
-                self._snapshots.before_forget(expired)
-                self._residency.forget(expired)
-                for heed in self._expiry_listeners:
-                    heed(step, expired)
+            self._ending.carry_out(step)
             for listener in self._listeners:
                 listener(step, plan)
         except BaseException:

@@ -196,13 +196,10 @@ class RowStreamer:
         self._last_number += 1
         return CutPosition(self._identity.generation, self._last_number)
 
-    def _freeze(self, step: int) -> _Frozen:
-        return self._take(step, with_everything=False)
-
     def _freeze_all(self, step: int) -> _Frozen:
-        return self._take(step, with_everything=True)
+        return self._freeze(step, with_everything=True)
 
-    def _take(self, step: int, with_everything: bool) -> _Frozen:
+    def _freeze(self, step: int, with_everything: bool = False) -> _Frozen:
         """Inside the fence: swap references. What was done is undone if the source fails."""
         with ExitStack() as undo:
             changed = self.changed.take()

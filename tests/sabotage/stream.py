@@ -171,9 +171,9 @@ def _commit_without_sync() -> AbstractContextManager[Any]:
 
 def _freeze_outside_the_fence() -> AbstractContextManager[Any]:
     """Take what changed at the fence, let a step pass, then freeze."""
-    take = RowStreamer._take
+    take = RowStreamer._freeze
 
-    def take_late(self: RowStreamer, step: int, with_everything: bool) -> Any:
+    def take_late(self: RowStreamer, step: int, with_everything: bool = False) -> Any:
         frozen = take(self, step, with_everything)
         self._source.on_read()  # type: ignore[attr-defined]
         rows = self._source.freeze(frozen.changed.by_table, changed_since=self.committed_step)
@@ -181,7 +181,7 @@ def _freeze_outside_the_fence() -> AbstractContextManager[Any]:
         rows.step = frozen.step  # type: ignore[misc]
         return replace(frozen, rows=rows)
 
-    return patch.object(RowStreamer, "_take", take_late)
+    return patch.object(RowStreamer, "_freeze", take_late)
 
 
 def _forget_sync() -> AbstractContextManager[Any]:

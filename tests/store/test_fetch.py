@@ -62,6 +62,7 @@ def test_any_rows_in_the_order_asked_and_nothing_moves(tmp_path: Path, kind: str
         slots = store._residency.machine.arrays
         records: list[Any] = [slots.states_s, slots.pins_s, slots.uses_s, slots.last_use_s]
         if isinstance(store.tier, CacheTier):
+            store.tier._cleaner.close()  # its thread cleans whenever it likes
             cached = store.tier._pool.machine.arrays
             records += [cached.states_s, cached.uses_s, cached.last_use_s]
         before = [part.copy() for part in records]

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -28,7 +27,7 @@ from pipeline.rowlog.log import garbage
 from pipeline.rowlog.log.accounts import Accounts
 from pipeline.rowlog.log.records import DEAD, ROW_BITS, MemoryExtents, Records, Rows
 from pipeline.rowlog.log.recovery import recover
-from pipeline.rowlog.log.row_reads import RowReads
+from pipeline.rowlog.log.row_reads import RowReads, Wanted
 from pipeline.rowlog.log.segment import Extent, Kind, OpenSegment, Segment
 from pipeline.rowlog.log.segment_format import Footer, check_unpacked, segment_size
 from pipeline.rowlog.log.sinks import Sinks
@@ -41,15 +40,6 @@ RowBytes = npt.NDArray[np.uint8]
 ROW_MASK: Final = (1 << ROW_BITS) - 1
 NO_IDS: Final = np.empty(0, dtype=np.int64)
 NO_VERSION: Final = np.int64(0)
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What is still to be read from files: records of ids ``asked_n`` of the call, at ``places_n``, in ``segments``."""
-
-    asked_n: Int64s
-    places_n: Int64s
-    segments: Sequence[Segment]
 
 
 class LogTable:

@@ -5,11 +5,14 @@ Legend: n records of one call.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from pipeline.rowlog.log.segment import Segment
 
 Int32s = npt.NDArray[np.int32]
 Int64s = npt.NDArray[np.int64]
@@ -36,3 +39,12 @@ class RowReads(Protocol):
 
     def close(self) -> None:
         """Close everything. May be called twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is still to be read from files: records of ids ``asked_n`` of the call, at ``places_n``, in ``segments``."""
+
+    asked_n: Int64s
+    places_n: Int64s
+    segments: Sequence[Segment]
