@@ -61,8 +61,8 @@ class DistinctBatch(RawBatch):
 
 @dataclass(frozen=True, slots=True)
 class SlotBatch:
-    """A batch whose distinct rows have pinned slots. They are in them when ``Store.load`` of its reservation has returned: at once,
-    unless they come from a disk.
+    """A batch whose distinct rows have pinned slots. They are in them when ``Store.read_misses`` of its reservation has returned: at
+    once, unless they come from a disk.
     """
 
     step: int

@@ -101,7 +101,7 @@ class Lookup(Stage):
     def work(self, item: SlotBatch) -> LookedUp:
         if item.reservation is None:
             return LookedUp(item.step, item.raw, None, None)
-        self._store.load(item.reservation)
+        self._store.read_misses(item.reservation)
         leaves = self._buffers.take(item.reservation.plan.batch)
         self._store.gather(item.reservation, leaves.outs_f)
         return LookedUp(item.step, item.raw, item.reservation, leaves.features)

@@ -1,7 +1,8 @@
 """prefetch: reserve the slots of each batch in step order, and read missing rows into them ahead of their lookup.
 
 Rows that come from a disk are read on two lanes of their own, batch after batch, while later batches are placed: so the disk is not
-idle meanwhile. A batch goes on at once then, and its lookup waits for its rows (``Store.load``). An error of such a read stops the run.
+idle meanwhile. A batch goes on at once then, and its lookup waits for its rows (``Store.read_misses``). An error of such a read stops
+the run.
 ``lookahead`` is an upper bound: where L1 has no room, the stage waits until a step gives some back.
 """
 
@@ -80,7 +81,7 @@ class Prefetch(Stage):
             reservation = await self._claim(step, raw, batch, unique)
             if self._store.loads_wait and not reservation.loaded:
                 lane = self._load_lanes[step % len(self._load_lanes)]
-                self._context.spawn(partial(lane.run, self._store.load, reservation), f"load of step {step}")
+                self._context.spawn(partial(lane.run, self._store.read_misses, reservation), f"load of step {step}")
         self._step = step
         if self._limit.reached(step):
             self._limit.stop("limit")
@@ -119,7 +120,7 @@ class Prefetch(Stage):
     def _reserve_and_load(self, step: int, batch: BatchIds, unique: UniqueIds) -> Reservation | None:
         reservation = self._store.try_reserve(step, batch, unique)
         if reservation is not None and not self._store.loads_wait:
-            self._store.load(reservation)
+            self._store.read_misses(reservation)
         return reservation
 
     async def mark(self, marker: Marker) -> None:

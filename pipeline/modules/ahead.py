@@ -88,7 +88,7 @@ class Ahead:
         if reservation is None:
             return False
         one.reservation = reservation
-        self._store.load(reservation)
+        self._store.read_misses(reservation)
         return True
 
     def _drop(self, one: Announced) -> None:

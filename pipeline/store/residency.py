@@ -133,7 +133,7 @@ class Residency:
         for queued, unique in reversed(self._expected):
             self.machine.expect(self.backend.locate(unique.tables_u, unique.ids_u), queued)
 
-    def load(self, reservation: Reservation) -> None:
+    def read_misses(self, reservation: Reservation) -> None:
         """Fill the slots of the misses from the tier, or with initial rows. Does nothing the second time."""
         with reservation.lock:
             if reservation.loaded:
@@ -174,7 +174,7 @@ class Residency:
         """Unpin; loads first if that was never done, as later batches may count on these rows. Whether a slot became
         free of pins.
         """
-        self.load(reservation)
+        self.read_misses(reservation)
         with self._slots:
             reservation.check_held("release")
             reservation.released = True

@@ -1,6 +1,6 @@
 """The Store: rows of all tables in L1 and the tier below, written step by step, readable at any step's end.
 
-Lanes: ``expect`` and ``try_reserve`` on one thread; ``load`` on several; ``gather``, ``update`` and ``skip_step`` on
+Lanes: ``expect`` and ``try_reserve`` on one thread; ``read_misses`` on several; ``gather``, ``update`` and ``skip_step`` on
 the compute lane; ``release``, ``clean_ahead`` and ``freeze`` on any. All block, and raise RuntimeError on an event
 loop's thread. Locks, each taken before those to its right: fence, residency, slots; fence, shadow, room; reservation,
 tier, slots.
@@ -75,7 +75,7 @@ class Store:
         self._snapshots = Snapshots(self._residency, options, files or RealFiles(), spill_path)
         self.counters, self.hooks = self._residency.counters, self._residency.hooks
         self.loads_wait = getattr(tier, "gets_at_once", 1) > 1
-        """Whether ``load`` may take long and little of the processor, as it waits for a disk."""
+        """Whether ``read_misses`` may take long and little of the processor, as it waits for a disk."""
         self._listeners: list[StepListener] = []
         self._ending = Ending(self._residency, self._snapshots)
         self._on_room: list[Callable[[], None]] = []
@@ -133,10 +133,10 @@ class Store:
         """Have ``callback`` called, on whichever thread, each time slots have lost their last pin."""
         self._on_room.append(callback)
 
-    def load(self, reservation: Reservation) -> None:
+    def read_misses(self, reservation: Reservation) -> None:
         """Read the batch's missing rows into their slots. Different reservations may load at once, in any order."""
-        forbid_event_loop("Store.load")
-        self._residency.load(reservation)
+        forbid_event_loop("Store.read_misses")
+        self._residency.read_misses(reservation)
 
     def gather(self, reservation: Reservation, outs: Sequence[Matrix]) -> None:
         """Pool the batch's rows into ``outs``, one per feature. It and all earlier batches that share rows must be

@@ -38,7 +38,7 @@ def _end_the_stream_without_the_last_batch() -> Iterator[None]:
 def _look_up_rows_before_they_are_read() -> Iterator[None]:
     """Rows are read only when their batch is given back, and nobody minds."""
     with (
-        patch.object(Store, "load", lambda _self, _reservation: None),
+        patch.object(Store, "read_misses", lambda _self, _reservation: None),
         patch.object(residency_module.Residency, "check_readable", lambda _self, _reservation: None),
         patch.object(residency_module.Residency, "mark_written", lambda _self, _reservation: None),
     ):

@@ -79,7 +79,7 @@ def test_batches_are_placed_while_the_disk_reads_and_have_their_rows_when_load_r
         tier.may_read.set()
         for batch in placed:
             assert batch.reservation is not None
-            store.load(batch.reservation)
+            store.read_misses(batch.reservation)
             seen.append(int(store.backend.read_rows(batch.reservation.plan.slots_u)[0][0, 0]))
 
     place(store, [2, 0, 1], look)

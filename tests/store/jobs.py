@@ -125,7 +125,7 @@ def reserve(store: Store, step: int, batch: BatchIds) -> Reservation:
     """Reserve and load, on one thread, where there is room."""
     reservation = store.try_reserve(step, batch, store.backend.deduplicate(batch))
     assert reservation is not None
-    store.load(reservation)
+    store.read_misses(reservation)
     return reservation
 
 

@@ -251,7 +251,7 @@ class Stress:
     def _io(self, _number: int) -> None:
         while (reservation := self.to_load.get()) is not None and not self.stop.is_set():
             self.pauses()
-            self.store.load(reservation)
+            self.store.read_misses(reservation)
             self.loaded[reservation.step - 1].set()
 
     def _compute(self, _number: int) -> None:

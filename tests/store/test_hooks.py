@@ -87,7 +87,7 @@ def run_ahead(store: Store, batches: list[Any], grads: list[Any], ahead: int, ea
             claim = store.try_reserve(len(reserved) + 1, batch, store.backend.deduplicate(batch))
             if claim is None:
                 break
-            store.load(claim)
+            store.read_misses(claim)
             reserved.append(claim)
         store.update(reserved[step - 1], matrices(grads[step - 1]))
         store.release(reserved[step - 1])

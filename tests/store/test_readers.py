@@ -87,10 +87,10 @@ def test_a_batch_asks_for_the_rows_of_its_tables_at_once_and_each_comes_to_its_s
     assert reservation is not None
     tier.failing = TABLE_NAMES[1]
     with pytest.raises(OSError, match="no such disk"):
-        store.load(reservation)
+        store.read_misses(reservation)
     assert not reservation.loaded
     tier.failing = ""
-    store.load(reservation)
+    store.read_misses(reservation)
     rows_ub, versions_u = store.backend.read_rows(reservation.plan.slots_u)
     tables_u = reservation.plan.unique.tables_u
     assert rows_ub[:, 0].tolist() == (tables_u + 1).tolist()

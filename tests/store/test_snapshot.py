@@ -369,7 +369,7 @@ def test_reading_while_a_row_is_on_its_way_gives_the_row_of_the_step(job: Job) -
     assert reservation is not None
     with job.store.freeze("all", blocking=True) as snapshot:
         job.check(snapshot, [1, 2, 3, 4, 5])
-        job.store.load(reservation)
+        job.store.read_misses(reservation)
         job.check(snapshot, [1, 2, 3, 4, 5])
     job.store.release(reservation)
     assert reserve(job.store, 4, users(3)).loaded

@@ -241,11 +241,11 @@ def test_rows_that_have_not_come_cannot_be_looked_up(store: Store) -> None:
     second = store.try_reserve(2, users(1, 2), store.backend.deduplicate(users(1, 2)))
     assert first is not None
     assert second is not None
-    store.load(second)
+    store.read_misses(second)
     for reservation in (first, second):
         with pytest.raises(RuntimeError, match="the rows of step 1 were not loaded yet"):
             store.gather(reservation, matrices(empty_outs(users(1))))
-    store.load(first)
+    store.read_misses(first)
     store.gather(second, matrices(empty_outs(users(1))))
 
 
@@ -285,7 +285,7 @@ def test_forward_without_backward_leaks_nothing() -> None:
         for step in range(start, start + count):
             reservation = store.try_reserve(step, batches[step % 50], uniques[step % 50])
             assert reservation is not None
-            store.load(reservation)
+            store.read_misses(reservation)
             store.gather(reservation, matrices(outs[step % 50]))
             store.release(reservation)
             store.clean_ahead()
@@ -473,7 +473,9 @@ def test_two_threads_may_load_at_once_and_a_row_is_read_once() -> None:
         store.try_reserve(step, batch, store.backend.deduplicate(batch)) for step, batch in enumerate(batches, start=1)
     ]
     threads = [
-        threading.Thread(target=store.load, args=(reservation,)) for reservation in reservations for _ in range(2)
+        threading.Thread(target=store.read_misses, args=(reservation,))
+        for reservation in reservations
+        for _ in range(2)
     ]
     for thread in threads:
         thread.start()
@@ -489,7 +491,7 @@ async def test_the_event_loop_is_refused(store: Store) -> None:
     calls: list[Callable[[], Any]] = [
         lambda: store.expect(1, nothing),
         lambda: store.try_reserve(1, batch, nothing),
-        lambda: store.load(nothing),
+        lambda: store.read_misses(nothing),
         lambda: store.gather(nothing, []),
         lambda: store.update(nothing, []),
         lambda: store.release(nothing),

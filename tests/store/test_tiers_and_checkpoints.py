@@ -96,7 +96,7 @@ class Life:
         store, outs = self.run.store, empty_outs(batch)
         reservation = store.try_reserve(self.run.step, batch, store.backend.deduplicate(batch))
         assert reservation is not None
-        store.load(reservation)
+        store.read_misses(reservation)
         store.gather(reservation, matrices(outs))
         for found, wanted in zip(outs, self.oracle.pooled(batch, self.run.step - 1), strict=True):
             assert found.tobytes() == wanted.tobytes()

@@ -94,7 +94,7 @@ def _make_resident(store: Store, features: FeatureSet, ids_n: np.ndarray) -> Non
     batch = BatchIds(features, count, ids_n, starts, np.arange(count + 1, dtype=np.int64)[None], None)
     reservation = store.try_reserve(1, batch, store.backend.deduplicate(batch))
     assert reservation is not None
-    store.load(reservation)
+    store.read_misses(reservation)
     store.release(reservation)
 
 

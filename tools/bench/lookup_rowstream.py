@@ -70,7 +70,7 @@ class Rowstream:
             self._filled += 1
             reservation = self._store.try_reserve(self._filled, batch, self._backend.deduplicate(batch))
             assert reservation is not None
-            self._store.load(reservation)
+            self._store.read_misses(reservation)
             self._store.release(reservation)
             self._store.skip_step(self._filled)
 
@@ -85,7 +85,7 @@ class Rowstream:
             unique = self._backend.deduplicate(batch)
             reservation = self._store.try_reserve(self._filled + self._step, batch, unique)
             assert reservation is not None
-            self._store.load(reservation)
+            self._store.read_misses(reservation)
             self._store.gather(reservation, self._outs)
             self._store.update(reservation, self._grads)
             self._store.release(reservation)
@@ -98,7 +98,7 @@ class Rowstream:
         calls = {
             "de-duplicate": (self._backend, "deduplicate"),
             "reserve": (self._store, "try_reserve"),
-            "load": (self._store, "load"),
+            "load": (self._store, "read_misses"),
             "gather": (self._store, "gather"),
             "update": (self._store, "update"),
             "release": (self._store, "release"),
