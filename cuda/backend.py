@@ -82,6 +82,11 @@ class Backend(Protocol):
     def read_rows(self, slots_m: Int32s) -> tuple[RowBytes, Int64s]:
         """Copy out packed rows uint8 [M, row_bytes of the pool] and their versions [M]."""
 
+    def read_rows_into(self, slots_n: Int32s, rows_nb: RowBytes, versions_n: Int64s) -> None:
+        """The same into arrays of the caller's, contiguous, of a row's first bytes, a multiple of 4. Slots [n] may repeat; where one is
+        -1 nothing is written. By the calling thread alone.
+        """
+
     def read_versions(self, slots_m: Int32s) -> Int64s:
         """Versions [M] alone."""
 

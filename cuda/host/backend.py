@@ -107,6 +107,14 @@ class HostBackend:
             rows.read_rows(self._pool, slots_m, rows_mb, versions_m, self.threads)
         return rows_mb, versions_m
 
+    def read_rows_into(self, slots_n: Int32s, rows_nb: RowBytes, versions_n: Int64s) -> None:
+        self._enter("read_rows_into")
+        slots_n = self._checked(slots_n, least=-1)
+        assert rows_nb.shape[0] == slots_n.shape[0] == versions_n.shape[0]
+        assert rows_nb.shape[1] <= self.row_bytes, f"rows of {rows_nb.shape[1]} bytes; the pool's have {self.row_bytes}"
+        assert rows_nb.shape[1] % 4 == 0, f"rows of {rows_nb.shape[1]} bytes; need a multiple of 4"
+        rows.read_few_rows(self._pool, slots_n, rows_nb, versions_n)
+
     def read_versions(self, slots_m: Int32s) -> Int64s:
         self._enter("read_versions")
         return self._pool.versions[slots_m.astype(np.int64) * self._pool.version_step]
@@ -214,10 +222,10 @@ class HostBackend:
     def _maps(self) -> tuple[slotmap.Entries, Int32s, Int64s]:
         return self._entries_c2, self._pair_tables_s, self._pair_ids_s
 
-    def _checked(self, slots_m: Int32s) -> Int32s:
+    def _checked(self, slots_m: Int32s, least: int = 0) -> Int32s:
         if slots_m.shape[0]:
             low, high = int(slots_m.min()), int(slots_m.max())
-            assert 0 <= low <= high < self.num_slots, f"slots {low} .. {high} outside 0 .. {self.num_slots - 1}"
+            assert least <= low <= high < self.num_slots, f"slots {low} .. {high} outside 0 .. {self.num_slots - 1}"
         return cast(Int32s, plain(slots_m, np.int32))
 
     def _clipped(

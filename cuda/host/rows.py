@@ -77,6 +77,8 @@ def _read_some(pool: Pool, slots_m: Int32s, rows_mb: RowBytes, versions_m: Int64
     width, versions, step = rows_mb.shape[1], pool.versions, pool.version_step
     for m in range(first, last):
         prefetch_row(row_address(pool, slots_m[min(m + AHEAD, last - 1)]), width)
+        if slots_m[m] < 0:
+            continue
         copy(rows_mb.ctypes.data + m * width, row_address(pool, slots_m[m]), ONE, width >> 2)
         versions_m[m] = versions[slots_m[m] * step]
 
@@ -92,7 +94,7 @@ def _write_some(pool: Pool, slots_m: Int32s, rows_mb: RowBytes, versions_m: Int6
 
 @kernel
 def read_few_rows(pool: Pool, slots_m: Int32s, rows_mb: RowBytes, versions_m: Int64s) -> None:
-    """``read_rows`` on the calling thread."""
+    """``read_rows`` on the calling thread. Slot -1: nothing is copied."""
     _read_some(pool, slots_m, rows_mb, versions_m, 0, slots_m.shape[0])
 
 

@@ -30,6 +30,8 @@ class StoreCounters:
     """Rows that kept their values at a step, as their gradient had a NaN or an infinity, by table."""
     snapshots: Counter[str] = field(default_factory=Counter)
     """Snapshots taken, by reason."""
+    copied_at_fence: int = 0
+    """Fetches that needed no snapshot: few rows, all of them in memory."""
     abandoned: Counter[str] = field(default_factory=Counter)
     """Snapshots given up because shadow and spill were full, by reason."""
     saved_rows: int = 0

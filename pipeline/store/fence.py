@@ -91,6 +91,17 @@ class _Holding:
         self._fence._turn.release()
 
 
+class _HoldingToWrite(_Holding):
+    """``Fence.hold_to_write``."""
+
+    def __enter__(self) -> None:
+        self._fence.step_waits = True
+        try:
+            self._fence._enter()
+        finally:
+            self._fence.step_waits = False
+
+
 class _Writing:
     """``Fence.write``."""
 
@@ -112,8 +123,10 @@ class Fence:
         self._ended = threading.Condition()
         self._writing: int | None = None
         self._broken: int | None = None
-        self._held = _Holding(self)
+        self._held, self._held_to_write = _Holding(self), _HoldingToWrite(self)
         self.step = 0
+        self.step_waits = False
+        """Whether a step waits for its turn: who has the turn then and can do with less of it should."""
 
     def begin_after(self, step: int) -> None:
         """Say that steps up to ``step`` have ended elsewhere (a resumed run). Before the first write."""
@@ -128,6 +141,10 @@ class Fence:
         Raises BrokenFence after a write that failed, RuntimeError inside a write or on the event loop's thread.
         """
         return self._held
+
+    def hold_to_write(self) -> AbstractContextManager[None]:
+        """The same for the one who will ``write`` inside. Others see that he waits (``step_waits``)."""
+        return self._held_to_write
 
     def _enter(self) -> None:
         forbid_event_loop("Fence.hold")

@@ -9,27 +9,24 @@ without, and nobody writes its row.
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from cuda.backend import Backend
-from cuda.plan import BatchIds, Int32s, Int64s, SlotPlan, UniqueIds
-from pipeline.rows.room import MakeRoom
+from cuda.plan import BatchIds, Int32s, SlotPlan, UniqueIds
 from pipeline.rows.spec import TableSpec
 from pipeline.store.below import Below
 from pipeline.store.counters import StoreCounters
 from pipeline.store.errors import L1TooSmall, OutOfStep
 from pipeline.store.hooks import Hooks
+from pipeline.store.l1_reads import L1Reads
 from pipeline.store.policy import Policy
 from pipeline.store.reservation import Reservation
-from pipeline.store.slot_kernels import all_held
-from pipeline.store.slots import CLEAN, DIRTY, LOADING, Decision, SlotMachine
-from pipeline.store.tier import RowBytes, Tier
+from pipeline.store.slots import LOADING, Decision, SlotMachine
+from pipeline.store.tier import Tier
 
 CLEAN_CHUNK_ROWS: Final = 4096
 """Most rows written back under one hold of the residency lock when cleaning ahead."""
@@ -37,13 +34,11 @@ CLEAN_CHUNKS: Final = 4
 """Most such chunks one call of ``clean_ahead`` writes."""
 SCAN_WINDOWS: Final = 4
 """A scan for rows to clean finds so many times what is kept clean, so that not every step scans."""
-SCAN_SLOTS: Final = 65_536
-"""Slots looked at under one hold of the locks when rows are listed."""
 MOST_EXPECTED: Final = 1024
 """Queued batches that are kept as hints; the oldest are forgotten first."""
 
 
-class Residency:
+class Residency(L1Reads):
     """See the module docstring. ``specs`` name the tables in the backend's order."""
 
     def __init__(
@@ -58,20 +53,17 @@ class Residency:
         forgets: bool = False,
     ) -> None:
         """``forgets``: whether rows may end (``ending``)."""
-        self.specs, self.backend, self.tier, self.l1_rows, self.forgets = specs, backend, tier, l1_rows, forgets
-        self.tables = {spec.name: number for number, spec in enumerate(specs)}
-        self.machine = SlotMachine(l1_rows, policy, self._refresh_hints, backend.threads)
+        machine = SlotMachine(l1_rows, policy, self._refresh_hints, backend.threads)
+        super().__init__(specs, backend, machine, Below(specs, backend, tier, forgets))
+        self.tier, self.forgets = tier, forgets
         self.counters = StoreCounters()
         self.hooks = Hooks(specs, backend)
         self._window = int(l1_rows * clean_ahead)
         self._expected: deque[tuple[int, UniqueIds]] = deque(maxlen=MOST_EXPECTED)
         self._unloaded: dict[int, Reservation] = {}
         """By step: those whose misses have not come."""
-        self.residency = threading.Lock()
-        self.below = Below(specs, backend, tier, forgets)
         self._hears = policy.needs_expect and not self.below.moves
         """Whether queued batches are listened to. Where a miss is a copy in memory, finding their rows costs more than it saves."""
-        self._slots = threading.Lock()
 
     def expect(self, step: int, unique: UniqueIds) -> None:
         """A queued batch will need these rows in ``step``."""
@@ -215,86 +207,3 @@ class Residency:
             coming = slots_n[self.machine.arrays.states_s[slots_n] == LOADING]
             waiting = list(self._unloaded.values()) if coming.shape[0] else []
         return [one for one in waiting if np.isin(one.slots_m, coming).any()]
-
-    def copy_rows(self, tables_n: Int32s, ids_n: Int64s) -> tuple[RowBytes, Int64s]:
-        """Copies of rows as wide as the pool's, and their versions, from wherever they are; 0, made anew, where they are nowhere.
-
-        First from L1, then what is not there from below: so a row that leaves L1 meanwhile is met there.
-        """
-        here, rows_nb, versions_n = self.copy_resident(tables_n, ids_n)
-        if here is None:
-            return rows_nb, versions_n
-        rows, versions = rows_nb, versions_n
-        rows_nb = np.empty((ids_n.shape[0], rows.shape[1]), dtype=np.uint8)
-        versions_n = np.empty(ids_n.shape[0], dtype=np.int64)
-        rows_nb[here], versions_n[here] = rows, versions
-        away_n = np.flatnonzero(~here)
-        for number in np.unique(tables_n[away_n]).tolist():
-            away = away_n[tables_n[away_n] == number]
-            below, versions_n[away], _ = self.below.read(self.specs[number], ids_n[away])
-            rows_nb[away, : below.shape[1]] = below
-        return rows_nb, versions_n
-
-    def copy_resident(self, tables_n: Int32s, ids_n: Int64s) -> tuple[npt.NDArray[np.bool_] | None, RowBytes, Int64s]:
-        """Copy those rows that are in L1: (which of ``ids_n`` they are, packed rows, versions); None says that all are.
-
-        A row that a step writes meanwhile may come out torn. A row still on its way into L1 does not count as there.
-        """
-        with self.residency:
-            slots_n = self.backend.locate(tables_n, ids_n)
-            with self._slots:
-                # Slot -1 looks at the last slot's state, which the second condition then overrules.
-                here = self.machine.arrays.states_s[slots_n] >= CLEAN
-            here &= slots_n >= 0
-            if bool(here.all()):
-                return None, *self.backend.read_rows(slots_n)
-            return here, *self.backend.read_rows(slots_n[here])
-
-    def encode_resident(
-        self,
-        groups: tuple[Int64s, Int64s],
-        codecs_t: Sequence[str],
-        versions: tuple[int, int],
-        make_room: MakeRoom,
-    ) -> tuple[int, int] | None:
-        """``Backend.find_distinct`` and ``encode_distinct`` of rows that are all in L1; None where one is not, or there is no room.
-
-        As with ``copy_resident``, a row that a step writes meanwhile may come out torn.
-        """
-        with self.residency:
-            found = self.backend.find_distinct(*groups)
-            if found is None:
-                return None
-            slots_n, counts_t = found
-            with self._slots:
-                here = all_held(slots_n, self.machine.arrays.states_s, CLEAN)
-            room = make_room(counts_t) if here else None
-            return None if room is None else self.backend.encode_distinct(slots_n, counts_t, codecs_t, versions, room)
-
-    def unsaved(self, since: int) -> dict[str, Int64s]:
-        """Ids by table: ``unsaved_pairs`` of all slots. A row that leaves meanwhile is below by then."""
-        pairs = [self.unsaved_pairs(at, at + SCAN_SLOTS, since) for at in range(0, self.l1_rows, SCAN_SLOTS)]
-        tables, ids = (np.concatenate(part) for part in zip(*pairs, strict=True))
-        return {name: ids[tables == number] for name, number in self.tables.items()}
-
-    def unsaved_pairs(self, start: int, stop: int, since: int) -> tuple[Int32s, Int64s]:
-        """(tables, ids) of the rows in slots start..stop that changed after version ``since`` and may not be below as they are here.
-
-        A row counts as DIRTY when its batch is released: until then it is pinned.
-        """
-        with self.residency:
-            with self._slots:
-                states_s, pins_s = self.machine.arrays.states_s[start:stop], self.machine.arrays.pins_s[start:stop]
-                held = np.flatnonzero((states_s == DIRTY) | ((states_s >= CLEAN) & (pins_s > 0)))
-            slots = (held + start).astype(np.int32)
-            slots = slots[self.backend.read_versions(slots) > since]
-            return self.backend.pairs(slots)
-
-    def updated_pairs(self, start: int, stop: int) -> tuple[Int32s, Int64s]:
-        """(tables, ids) of the rows in slots start..stop that were ever updated."""
-        with self.residency:
-            with self._slots:
-                held = np.flatnonzero(self.machine.arrays.states_s[start:stop] >= CLEAN)
-            slots = (held + start).astype(np.int32)
-            slots = slots[self.backend.read_versions(slots) > 0]
-            return self.backend.pairs(slots)

@@ -196,6 +196,18 @@ def find_in_state(queue_q, start, stop, states_s, pins_s, state, out):  # type: 
 
 
 @kernel
+def leave_held(slots_n, states_s, least):  # type: ignore[no-untyped-def]
+    """Write -1 over slots in states below ``least``; returns how many are -1 then. Slots may repeat."""
+    records, stride, away = states_s.ctypes.data, np.int64(states_s.strides[0]), 0
+    for i in range(slots_n.shape[0]):
+        ask_for(records + np.int64(slots_n[min(i + AHEAD, slots_n.shape[0] - 1)]) * stride)
+        if slots_n[i] < 0 or states_s[slots_n[i]] < least:
+            slots_n[i] = -1
+            away += 1
+    return away
+
+
+@kernel
 def all_held(slots_m, states_s, least):  # type: ignore[no-untyped-def]
     """Whether all slots are in state ``least`` or above."""
     records, stride = states_s.ctypes.data, np.int64(states_s.strides[0])

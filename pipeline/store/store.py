@@ -25,6 +25,7 @@ from pipeline.store.ending import Ending, ExpiryListener
 from pipeline.store.errors import UnknownTable
 from pipeline.store.fence import Fence
 from pipeline.store.fetched import FetchedRows, checked_ids, unpacked
+from pipeline.store.fetcher import Fetcher
 from pipeline.store.hooks import HookPoint, OnError
 from pipeline.store.options import StoreOptions
 from pipeline.store.policy import find_policy
@@ -76,6 +77,7 @@ class Store:
         self.counters, self.hooks = self._residency.counters, self._residency.hooks
         self.loads_wait = getattr(tier, "gets_at_once", 1) > 1
         """Whether ``read_misses`` may take long and little of the processor, as it waits for a disk."""
+        self._fetcher = Fetcher(self._residency, self.fence, self.freeze, generation)
         self._listeners: list[StepListener] = []
         self._ending = Ending(self._residency, self._snapshots)
         self._on_room: list[Callable[[], None]] = []
@@ -164,7 +166,7 @@ class Store:
         if self.hooks.before_update:
             self._residency.check_readable(reservation, "update")
             self.hooks.run_before_update(step, plan, grads)
-        with self.fence.hold():
+        with self.fence.hold_to_write():
             with self.fence.write(step):
                 self._residency.mark_written(reservation)
                 self._snapshots.before_write(plan)
@@ -176,7 +178,7 @@ class Store:
 
     def skip_step(self, step: int) -> None:
         """A step that updates nothing."""
-        with self.fence.hold():
+        with self.fence.hold_to_write():
             with self.fence.write(step):
                 pass
             self._tell(step, None)
@@ -265,9 +267,8 @@ class Store:
         """
         forbid_event_loop("Store.fetch_rows")
         spec, ids_n = self.spec_of(table), checked_ids(table, ids, self.options.fetch_rows)
-        with self.freeze({table: ids_n}, blocking=False, reason="fetch") as snapshot:
-            rows = snapshot.read(table, ids_n)
-            return unpacked(table, spec.layout, snapshot.step, ids_n, rows, states)
+        step, rows = self._fetcher.fetch(self._residency.tables[table], ids_n)
+        return unpacked(table, spec.layout, step, ids_n, rows, states)
 
     def unsaved(self, since: int) -> dict[str, Int64s]:
         """Ids by table, sorted, of all rows that a checkpoint has to save: those that changed after packed version ``since``, and

@@ -14,7 +14,7 @@ from pipeline.store import admission_kernels
 from pipeline.store.dram import DramTier
 from pipeline.store.policy import Lookahead
 from pipeline.store.row_blocks import fetch
-from pipeline.store.slot_kernels import all_held
+from pipeline.store.slot_kernels import all_held, leave_held
 from pipeline.store.slots import SlotMachine
 
 
@@ -49,6 +49,7 @@ def _use(machine: SlotMachine) -> None:
         machine.commit(decision)
         machine.loaded(decision.slots_m)
         all_held(decision.slots_u, machine.arrays.states_s, 0)
+        leave_held(decision.slots_u.copy(), machine.arrays.states_s, 0)
         machine.unpin(decision.slots_u)
         machine.victims.refill(1, step)
         machine.victims.dirty(1, 1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 import numpy as np
@@ -17,6 +17,7 @@ from cuda.plan import Int32s, Int64s, SlotPlan
 from pipeline.rows.initial import initial_rows
 from pipeline.store.below import Below
 from pipeline.store.fence import Fence
+from pipeline.store.fetcher import Fetcher
 from pipeline.store.reservation import Reservation
 from pipeline.store.residency import Residency
 from pipeline.store.shadow import SavedRows, Shadow
@@ -175,18 +176,79 @@ def take_a_row_of_the_batch_itself() -> Iterator[None]:
 class _NoLock(nullcontext[None]):
     """Stands where a lock was."""
 
+    def acquire(self, **_arguments: Any) -> bool:
+        return True
+
+    def release(self) -> None:
+        pass
+
 
 @contextmanager
 def skip_the_residency_lock() -> Iterator[None]:
     """A snapshot copies out of L1 while rows come and go."""
-    copy = Residency.copy_resident
+    with patch.object(Residency, "copy_resident", _unlocked(Residency.copy_resident)):
+        yield
 
-    def unlocked(self: Residency, tables_n: Int32s, ids_n: Int64s) -> Any:
+
+@contextmanager
+def skip_the_residency_lock_in_a_turn() -> Iterator[None]:
+    """So does a fetch that has its turn at the fence."""
+    with patch.object(Residency, "copy_few", _unlocked(Residency.copy_few)):
+        yield
+
+
+def _unlocked(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of ``Residency`` that does not have the lock it takes."""
+
+    def unlocked(self: Residency, *arguments: Any) -> Any:
         bare = object.__new__(Residency)
         bare.__dict__.update(self.__dict__, residency=_NoLock())
-        return copy(bare, tables_n, ids_n)
+        return method(bare, *arguments)
 
-    with patch.object(Residency, "copy_resident", unlocked):
+    return unlocked
+
+
+class _NoTurn:
+    """Stands where the fence was: whoever asks has his turn at once."""
+
+    step_waits = False
+
+    def __init__(self, fence: Fence) -> None:
+        self._fence = fence
+
+    def hold(self) -> _NoLock:
+        return _NoLock()
+
+    @property
+    def step(self) -> int:
+        return self._fence.step
+
+
+@contextmanager
+def copy_without_a_turn() -> Iterator[None]:
+    """A fetch copies rows while a step writes them."""
+    begin = Fetcher.__init__
+
+    def careless(self: Fetcher, residency: Residency, fence: Any, *rest: Any) -> None:
+        begin(self, residency, cast(Fence, _NoTurn(fence)), *rest)
+
+    with patch.object(Fetcher, "__init__", careless), patch.object(Fetcher, "_check", _nothing):
+        yield
+
+
+@contextmanager
+def look_below_before_l1_in_a_turn() -> Iterator[None]:
+    """A fetch asks the tier first: a row that leaves L1 in between is as the tier had it before."""
+    honest = Fetcher._copy
+
+    def below_first(self: Fetcher, table: int, ids_n: Int64s, rows_nb: RowBytes, versions_n: Int64s) -> Int64s:
+        everything_n = np.arange(ids_n.shape[0])
+        if not self._residency.below.copy_few(table, ids_n, everything_n, rows_nb, versions_n):
+            return honest(self, table, ids_n, rows_nb, versions_n)
+        assert self._residency.copy_few(table, ids_n, rows_nb, versions_n, 60.0) is not None
+        return everything_n[:0]
+
+    with patch.object(Fetcher, "_copy", below_first):
         yield
 
 
@@ -283,6 +345,9 @@ SABOTAGES: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
         drop_a_pin,
         take_a_row_of_the_batch_itself,
         skip_the_residency_lock,
+        skip_the_residency_lock_in_a_turn,
+        copy_without_a_turn,
+        look_below_before_l1_in_a_turn,
         read_rows_that_are_on_their_way,
         load_without_the_tier,
         freeze_without_the_fence,

@@ -121,6 +121,7 @@ class Stress:
         self.pauses = Pauses(plan.seed, plan.pause_s)
         touched = (
             "read_rows",
+            "read_rows_into",
             "write_rows",
             "update",
             "admit",
@@ -335,9 +336,11 @@ class Stress:
                     assert chunk.rows_nb[position].tobytes() == expected, where
 
     def _take(self, draw: np.random.Generator) -> None:
-        """One snapshot of a random kind, read and checked."""
-        kind = ("all", "some", "changed", "all changed")[draw.integers(0, 4)]
+        """One fetch, or one snapshot of a random kind, read and checked."""
+        kind = ("all", "some", "changed", "all changed", "fetch")[draw.integers(0, 5)]
         since = 0
+        if kind == "fetch":
+            return self._fetch(int(draw.integers(len(SPECS))), self._some(draw))
 
         def freeze() -> Snapshot:
             nonlocal since
@@ -363,6 +366,19 @@ class Stress:
                 self.snapshots += 1
             except SnapshotAbandoned:
                 assert not snapshot.blocking
+
+    def _fetch(self, table: int, ids: Int64s) -> None:
+        """Some rows on demand."""
+        try:
+            rows = self.store.fetch_rows(SPECS[table].name, ids)
+        except SnapshotAbandoned:
+            return
+        for position, row_id in enumerate(ids.tolist()):
+            step, _ = self.oracle.at((table, row_id), rows.step)
+            where = f"row {row_id} of {SPECS[table].name} fetched at step {rows.step}"
+            assert rows.versions_n2[position].tolist() == ([GENERATION, step] if step else [0, 0]), where
+            expected = self.oracle.weights((table, row_id), rows.step)
+            assert rows.weights_nd[position].tobytes() == expected.tobytes(), where
 
     def _some(self, draw: np.random.Generator) -> Int64s:
         """Ids of which some were never seen, and some come twice."""

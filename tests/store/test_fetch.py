@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -31,11 +32,14 @@ from pipeline.store import (
     StoreOptions,
     Tier,
     UnknownTable,
+    fetcher,
 )
 from pipeline.store.cache_size import bytes_for
+from pipeline.store.residency import Residency
 from tests.store.jobs import FEATURES, SPECS, batch_of, make_store, matrices, reserve, train_step, whole_grads
 from tests.store.oracle import Oracle
 
+WAYS = ("in the turn", "by snapshots")
 TIERS = ("dram", "ssd", "dram over ssd")
 TINY = RowLogOptions(segment_bytes=64 << 10, extent_bytes=4096, write_behind_bytes=16 << 10)
 
@@ -47,6 +51,20 @@ def make_tier(kind: str, directory: Path) -> Tier:
     return disk if kind == "ssd" else CacheTier(disk, bytes_for(SPECS, 256), "lru", 0.05)
 
 
+@pytest.fixture(params=WAYS)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How few rows are read; many are always read by snapshots."""
+    if request.param == "by snapshots":
+        monkeypatch.setattr(fetcher, "MOST_ROWS", -1)
+    return str(request.param)
+
+
+@pytest.fixture
+def by_snapshots(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetcher, "MOST_ROWS", -1)
+
+
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("kind", TIERS)
 def test_any_rows_in_the_order_asked_and_nothing_moves(tmp_path: Path, kind: str) -> None:
     random, oracle = np.random.default_rng(), Oracle(SPECS)
@@ -62,7 +80,7 @@ def test_any_rows_in_the_order_asked_and_nothing_moves(tmp_path: Path, kind: str
         slots = store._residency.machine.arrays
         records: list[Any] = [slots.states_s, slots.pins_s, slots.uses_s, slots.last_use_s]
         if isinstance(store.tier, CacheTier):
-            store.tier._cleaner.close()  # its thread cleans whenever it likes
+            store.tier._cleaner.close()  # it calls rows clean; it is done with what it was at
             cached = store.tier._pool.machine.arrays
             records += [cached.states_s, cached.uses_s, cached.last_use_s]
         before = [part.copy() for part in records]
@@ -96,7 +114,7 @@ PLAIN = tuple(
 
 
 @pytest.fixture(params=TIERS)
-def counting(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+def counting(request: pytest.FixtureRequest, tmp_path: Path, way: str) -> Iterator[Store]:
     """Step s adds 1 to each row of block s % BLOCKS and as much to its state; L1 holds three blocks."""
     rules = (UpdateRule("adagrad", (1.0, 1e-8)),) * len(PLAIN)
     options = StoreOptions(l1_rows=3 * BLOCK, policy="lru")
@@ -104,6 +122,8 @@ def counting(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     store = Store(PLAIN, rules, FEATURES, HostBackend(1), tier, options, spill_path=str(tmp_path / "spill"))
     store.open()
     yield store
+    assert way == "by snapshots" or request.param != "dram" or store.counters.copied_at_fence > 0
+    assert way == "in the turn" or store.counters.copied_at_fence == 0
     store.close()
 
 
@@ -204,6 +224,7 @@ def train(store: Store, step: int, *ids: int) -> None:
     train_step(store, step, batch, whole_grads(np.random.default_rng(), batch))
 
 
+@pytest.mark.usefixtures("by_snapshots")
 def test_rows_overwritten_meanwhile_are_those_of_the_step_it_began_at() -> None:
     store = make_store()
     train(store, 1, 1, 2)
@@ -215,6 +236,7 @@ def test_rows_overwritten_meanwhile_are_those_of_the_step_it_began_at() -> None:
     store.close()
 
 
+@pytest.mark.usefixtures("by_snapshots")
 def test_only_rows_that_were_asked_for_are_kept() -> None:
     store = make_store()
     train(store, 1, *range(10))
@@ -223,6 +245,7 @@ def test_only_rows_that_were_asked_for_are_kept() -> None:
     store.close()
 
 
+@pytest.mark.usefixtures("by_snapshots")
 def test_a_fetch_whose_old_rows_find_no_room_fails_and_training_goes_on() -> None:
     store = make_store(shadow_bytes=0, spill_bytes=0)
     train(store, 1, 1, 2)
@@ -230,6 +253,110 @@ def test_a_fetch_whose_old_rows_find_no_room_fails_and_training_goes_on() -> Non
         while_reading(store, lambda: train(store, 2, 1))
     assert store.counters.abandoned["fetch"] == 1
     assert store.fetch_rows("users", [1]).versions_n2.tolist() == [[1, 2]]
+    store.close()
+
+
+def test_few_rows_in_memory_are_copied_at_the_fence_and_steps_keep_nothing_for_them() -> None:
+    store = make_store(l1_rows=12)
+    oracle, random = Oracle(SPECS), np.random.default_rng()
+    for step in range(1, 5):  # the rows of the last two are in L1
+        batch = batch_of([[[5 * step + n for n in range(5)]], [[]], [[]], [[]]])
+        grads = whole_grads(random, batch)
+        oracle.train(step, batch, grads)
+        train_step(store, step, batch, grads)
+    asked = [24, 5, 99, 24, 6, 23, 5]
+    fetched = store.fetch_rows("users", asked)
+    assert store.counters.evictions > 0
+    assert store.counters.copied_at_fence == 1
+    assert store.counters.snapshots["fetch"] == 0
+    assert fetched.step == 4
+    assert fetched.versions_n2[:, 1].tolist() == [4, 1, 0, 4, 1, 4, 1]
+    for n, row_id in enumerate(asked):
+        assert fetched.weights_nd[n].tobytes() == oracle.weights((0, row_id), 4).tobytes()
+    store.close()
+
+
+def test_a_step_waits_while_rows_are_copied() -> None:
+    """It would overwrite them."""
+    store = make_store()
+    train(store, 1, 1, 2)
+    before = store.fetch_rows("users", [1, 2])
+    copy, training = Residency.copy_few, ThreadPoolExecutor(1)
+
+    def late(*arguments: Any) -> Any:
+        trained = training.submit(train, store, 2, 1, 2)
+        while not store.fence.step_waits:  # or has it not to wait?
+            assert not trained.done()
+        return copy(*arguments)
+
+    with training, patch.object(Residency, "copy_few", late):
+        fetched = store.fetch_rows("users", [1, 2])
+    assert (fetched.step, store.fence.step) == (1, 2)
+    assert fetched.weights_nd.tobytes() == before.weights_nd.tobytes()
+    assert store.counters.saved_rows == 0
+    store.close()
+
+
+def test_rows_on_a_disk_are_read_behind_the_turn_as_they_stood_in_it(tmp_path: Path) -> None:
+    """Of one call some rows are copied and some come later, and training has overwritten them all by then."""
+    store = make_store(make_tier("ssd", tmp_path), l1_rows=10)
+    for step, some in enumerate((range(10), range(10, 20)), start=1):
+        train(store, step, *some)
+    fetch = partial(store.fetch_rows, "users", [1, 11, 12, 2, 99])
+    before, read = fetch(), Snapshot.read
+    read_later: list[Any] = []
+
+    def late(self: Snapshot, table: str, ids_n: Any) -> Any:
+        read_later.extend(ids_n.tolist())
+        train(store, 3, *range(10, 20))
+        train(store, 4, *range(10))
+        return read(self, table, ids_n)
+
+    with patch.object(Snapshot, "read", late):
+        fetched = fetch()
+    assert read_later == [1, 2, 99]
+    assert store.counters.saved_rows == 2
+    assert fetched.step == 2
+    assert fetched.versions_n2[:, 1].tolist() == [1, 2, 2, 1, 0]
+    assert fetched.weights_nd.tobytes() == before.weights_nd.tobytes()
+    store.close()
+
+
+def test_a_turn_stays_short_while_l1_is_busy_or_a_step_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows come through a snapshot then, and they are the same."""
+    monkeypatch.setattr(fetcher, "PATIENCE_S", 1e-6)
+    store = make_store()
+    train(store, 1, 1, 2)
+    fetch = partial(store.fetch_rows, "users", [2, 1])
+    expected, opened = fetch().weights_nd.tobytes(), threading.Event()
+    assert (store.counters.copied_at_fence, store.counters.snapshots["fetch"]) == (1, 0)
+    freeze = store._fetcher._freeze
+
+    def told(*arguments: Any, **named: Any) -> Any:
+        opened.set()
+        return freeze(*arguments, **named)
+
+    monkeypatch.setattr(store._fetcher, "_freeze", told)
+    with ThreadPoolExecutor(1) as other:
+        with store._residency.residency:
+            busy = other.submit(fetch)
+            assert opened.wait(60)
+        assert busy.result().weights_nd.tobytes() == expected
+    assert (store.counters.copied_at_fence, store.counters.snapshots["fetch"]) == (1, 1)
+    monkeypatch.setattr(store.fence, "step_waits", True)
+    assert fetch().weights_nd.tobytes() == expected
+    assert (store.counters.copied_at_fence, store.counters.snapshots["fetch"]) == (1, 2)
+    store.close()
+
+
+@pytest.mark.parametrize("bound", ["MOST_ROWS", "MOST_BYTES"])
+def test_many_rows_are_not_copied_in_one_turn(monkeypatch: pytest.MonkeyPatch, bound: str) -> None:
+    store = make_store()
+    row_bytes = store.spec_of("users").layout.row_bytes
+    monkeypatch.setattr(fetcher, bound, 8 if bound == "MOST_ROWS" else 8 * row_bytes)
+    for count, snapshots in ((8, 0), (9, 1)):
+        assert store.fetch_rows("users", range(count)).weights_nd.shape[0] == count
+        assert store.counters.snapshots["fetch"] == snapshots
     store.close()
 
 
