@@ -28,6 +28,18 @@ def described(job: Path) -> dict[str, Any]:
     return found
 
 
+def forget(job: Path, *keys: str) -> None:
+    """Take keys out of what ``run.json`` tells of the config, as if its version had not known them."""
+    found = described(job)
+    for key in keys:
+        *above, last = key.split(".")
+        holder = found["config"]
+        for name in above:
+            holder = holder[name]
+        del holder[last]
+    (job.parent / "run" / "run.json").write_text(json.dumps(found))
+
+
 REFUSED = {
     "a key that was not accepted": ([LR], ["dense_optimizer.lr was 0.01 and is 0.02", "--accept each KEY"]),
     "one of two": (
@@ -94,3 +106,16 @@ def test_another_machine_is_asked_about(job: Path) -> None:
     assert "machine.cpu was 'an abacus' and is" in refused.text
     assert here("run", job, "--resume", "--accept", "machine").code == 0
     assert described(job)["fork"]["accepted"]["machine.cpu"]["was"] == "an abacus"
+
+
+def test_a_run_of_a_version_that_did_not_know_todays_keys_goes_on_where_they_are_at_their_defaults(job: Path) -> None:
+    forget(job, "hooks", "store.bad_gradients", "tables.user.rounding", "tables.item.admission", "tables.item.schedule")
+    other = here("run", job, "--resume", "run.steps=9", "tables.user.rounding=nearest")
+    assert other.code == 2, other.text
+    assert "computed: tables.user.rounding was 'stochastic' and is 'nearest'." in other.text
+    assert described(job)["generation"] == 1
+    same = here("run", job, "--resume", "run.steps=9")
+    assert same.code == 0, same.text
+    assert described(job)["resumed_from"] == 6
+    assert "fork" not in described(job)
+    assert described(job)["config"]["tables"]["user"]["rounding"] == "stochastic"
