@@ -96,3 +96,27 @@ def test_a_hook_that_cannot_be_is_refused(tmp_path: Path, hook: str, said: list[
     for part in said:
         assert part in outcome.text
     assert "Traceback" not in outcome.text
+
+
+HOOKS_YAML = """\
+include: job.yaml
+hooks:
+  fine: {use: "tests.e2e.own_hooks:on_gradients", at: before_update}
+  mine:
+    at: after_update
+    use: "tests.e2e.own_hooks:brokn"
+    tables: [usr]
+  needy: {use: "tests.e2e.own_hooks:Needy", at: before_evict}
+"""
+
+
+def test_the_refusal_names_the_file_and_the_line_of_every_bad_hook(tmp_path: Path) -> None:
+    good_job(tmp_path)
+    own = tmp_path / "hooks.yaml"
+    own.write_text(HOOKS_YAML)
+    outcome = here("run", own)
+    assert outcome.code == 2, outcome.text
+    for place in (":6: hooks.mine.use: ", ":7: hooks.mine.tables: ", ":8: hooks.needy.options: "):
+        assert f"hooks.yaml{place}" in outcome.text
+    assert "hooks.fine" not in outcome.text
+    assert not (tmp_path / "run").exists()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.session.same_job import ABSENT, Difference, identity_differences, judge, machine_differences
+from pipeline.session.same_job import ABSENT, Difference, differences, identity_differences, judge, machine_differences
 
 JOB: dict[str, Any] = {
     "run": {"dir": "a", "seed": 1, "threads": 2},
@@ -38,6 +38,8 @@ def changed(key: str, value: Any) -> dict[str, Any]:
         ("stages.source.queue.items", 9),
         ("stages.stream.codec", "fp16"),
         ("stages.source.paths", ["a", "b", "c"]),
+        ("hooks", {}),
+        ("hooks.mine", {"use": "my:hook", "at": ["after_update"], "options": {}}),
     ],
 )
 def test_layout_and_continuation_are_free(key: str, value: Any) -> None:
@@ -54,12 +56,21 @@ def test_layout_and_continuation_are_free(key: str, value: Any) -> None:
         ("stages.source.paths", ["a", "c"]),
         ("stages.source.paths", ["b"]),
         ("stages.mine.use", "my:Stage"),
+        ("hooks_of_mine", "my:hook"),
     ],
 )
 def test_all_else_is_named(key: str, value: Any) -> None:
     (found,) = identity_differences(JOB, changed(key, value))
     assert found.key == key
     assert found.now == value
+
+
+def test_hooks_may_come_change_and_go() -> None:
+    one = changed("hooks.mine", {"use": "my:hook", "at": ["after_update"], "tables": None})
+    other = changed("hooks.mine", {"use": "my:other", "at": ["before_evict"], "tables": ["user"]})
+    for before, now in ((JOB, one), (one, other), (other, JOB), (one, changed("hooks", {}))):
+        assert differences(before, now)
+        assert identity_differences(before, now) == []
 
 
 def test_one_path_may_become_the_first_of_several() -> None:
