@@ -57,7 +57,8 @@ def layouts(draw: st.DrawFn) -> RowLayout:
 def tables(draw: st.DrawFn) -> StreamedTable:
     low, high, mean, std = (draw(st.floats(allow_nan=False, allow_infinity=False)) for _ in range(4))
     initializer = Initializer(draw(st.sampled_from(["uniform", "normal", "zeros"])), low, high, mean, std)
-    return StreamedTable(TableSpec(draw(names), draw(layouts()), initializer, draw(int64s)), draw(names))
+    default = draw(st.none() | st.floats(allow_nan=False, allow_infinity=False))
+    return StreamedTable(TableSpec(draw(names), draw(layouts()), initializer, draw(int64s), default), draw(names))
 
 
 @st.composite

@@ -10,11 +10,13 @@ import numpy as np
 from hypothesis import given, settings
 
 import pipeline.wire.frames
+from pipeline.rows import Column, Initializer, RowLayout, TableSpec
 from pipeline.rows.codec import find_codec
+from pipeline.rows.initial import initial_rows
 from pipeline.rows.version import pack_version
 from pipeline.wire import RowsFrame, TableRows, decode_frame, encode_frame
-from pipeline.wire.envelope import FORMAT_VERSION, unseal
-from pipeline.wire.frames import DEFAULT_LIMITS, Frame
+from pipeline.wire.envelope import FORMAT_VERSION, seal, unseal
+from pipeline.wire.frames import DEFAULT_LIMITS, Frame, HeaderFrame, StreamedTable
 from pipeline.wire.records import HEAD_BYTES, scan_records
 from tests.wire.frame_strategies import frames, same
 from tests.wire.parts import join_runs, part_digest
@@ -29,6 +31,24 @@ PART = TableRows(
 )
 EXAMPLE = RowsFrame(
     generation=1, cut=5, number=0, step=40, clock_ns=1_700_000_000_000_000_000, snapshot=False, rows=join_runs([PART])
+)
+
+TABLE = TableSpec(
+    name="items",
+    layout=RowLayout((Column("weight", "float16", 2, "weight"), Column("momentum", "float32", 1, "state"))),
+    initializer=Initializer("uniform", -0.5, 0.5),
+    seed=7,
+    default=0.3,
+)
+HEADER = HeaderFrame(
+    run_id="run",
+    writer="host",
+    shard=0,
+    num_shards=1,
+    generation=1,
+    epoch="a",
+    created_ns=1_700_000_000_000_000_000,
+    tables=(StreamedTable(TABLE, "fp16"),),
 )
 
 
@@ -48,6 +68,20 @@ def test_the_content_of_the_example_is_what_this_build_writes() -> None:
     assert unseal(encode_frame(EXAMPLE), DEFAULT_LIMITS) == block("content")
     assert f"{len(block('content'))} bytes" in FORMAT
     assert f"{len(block('frame'))} bytes" in FORMAT
+
+
+def test_the_header_of_the_example_is_read_and_is_what_this_build_writes() -> None:
+    assert same(decode_frame(seal(block("header"))), HEADER)
+    assert unseal(encode_frame(HEADER), DEFAULT_LIMITS) == block("header")
+    assert f"{len(block('header'))} bytes" in FORMAT
+
+
+def test_ids_without_a_row_are_answered_as_the_example_says() -> None:
+    rows_nb = initial_rows(TABLE.absent, np.array([-1, 8]))
+    weights_nd = TABLE.layout.singles(rows_nb, "weight")
+    (said,) = re.findall(r"An id without a row is answered with ([\d.]+), twice", FORMAT)
+    assert weights_nd.tolist() == [[float(said)] * 2] * 2
+    assert np.float32(said) == np.float16(np.float32(TABLE.default))
 
 
 def test_the_record_of_the_example_is_read() -> None:
