@@ -20,6 +20,7 @@ from pipeline.rows.codec import find_codec
 from pipeline.rows.digest import rows_digest
 from pipeline.rows.room import RowRoom
 from pipeline.rows.version import MAX_STEP
+from pipeline.store.admission import only
 from tests.cuda import cases, reference
 from tests.cuda.cases import Random, Table
 from tests.cuda.reference import Floats
@@ -291,6 +292,38 @@ class BackendContract:
         plan = cases.fill(backend, random, made, self.open(backend, tables))
         for version in (VERSION, VERSION + 1, VERSION + 2):
             self.check_update(backend, plan, tables, cases.gradients(random, made, [3]), version)
+
+    @pytest.mark.parametrize("weighted", [False, True])
+    def test_only_the_rows_asked_for_are_updated_where_other_ids_of_the_batch_have_none(
+        self, backend: Backend, random: Random, weighted: bool
+    ) -> None:
+        """As under an admission: the batch has more ids than the plan has occurrences."""
+        tables, made = cases.mixed(random, 40, weighted)
+        whole = cases.fill(backend, random, made, self.open(backend, tables))
+        own_u = random.random(whole.unique.count) < 0.5
+        own = only(whole.unique, own_u, np.diff(whole.unique.occurrence_start_u))
+        plan = SlotPlan(made, own, whole.slots_u[own_u])
+        assert 0 < own.occurrences_n.shape[0] < made.ids_n.shape[0]
+        grads = cases.gradients(random, made, [3])
+        sums = {
+            pair: gradient
+            for (pair, gradient), asked in zip(reference.sum_gradients(made, grads).items(), own_u, strict=True)
+            if asked
+        }
+        for found, expected in zip(backend.sum_gradients(plan, cases.matrices(grads)), sums.values(), strict=True):
+            assert cases.same_bits(found[: expected.shape[0]], expected)
+        others, before = whole.slots_u[~own_u], cases.rows_of(backend, plan)
+        others_before = backend.read_rows(others)
+        backend.update(plan, cases.matrices(grads), [table.rule for table in tables], VERSION)
+        after = cases.rows_of(backend, plan)
+        for (table, number), gradient in sums.items():
+            expected = apply_rule(
+                tables[table].rule, tables[table].spec, before[table, number], gradient, VERSION & MAX_STEP
+            )
+            assert cases.same_bits(after[table, number], expected)
+        assert (backend.read_versions(plan.slots_u) == VERSION).all()
+        for left, right in zip(backend.read_rows(others), others_before, strict=True):
+            np.testing.assert_array_equal(left, right)
 
     def test_a_row_hit_by_every_sample_is_updated_once(self, backend: Backend, random: Random) -> None:
         dims = [16, 68]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import pytest
 
 from pipeline.flow import StageError
 from pipeline.replica import Replica
+from pipeline.store.admission import ID_BYTES, LEAST_BYTES
+from stages.eval import pool_snapshot
 from tests.e2e.command import here
 from tests.e2e.followed import assert_replica_equals
 from tests.e2e.jobs import RAGGED, Job, assert_same_bits, run_job
@@ -124,6 +127,60 @@ def test_fetch_answers_ids_without_a_row_with_the_default_row_while_training(tmp
 
     run_job(tmp_path / "run", config(), "stages.prefetch.lookahead=8", on_open=watch)
     assert seen[-1]
+
+
+def test_eval_answers_ids_without_a_row_with_the_default_row_and_counts_no_use(
+    tmp_path: Path, whole: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[Any, Any, Any]] = []
+
+    def watched(snapshot: Any, tables: Any, batch: Any, unique: Any) -> Any:
+        pooled = pool_snapshot(snapshot, tables, batch, unique)
+        seen.append((snapshot.step, batch, pooled))
+        return pooled
+
+    monkeypatch.setattr("stages.eval.pool_snapshot", watched)
+    made = config()
+    held_out = {**made["stages"]["source"], "seed": 9, "batches": 4, "vocabulary": 4000}
+    stream = made["stages"].pop("stream")
+    made["stages"] |= {"eval": {"every": 7, "source": held_out}, "stream": stream}
+    job = run_job(tmp_path / "run", made, "stages.prefetch.lookahead=8")
+    assert_same_bits(whole, job)
+    assert job.summary["store"]["admission"] == whole.summary["store"]["admission"], "what eval reads is no occurrence"
+
+    rows = job.tables()["shared"]
+    row_of = dict(zip(rows["ids"].tolist(), rows["weights"], strict=True))
+    absent, unseen = np.full(8, DEFAULT, np.float32), 0
+    for batch, pooled in [(batch, pooled) for step, batch, pooled in seen if step == BATCHES]:
+        for f, name in enumerate(("a", "b")):
+            found_bd = pooled.pooled_bs[:, 8 * f : 8 * f + 8].numpy()
+            for b, (start, end) in enumerate(pairwise(batch.offsets_fb[f].tolist())):
+                bag = batch.ids_n[start:end].tolist()
+                expected = np.sum([row_of.get(i, absent) for i in bag] or [np.zeros(8)], axis=0)
+                assert np.allclose(found_bd[b], expected, atol=1e-5), f"bag {b} of {name}"
+                unseen += sum(i not in row_of for i in bag)
+    assert unseen > 0
+    assert len(seen) == 4 * len(job.summary["evals"])
+
+
+def test_a_sketch_changes_no_bit_wherever_rows_lie_and_goes_on_after_a_crash(tmp_path: Path) -> None:
+    """With the least bytes, and more ids than those count exactly, in a checkpoint too."""
+    made = config(bytes=LEAST_BYTES, after=2)
+    made["stages"]["source"] |= {"vocabulary": 6000, "samples": 80, "batches": 40}
+    calm = run_job(tmp_path / "calm", made, "store.l1_rows=4096", "stages.prefetch.lookahead=1")
+    figures = calm.summary["store"]["admission"]["shared"]
+    assert figures["exact_ids"] == LEAST_BYTES // 2 // ID_BYTES
+    assert "sketch" in figures["counting"]
+    assert figures["default_lookups"] > 0
+    small = [f"store.l1_rows={calm.least_l1() + 30}", "store.ssd.segment_bytes=4096", "store.ssd.extent_bytes=4096"]
+    ahead = [*small, "stages.prefetch.lookahead=8", "checkpoint.every='5 steps'"]
+    with pytest.raises((StageError, ExceptionGroup)):
+        run_job(tmp_path / "run", made, *ahead, on_step=die_at(28))
+    job = run_job(tmp_path / "run", made, *ahead, resume=True)
+    assert job.summary["l1"]["evictions"] > 0
+    assert_same_bits(calm, job)
+    assert_replica_equals(job)
+    assert job.summary["store"]["admission"] == calm.summary["store"]["admission"]
 
 
 @pytest.mark.parametrize(
