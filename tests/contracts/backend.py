@@ -20,7 +20,7 @@ from pipeline.rows.codec import find_codec
 from pipeline.rows.digest import rows_digest
 from pipeline.rows.room import RowRoom
 from pipeline.rows.version import MAX_STEP
-from pipeline.store.admission import only
+from pipeline.store.dynamic import only
 from tests.cuda import cases, reference
 from tests.cuda.cases import Random, Table
 from tests.cuda.reference import Floats

@@ -84,7 +84,7 @@ def forget_rows_never_updated() -> Iterator[None]:
 
     def narrow(self: Snapshots, *arguments: Any) -> Snapshot:
         snapshot = freeze(self, *arguments)
-        snapshot.low = max(snapshot.low, 0)
+        snapshot.low = snapshot.coverage.low = max(snapshot.low, 0)
         return snapshot
 
     with patch.object(Snapshots, "freeze", narrow), patch.object(Snapshot, "_check_versions", _nothing):
