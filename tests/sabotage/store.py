@@ -255,7 +255,7 @@ def look_below_before_l1_in_a_turn() -> Iterator[None]:
 @contextmanager
 def read_rows_that_are_on_their_way() -> Iterator[None]:
     """A snapshot takes a slot's row though it has not come yet."""
-    with patch("pipeline.store.residency.CLEAN", 1):
+    with patch("pipeline.store.l1_reads.CLEAN", 1):
         yield
 
 
