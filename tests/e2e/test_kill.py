@@ -25,7 +25,7 @@ LONG = 100
 
 
 def job(directory: Path, steps: int, *, disk: bool, special: bool) -> Path:
-    """``special``: one table in 16 bits, rounded by chance, the other with an admission."""
+    """``special``: one table in 16 bits, rounded by chance, the other with an admission; rows of both expire."""
     log = directory / "log.csv"
     log.write_text(text(lines(16 * steps)))
     config = config_file(directory, log)
@@ -38,7 +38,8 @@ def job(directory: Path, steps: int, *, disk: bool, special: bool) -> Path:
         tree["store"] = {"l1_rows": 80, "ssd": {"segment_bytes": 4096, "extent_bytes": 4096}}
     if special:
         tree["tables"]["user"] |= {"optimizer": {"kind": "adam", "lr": 0.1}, "weights": "fp16", "states": "bf16"}
-        tree["tables"]["item"]["admission"] = {"after": 3}
+        tree["tables"]["user"]["expiry"] = {"rows": 20, "score": "uses", "every": 7}
+        tree["tables"]["item"] |= {"admission": {"after": 3}, "expiry": {"steps": 25, "every": 5}}
     config.write_text(yaml.safe_dump(tree, sort_keys=False))
     return config
 
@@ -147,13 +148,13 @@ def assert_same_run(killed: Path, whole: Path, out: Path) -> None:
     assert digests[0] == digests[1]
 
 
-@pytest.mark.parametrize("special", [False, True], ids=["plain", "16 bits and admission"])
+@pytest.mark.parametrize("special", [False, True], ids=["plain", "16 bits, admission, expiry"])
 def test_killed_again_and_again(tmp_path: Path, special: bool) -> None:
     _killed(tmp_path, steps=200, stride=200, kills=2, disk=True, special=special)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("special", [False, True], ids=["plain", "16 bits and admission"])
+@pytest.mark.parametrize("special", [False, True], ids=["plain", "16 bits, admission, expiry"])
 @pytest.mark.parametrize("disk", [False, True], ids=["memory", "disk"])
 def test_killed_a_hundred_times(tmp_path: Path, disk: bool, special: bool) -> None:
     began = _killed(tmp_path, steps=2500, stride=8, kills=LONG, disk=disk, special=special)

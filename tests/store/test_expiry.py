@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cuda.plan import UniqueIds
-from pipeline.store import ExpiryRule
+from pipeline.store import ExpiryRule, StoreError
 from pipeline.store.admission import LEAST_BYTES, AdmissionRule
 from pipeline.store.dynamic import DynamicTables, Screened
+from tests.sabotage.ending import IN_MEMORY, ON_DISK
 from tests.store.expiry_oracle import PlainUses
 from tests.store.stress import FEWEST_CHECKPOINTS, StressPlan, stress
 from tests.store.test_admission import unique_of
@@ -130,3 +132,29 @@ def test_shadows_without_room_spill_or_hold_training_when_rows_end(tmp_path: Pat
     )
     counters = stress(plan).counters
     assert counters.spilled_rows if spill_bytes else counters.held_training_s
+
+
+TRIES = 12
+
+
+@pytest.mark.parametrize("name", IN_MEMORY)
+def test_a_sabotage_of_rows_that_end_is_caught(name: str) -> None:
+    """Within a few seeds; the tests above show that runs pass when nothing is broken."""
+    for seed in range(TRIES):
+        with IN_MEMORY[name](), suppress(AssertionError, RuntimeError, StoreError):
+            stress(StressPlan(seed, l1_rows=36, expiries_t=CROWDED, steps=120))
+            continue
+        return
+    pytest.fail(f"{name} went unnoticed in {TRIES} runs")
+
+
+@pytest.mark.parametrize("name", ON_DISK)
+def test_a_sabotage_of_the_log_of_rows_that_end_is_caught(tmp_path: Path, name: str) -> None:
+    for seed in range(TRIES):
+        log_path = str(tmp_path / str(seed))
+        plan = StressPlan(seed, l1_rows=36, lookahead=16, expiries_t=CROWDED, steps=160, log_path=log_path)
+        with ON_DISK[name](), suppress(AssertionError, RuntimeError, StoreError):
+            stress(plan)
+            continue
+        return
+    pytest.fail(f"{name} went unnoticed in {TRIES} runs")
