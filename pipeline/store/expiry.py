@@ -29,6 +29,7 @@ from pipeline.rows.index import IdIndex
 Score = Literal["last_use", "uses"]
 NOT_HELD: Final = np.iinfo(np.int64).max
 MOST_USES: Final = 2**32 - 1
+MOST_BUCKETS: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,15 +110,17 @@ class Uses:
         return self._last_use_p <= step - self.rule.steps
 
     def _lowest(self, positions_h: Int64s, count: int) -> Int64s:
-        """``count`` of these positions, those of the lowest score."""
-        last_use_h = self._last_use_p[positions_h]
-        score_h = last_use_h if self.rule.score == "last_use" else self._uses_p[positions_h]
-        most = np.partition(score_h, count - 1)[count - 1]
-        below, equal = np.flatnonzero(score_h < most), np.flatnonzero(score_h == most)
-        ids_e = self._index.arrays[1][positions_h[equal]]
-        first = np.lexsort((ids_e, last_use_h[equal]))[: count - below.shape[0]]
-        lowest: Int64s = positions_h[np.concatenate([below, equal[first]])]
-        return lowest
+        """``count`` of these positions, those of the lowest score: of equal ones the next key decides, and at last the id."""
+        keys = (self._last_use_p,) if self.rule.score == "last_use" else (self._uses_p, self._last_use_p)
+        chosen: list[Int64s] = []
+        for key_p in keys:
+            key_h = key_p[positions_h]
+            most = _lowest_but(key_h, count)
+            chosen.append(positions_h[key_h < most])
+            count -= chosen[-1].shape[0]
+            positions_h = positions_h[key_h == most]
+        order = np.argpartition(self._index.arrays[1][positions_h], count - 1)
+        return np.concatenate([*chosen, positions_h[order[:count]]])
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Copies."""
@@ -140,3 +143,15 @@ class Uses:
     def figures(self) -> dict[str, Any]:
         bytes_held = self._index.nbytes + self._last_use_p.nbytes + self._uses_p.nbytes
         return {"rows": self._index.count, "expired": self.expired, "held_bytes": bytes_held}
+
+
+def _lowest_but(values_h: npt.NDArray[Any], count: int) -> int:
+    """The ``count``-th lowest of values of 0 and above. Most of them are equal, or nearly so: ``np.partition`` is slow at that."""
+    low = int(values_h.min())
+    buckets_h = np.minimum(values_h - low, MOST_BUCKETS).astype(np.int64, copy=False)
+    so_far = np.cumsum(np.bincount(buckets_h))
+    bucket = int(np.searchsorted(so_far, count))
+    if bucket < MOST_BUCKETS:
+        return low + bucket
+    rest = count - int(so_far[MOST_BUCKETS - 1])
+    return int(np.partition(values_h[buckets_h == MOST_BUCKETS], rest - 1)[rest - 1])

@@ -61,6 +61,14 @@ def test_rows_end_as_in_a_dict_also_across_a_resume(rule: ExpiryRule) -> None:
     assert "admission" not in figures
 
 
+@pytest.mark.parametrize("buckets", [1, 2, 1 << 20])
+def test_scores_far_apart_are_told_apart_too(monkeypatch: pytest.MonkeyPatch, buckets: int) -> None:
+    """Beyond so many different scores they are found in another way."""
+    monkeypatch.setattr("pipeline.store.expiry.MOST_BUCKETS", buckets)
+    test_rows_end_as_in_a_dict_also_across_a_resume(RULES["both"])
+    test_rows_end_as_in_a_dict_also_across_a_resume(RULES["the most recent stay"])
+
+
 def test_a_row_that_has_ended_is_admitted_anew() -> None:
     dynamic = DynamicTables(
         ("t", "kept"), (AdmissionRule(2, LEAST_BYTES), None), (ExpiryRule(3, None, "last_use", 1), None)
