@@ -46,11 +46,12 @@ class Recovery:
         todo = [(part, 0) for part in range(parts)]
         bounds = self._bounds(parts)
         while todo:
-            calls = [
-                self._pool.submit(self._run, bounds[part], part, ids_n, places_n, start, older_n)
-                for part, start in todo
-            ]
-            stopped = [(part, call.result()) for (part, _), call in zip(todo, calls, strict=True)]
+            work = [(bounds[part], part, ids_n, places_n, start, older_n) for part, start in todo]
+            if len(work) == 1:  # a hop to another thread takes longer than a small segment
+                ends = [self._run(*work[0])]
+            else:
+                ends = [call.result() for call in [self._pool.submit(self._run, *one) for one in work]]
+            stopped = [(part, end) for (part, _), end in zip(todo, ends, strict=True)]
             todo = [(part, done) for part, done in stopped if done < ids_n.shape[0]]
             for _, done in todo:
                 self._directory.divide(int(shards.key_of(ids_n[done])))
