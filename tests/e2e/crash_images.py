@@ -15,14 +15,13 @@ import pytest
 
 from pipeline.models.arrays import dense_arrays
 from pipeline.replica import Replica
-from pipeline.rowlog.log.real_reads import RealReads
 from pipeline.rows.version import steps_of
 from pipeline.session.checkpoints import Checkpoints
 from pipeline.session.disk import Disk
 from pipeline.session.resources import Resources
 from pipeline.session.resume import Resume
 from pipeline.wire import CommitFrame, FileTransport, StreamCorrupt, decode_frame
-from tests.e2e.jobs import RAGGED, Job, assert_same_bits, run_job
+from tests.e2e.jobs import RAGGED, Job, assert_same_bits, one_thread_reads, run_job
 from tests.files.journal import Entry, Image, JournalFiles
 
 STEPS = 60
@@ -163,8 +162,7 @@ class Reopened:
 
     @cached_property
     def resume(self) -> Resume:
-        """Read by one thread: to start many takes longer than all it reads."""
-        return Resume.newest(self.run, reads=lambda: RealReads(1, False))
+        return Resume.newest(self.run, reads=one_thread_reads)
 
     def check(self, oracle: Oracle, parts: Sequence[Part] = ("checkpoints", "stream")) -> None:
         """What was told is there, and all that is there is the state at the end of a step."""

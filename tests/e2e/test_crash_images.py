@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import shutil
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,9 +23,17 @@ def oracle(tmp_path_factory: pytest.TempPathFactory) -> Oracle:
     return Oracle(tmp_path_factory.mktemp("images") / "whole")
 
 
+Recorded = Callable[[str], list[Image]]
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    """The images of one run with these tiers, the same for all tests."""
+    return cache(lambda tiers: images_of(tmp_path_factory.mktemp("recorded"), tiers))
+
+
 def images_of(directory: Path, tiers: str) -> list[Image]:
     """Of a run with checkpoints, compaction and publishing."""
-    directory.mkdir()
     entries, job = record(directory, TIERS[tiers])
     store, kinds = job.summary["store"], {entry.kind for entry in entries}
     assert {"checkpoint", "cut", "rename", "sync", "remove"} <= kinds
@@ -55,44 +65,44 @@ def reopen(
 
 @pytest.mark.parametrize("tiers", TIERS)
 def test_a_crash_anywhere_leaves_what_was_told_and_a_run_goes_on_from_it(
-    tmp_path: Path, oracle: Oracle, tiers: str
+    memory_path: Path, recorded: Recorded, oracle: Oracle, tiers: str
 ) -> None:
     """Every image is reopened; some are gone on from."""
-    images = images_of(tmp_path / "recorded", tiers)
+    images = recorded(tiers)
     checked, drawn = Checked(), set(random.Random(1).sample(range(len(images)), IN_CI[tiers]))
     for number, image in enumerate(images):
-        reopen(image, tmp_path / "image", oracle, tiers, checked, go_on=number in drawn)
+        reopen(image, memory_path / "image", oracle, tiers, checked, go_on=number in drawn)
     assert len(drawn) == IN_CI[tiers]
 
 
 @pytest.mark.parametrize("tiers", TIERS)
-def test_a_run_that_goes_on_may_crash_again(tmp_path: Path, oracle: Oracle, tiers: str) -> None:
+def test_a_run_that_goes_on_may_crash_again(memory_path: Path, recorded: Recorded, oracle: Oracle, tiers: str) -> None:
     """While it opens what the crash left, proves, compacts and publishes."""
-    rng, images = random.Random(2), images_of(tmp_path / "recorded", tiers)
+    rng, images = random.Random(2), recorded(tiers)
     first = rng.choice([image for image in images if image.noted.get("checkpoint")])
-    first.write_to(tmp_path / "again")
-    entries, _ = record(tmp_path / "again", TIERS[tiers], resume=True)
+    first.write_to(memory_path / "again")
+    entries, _ = record(memory_path / "again", TIERS[tiers], resume=True)
     again = list(crash_images(entries, before=first))
     assert again
     for image in rng.sample(again, CRASHED_AGAIN // len(TIERS)):
-        reopen(image, tmp_path / "image", oracle, tiers, go_on=True)
+        reopen(image, memory_path / "image", oracle, tiers, go_on=True)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("tiers", TIERS)
-def test_a_run_goes_on_from_every_image(tmp_path: Path, oracle: Oracle, tiers: str) -> None:
-    for image in images_of(tmp_path / "recorded", tiers):
-        reopen(image, tmp_path / "image", oracle, tiers, go_on=True)
+def test_a_run_goes_on_from_every_image(memory_path: Path, recorded: Recorded, oracle: Oracle, tiers: str) -> None:
+    for image in recorded(tiers):
+        reopen(image, memory_path / "image", oracle, tiers, go_on=True)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("tiers", TIERS)
-def test_every_crash_of_runs_that_go_on(tmp_path: Path, oracle: Oracle, tiers: str) -> None:
+def test_every_crash_of_runs_that_go_on(memory_path: Path, recorded: Recorded, oracle: Oracle, tiers: str) -> None:
     """Of three such runs, all images are reopened."""
-    images = images_of(tmp_path / "recorded", tiers)
+    images = recorded(tiers)
     for number, first in enumerate(random.Random().sample(images, 3)):
-        first.write_to(tmp_path / str(number))
-        entries, _ = record(tmp_path / str(number), TIERS[tiers], resume=True)
+        first.write_to(memory_path / str(number))
+        entries, _ = record(memory_path / str(number), TIERS[tiers], resume=True)
         checked = Checked()
         for image in crash_images(entries, before=first):
-            reopen(image, tmp_path / "image", oracle, tiers, checked, go_on=False)
+            reopen(image, memory_path / "image", oracle, tiers, checked, go_on=False)

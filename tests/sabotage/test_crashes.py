@@ -43,7 +43,7 @@ def reopen_all(directory: Path, oracle: Oracle, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SABOTAGES)
-def test_a_sabotage_is_caught(tmp_path: Path, oracle: Oracle, name: str) -> None:
+def test_a_sabotage_is_caught(memory_path: Path, oracle: Oracle, name: str) -> None:
     """Without one, all images hold: see ``tests/e2e/test_crash_images.py``."""
     with pytest.raises((AssertionError, RowLogError, ReplicaError, WireError, BrokenFile, FileNotFoundError)):
-        reopen_all(tmp_path, oracle, name)
+        reopen_all(memory_path, oracle, name)
