@@ -41,9 +41,10 @@ def test_a_side_that_cannot_begin_is_named(tmp_path: Path) -> None:
         Side("tools.bench.gated_run", str(tmp_path / "absent.yaml"), str(tmp_path / "run"))
 
 
-@pytest.mark.skipif(find_spec("fbgemm_gpu") is None, reason="the peer is not installed: make .venv/.bench")
+@pytest.mark.skipif(find_spec("fbgemm_gpu") is None, reason="the peer is not installed: make .venv/.peers")
 def test_the_dram_tier_comes_to_the_rows_of_the_peer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiers_dram, "SCALES", {True: (4, 1)})
+    monkeypatch.setattr(tiers_dram, "STEPS", 30)
     monkeypatch.setattr(tiers_dram, "DISTRIBUTIONS", ("zipf 1.05",))
     row, parts = tiers_dram.run(quick=True)
     assert "load" in parts.measured
@@ -51,8 +52,18 @@ def test_the_dram_tier_comes_to_the_rows_of_the_peer(monkeypatch: pytest.MonkeyP
     assert row.knobs["l1_rows"] == 260_000
 
 
-def test_an_absent_peer_is_named_with_the_command_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_absent_peer_is_named_with_the_command_that_brings_it() -> None:
+    ours = [{"seconds": 0.3, "misses": 60.0, "cpu_s": 0.5}]
+    row = tiers_dram._row("zipf 1.05", [ours], 3, {})
+    assert "20 rows brought in" in row.measured
+    assert row.peer_measured == "absent: pip install --no-deps fbgemm-gpu-cpu==1.8.0"
+    assert row.met is None
+
+
+@pytest.mark.long
+def test_it_runs_without_its_peer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiers_dram, "SCALES", {True: (3, 1)})
+    monkeypatch.setattr(tiers_dram, "STEPS", 30)
     monkeypatch.setattr(tiers_dram, "DISTRIBUTIONS", ("zipf 1.05",))
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     row, parts = tiers_dram.run(quick=True)

@@ -6,12 +6,16 @@ import numpy as np
 import pytest
 
 from tools.bench import lookup_floor
-from tools.bench.lookup_work import BATCH, DIM, LR, ROWS, TABLES, Work, make_gradient
+from tools.bench.lookup_work import BATCH, DIM, LR, TABLES, Work, make_gradient
+
+ROWS = 500
+"""Of each table."""
 
 
 def test_each_row_comes_out_and_is_changed_by_all_its_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng()
-    steps_sn = random.integers(0, 500, (2, TABLES * BATCH))
+    steps_sn = random.integers(0, ROWS, (2, TABLES * BATCH))
+    monkeypatch.setattr(lookup_floor, "ROWS", ROWS)
     monkeypatch.setattr(lookup_floor, "make_work", lambda *_: Work(steps_sn, make_gradient()))
     floor = lookup_floor.Floor("any", 2, 2)
     rows_sd = floor._rows_nb.view(np.float32)

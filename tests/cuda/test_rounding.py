@@ -15,7 +15,8 @@ from pipeline.rows import Column, Initializer, RowLayout, TableSpec
 from pipeline.rows.narrow import narrow, widen
 from tests.cuda import cases
 
-ROWS, DIM = 10_000, 1000
+ROWS, DIM, FEW = 10_000, 1000, 1000
+"""``FEW`` rows where a step comes after another, or chance has no part."""
 DEVIATIONS = 6.0
 """Chance leaves them once in 500 million runs."""
 SUBNORMAL = 2.0**-15
@@ -24,19 +25,20 @@ SUBNORMAL = 2.0**-15
 class Rounder:
     """Rows that a step sets to given numbers: their weights are zero, and SGD subtracts the gradient."""
 
-    def __init__(self, dtype: str) -> None:
+    def __init__(self, dtype: str, rows: int = ROWS) -> None:
         self.spec = TableSpec("t", RowLayout((Column("weight", dtype, DIM, "weight"),)), Initializer("zeros"), 5)
         self.backend = HostBackend(2)
-        self.backend.open([self.spec], ROWS)
-        made = cases.one_id_a_bag(cases.batch(np.random.default_rng(), [DIM], [0], [SUM], ROWS), range(ROWS))
+        self.backend.open([self.spec], rows)
+        made = cases.one_id_a_bag(cases.batch(np.random.default_rng(), [DIM], [0], [SUM], rows), range(rows))
         unique = self.backend.deduplicate(made)
-        slots = np.arange(ROWS, dtype=np.int32)
+        slots = np.arange(rows, dtype=np.int32)
         self.backend.admit(slots, unique.tables_u, unique.ids_u)
         self.plan = SlotPlan(made, unique, slots)
 
     def round(self, values_nd: npt.NDArray[np.float32], step: int) -> npt.NDArray[np.float32]:
-        zeros = np.zeros((ROWS, self.backend.row_bytes), np.uint8)
-        self.backend.write_rows(self.plan.slots_u, zeros, np.zeros(ROWS, np.int64))
+        rows = len(values_nd)
+        zeros = np.zeros((rows, self.backend.row_bytes), np.uint8)
+        self.backend.write_rows(self.plan.slots_u, zeros, np.zeros(rows, np.int64))
         self.backend.update(self.plan, cases.matrices([-values_nd]), [UpdateRule("sgd", (1.0,))], step)
         rows_nb, _ = self.backend.read_rows(self.plan.slots_u)
         rounded: npt.NDArray[np.float32] = self.spec.layout.singles(rows_nb, "weight")
@@ -80,18 +82,18 @@ def check(errors: npt.NDArray[np.float64], share: npt.NDArray[np.float64]) -> No
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_many_small_steps_move_a_weight_as_far_as_they_sum_up_to(dtype: str) -> None:
     """Each is a hundredth of the distance of neighbours: rounded to nearest, nothing would ever move."""
-    rounder, count, distance = Rounder(dtype), 300, {"float16": 2.0**-11, "bfloat16": 2.0**-8}[dtype]
-    start = narrow(np.full((ROWS, DIM), 0.5, np.float32), dtype).view(np.uint8)
-    rows = np.zeros((ROWS, rounder.backend.row_bytes), np.uint8)
+    rounder, count, distance = Rounder(dtype, FEW), 300, {"float16": 2.0**-11, "bfloat16": 2.0**-8}[dtype]
+    start = narrow(np.full((FEW, DIM), 0.5, np.float32), dtype).view(np.uint8)
+    rows = np.zeros((FEW, rounder.backend.row_bytes), np.uint8)
     rows[:, : 2 * DIM] = start
-    rounder.backend.write_rows(rounder.plan.slots_u, rows, np.zeros(ROWS, np.int64))
-    gradient = cases.matrices([np.full((ROWS, DIM), -distance / 100, np.float32)])
+    rounder.backend.write_rows(rounder.plan.slots_u, rows, np.zeros(FEW, np.int64))
+    gradient = cases.matrices([np.full((FEW, DIM), -distance / 100, np.float32)])
     for step in range(1, count + 1):
         rounder.backend.update(rounder.plan, gradient, [UpdateRule("sgd", (1.0,))], step)
     rows, _ = rounder.backend.read_rows(rounder.plan.slots_u)
     moved = rounder.spec.layout.singles(rows, "weight").astype(np.float64) - 0.5
     deviation = distance * math.sqrt(count * 0.01 * 0.99)
-    assert abs(moved.mean() - count * distance / 100) < DEVIATIONS * deviation / math.sqrt(ROWS * DIM)
+    assert abs(moved.mean() - count * distance / 100) < DEVIATIONS * deviation / math.sqrt(FEW * DIM)
     nearest = UpdateRule("sgd", (1.0,), rounding="nearest")
     rounder.backend.update(rounder.plan, gradient, [nearest], count + 1)
     again, _ = rounder.backend.read_rows(rounder.plan.slots_u)
@@ -101,8 +103,8 @@ def test_many_small_steps_move_a_weight_as_far_as_they_sum_up_to(dtype: str) -> 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_what_is_no_number_or_too_large_stays_so(dtype: str) -> None:
     """A NaN cannot come from a finite gradient, but weights may hold one; what lies beyond the largest number is infinite."""
-    rounder = Rounder(dtype)
-    values = np.zeros((ROWS, DIM), np.float32)
+    rounder = Rounder(dtype, FEW)
+    values = np.zeros((FEW, DIM), np.float32)
     values[:, :2] = (3.4e38, -3.4e38)
     rounded = rounder.round(values, 1)
     largest = {"float16": np.inf, "bfloat16": 3.38e38}[dtype]

@@ -148,7 +148,9 @@ def assert_same_run(killed: Path, whole: Path, out: Path) -> None:
     assert digests[0] == digests[1]
 
 
-@pytest.mark.parametrize("special", [False, True], ids=["plain", "16 bits, admission, expiry"])
+@pytest.mark.parametrize(
+    "special", [pytest.param(False, marks=pytest.mark.long), True], ids=["plain", "16 bits, admission, expiry"]
+)
 def test_killed_again_and_again(tmp_path: Path, special: bool) -> None:
     _killed(tmp_path, steps=200, stride=200, kills=2, disk=True, special=special)
 
