@@ -85,8 +85,9 @@ def test_bench_says_that_it_needs_a_checkout(installed: Path, tmp_path: Path) ->
 
 
 def run_installed(code: str, folder: Path, *path: Path) -> str:
-    """What ``code`` writes to stderr, run in ``folder`` with the wheel's files on the path and the checkout off it."""
-    without = f"import sys\nsys.path[:] = [path for path in sys.path if path != {str(ROOT)!r}]\n"
+    """What ``code`` writes to stderr, run in ``folder`` with the wheel's files on the path and every checkout off it."""
+    kept = "[path for path in sys.path if not os.path.exists(os.path.join(path, 'tools', 'bench'))]"
+    without = f"import os, sys\nsys.path[:] = {kept}\n"
     done = subprocess.run(
         [sys.executable, "-c", without + code],
         cwd=folder,
