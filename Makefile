@@ -1,5 +1,5 @@
 # make run    train the quickstart (the first call sets everything up)
-# make test   lint, type-check, size report, tests
+# make test   lint, type-check, size report, tests; the first call installs the peers that tests compare with
 # make bench  install the peers and run the benchmarks
 # make long   the long form of the tests
 # make clean  remove what the commands above made, .venv included
@@ -20,6 +20,10 @@ INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check --constraint
 # The checkout itself is put on the path: an import finds the same files whether or not the current directory is the checkout.
 CHECKOUT := --no-build-isolation --config-settings editable_mode=compat --editable
 
+# What tests compare with, and skip where it is absent.
+TEST_PEERS := rocksdict fbgemm-gpu-cpu torchrec tensordict torchmetrics lightning-utilities pyre-extensions typing-inspect \
+	mypy-extensions iopath portalocker pyvers orjson cloudpickle tqdm
+
 .PHONY: help run test lint types size tests bench long clean
 
 help:
@@ -28,7 +32,10 @@ help:
 run: $(VENV)/.installed
 	$(PY) -m pipeline run configs/quickstart.yaml run.dir=runs/quickstart --overwrite
 
-test: lint types size tests
+# Types are one thread's work, and so is to compile the kernels: side by side.
+test: lint size
+	@$(MAKE) --no-print-directory --jobs=2 types $(VENV)/.kernels
+	@$(MAKE) --no-print-directory tests
 
 lint: $(VENV)/.installed
 	$(PY) -m ruff check .
@@ -40,13 +47,13 @@ types: $(VENV)/.installed
 size: $(VENV)/.installed
 	$(PY) -m tools.size_report
 
-tests: $(VENV)/.installed
+tests: $(VENV)/.peers
 	$(PY) -m pytest
 
 bench: $(VENV)/.bench
 	$(PY) -m pipeline bench
 
-long: $(VENV)/.installed
+long: $(VENV)/.peers
 	$(PY) -m pytest -m long
 
 clean:
@@ -66,4 +73,17 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(PY)
 $(VENV)/.bench: $(VENV)/.installed
 	@echo "installing the peers that the benchmarks compare with"
 	$(INSTALL) $(CHECKOUT) '.[bench]'
+	@touch $@
+
+# Without what they ask for themselves: TorchRec wants a torch built for GPUs.
+$(VENV)/.peers: $(VENV)/.installed
+	@echo "installing the peers that tests compare with"
+	$(INSTALL) --no-deps $(TEST_PEERS)
+	@touch $@
+
+# A short run through every tier: what it compiles is kept in __pycache__.
+$(VENV)/.kernels: $(VENV)/.installed $(shell grep --recursive --files-with-matches --include='*.py' numba cuda pipeline)
+	@echo "compiling the kernels"
+	@$(PY) -m pipeline run quickstart run.steps=20 run.dir=runs/kernels --overwrite store.l1_rows=8000 store.ssd={} store.dram_bytes=1MB >/dev/null
+	@rm -r runs/kernels
 	@touch $@

@@ -1,6 +1,4 @@
-"""TorchRec, where it is installed: `pip install --no-deps torchrec==1.8.0 fbgemm-gpu-cpu==1.8.0 tensordict torchmetrics==1.0.3
-lightning-utilities pyre-extensions typing-inspect mypy-extensions iopath portalocker pyvers orjson cloudpickle tqdm`.
-"""
+"""TorchRec, where it is installed: `make .venv/.peers`."""
 
 from __future__ import annotations
 
