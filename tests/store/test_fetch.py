@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -14,54 +14,31 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
-from cuda.backend import UpdateRule
-from cuda.host import HostBackend
-from pipeline.files import RealFiles
-from pipeline.rowlog.log import RowLog, RowLogOptions
-from pipeline.rowlog.log.real_reads import RealReads
-from pipeline.rows.layout import Column, RowLayout
-from pipeline.rows.spec import Initializer, TableSpec
 from pipeline.store import (
     BadFetch,
     CacheTier,
-    DramTier,
     Snapshot,
     SnapshotAbandoned,
-    SsdTier,
     Store,
-    StoreOptions,
-    Tier,
     UnknownTable,
     fetcher,
 )
-from pipeline.store.cache_size import bytes_for
 from pipeline.store.residency import Residency
-from tests.store.jobs import FEATURES, SPECS, batch_of, make_store, matrices, reserve, train_step, whole_grads
+from tests.store.fetching import TIERS, WAYS, force, make_tier
+from tests.store.jobs import SPECS, batch_of, make_store, train_step, whole_grads
 from tests.store.oracle import Oracle
-
-WAYS = ("in the turn", "by snapshots")
-TIERS = ("dram", "ssd", "dram over ssd")
-TINY = RowLogOptions(segment_bytes=64 << 10, extent_bytes=4096, write_behind_bytes=16 << 10)
-
-
-def make_tier(kind: str, directory: Path) -> Tier:
-    if kind == "dram":
-        return DramTier()
-    disk = SsdTier(RowLog([str(directory)], RealFiles(), lambda: RealReads(depth=4, direct=False), TINY))
-    return disk if kind == "ssd" else CacheTier(disk, bytes_for(SPECS, 256), "lru", 0.05)
 
 
 @pytest.fixture(params=WAYS)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """How few rows are read; many are always read by snapshots."""
-    if request.param == "by snapshots":
-        monkeypatch.setattr(fetcher, "MOST_ROWS", -1)
+    force(request.param, monkeypatch)
     return str(request.param)
 
 
 @pytest.fixture
 def by_snapshots(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetcher, "MOST_ROWS", -1)
+    force("by snapshots", monkeypatch)
 
 
 @pytest.mark.usefixtures("way")
@@ -99,112 +76,6 @@ def test_any_rows_in_the_order_asked_and_nothing_moves(tmp_path: Path, kind: str
         assert store.fetch_rows("users", []).weights_nd.shape == (0, 4)
     finally:
         store.close()
-
-
-BLOCKS, BLOCK, DIM = 8, 64, 4
-PLAIN = tuple(
-    TableSpec(
-        spec.name,
-        RowLayout((Column("weight", "float32", spec.dim, "weight"), Column("momentum", "float32", spec.dim, "state"))),
-        Initializer("zeros"),
-        1,
-    )
-    for spec in SPECS
-)
-
-
-@pytest.fixture(params=TIERS)
-def counting(request: pytest.FixtureRequest, tmp_path: Path, way: str) -> Iterator[Store]:
-    """Step s adds 1 to each row of block s % BLOCKS and as much to its state; L1 holds three blocks."""
-    rules = (UpdateRule("adagrad", (1.0, 1e-8)),) * len(PLAIN)
-    options = StoreOptions(l1_rows=3 * BLOCK, policy="lru")
-    tier = make_tier(request.param, tmp_path)
-    store = Store(PLAIN, rules, FEATURES, HostBackend(1), tier, options, spill_path=str(tmp_path / "spill"))
-    store.open()
-    yield store
-    assert way == "by snapshots" or request.param != "dram" or store.counters.copied_at_fence > 0
-    assert way == "in the turn" or store.counters.copied_at_fence == 0
-    store.close()
-
-
-def times_updated(ids_n: Any, step: int) -> Any:
-    """How many of the steps 1 .. step were those of each id's block."""
-    block_n = ids_n // BLOCK
-    return (step - block_n) // BLOCKS + (block_n != 0)
-
-
-def train_until(store: Store, ended: threading.Event) -> int:
-    nothing: list[list[int]] = [[]] * BLOCK
-    batches = [
-        batch_of([[[i] for i in range(b * BLOCK, (b + 1) * BLOCK)], nothing, nothing, nothing]) for b in range(BLOCKS)
-    ]
-    step = 0
-    while not ended.is_set():
-        step += 1
-        batch = batches[step % BLOCKS]
-        grads = [
-            np.ones((BLOCK if f == 0 else 0 if pooling else BLOCK, int(dim)), np.float32)
-            for f, (pooling, dim) in enumerate(zip(FEATURES.poolings_f.tolist(), FEATURES.dims_f.tolist(), strict=True))
-        ]
-        reservation = reserve(store, step, batch)
-        store.update(reservation, matrices(grads))
-        store.release(reservation)
-        store.clean_ahead()
-    return step
-
-
-def read_beside_training(store: Store, lookups: int) -> None:
-    """Three readers: two fetch, one lists and reads all rows, as an export does. ``lookups``: of all together, at least."""
-    ended, left, lock = threading.Event(), [lookups], threading.Lock()
-
-    def take(count: int) -> bool:
-        with lock:
-            left[0] -= count
-            return left[0] > -count
-
-    def check(ids_n: Any, step: int, state_nd: Any, versions_n: Any) -> None:
-        times_n = times_updated(ids_n, step)
-        assert (state_nd == times_n[:, None]).all(), f"not all rows are those of step {step}"
-        block_n = ids_n // BLOCK
-        last_n = np.where(times_n > 0, step - (step - block_n) % BLOCKS, 0)
-        assert (versions_n == last_n).all()
-
-    def fetch(seed: int) -> None:
-        random = np.random.default_rng(seed)
-        while take(4096):
-            ids_n = random.integers(0, BLOCKS * BLOCK, 4096)
-            rows = store.fetch_rows("users", ids_n)
-            check(ids_n, rows.step, rows.states["momentum"], rows.versions_n2[:, 1])
-
-    def export() -> None:
-        layout = store.specs[0].layout
-        while take(BLOCKS * BLOCK):
-            with store.freeze("all", blocking=True, reason="export") as snapshot:
-                ids_n = snapshot.ids("users")
-                rows = snapshot.read("users", ids_n)
-            expected = [i for i in range(BLOCKS * BLOCK) if times_updated(np.array(i), snapshot.step) > 0]
-            assert ids_n.tolist() == expected
-            check(ids_n, snapshot.step, layout.view(rows.rows_nb, "momentum"), rows.versions_n & ((1 << 40) - 1))
-
-    with ThreadPoolExecutor(4) as pool:
-        training = pool.submit(train_until, store, ended)
-        readers = [pool.submit(fetch, 1), pool.submit(fetch, 2), pool.submit(export)]
-        try:
-            for reader in readers:
-                reader.result()
-        finally:
-            ended.set()
-        assert training.result() > 2 * BLOCKS
-    assert store.counters.evictions > 0
-
-
-def test_all_rows_of_one_call_are_of_one_step_beside_training(counting: Store) -> None:
-    read_beside_training(counting, 300_000)
-
-
-@pytest.mark.long
-def test_ten_million_lookups_beside_training(counting: Store) -> None:
-    read_beside_training(counting, 10_000_000)
 
 
 def while_reading(store: Store, call: Callable[[], None]) -> Any:
