@@ -31,3 +31,18 @@ class PoolTooLarge(MemoryError):
             f"{available_bytes / 2**30:.2f} GiB are free: at most {fit} rows would fit (store.l1_rows)"
         )
         self.rows_that_fit = fit
+
+
+class RuleUnavailable(ValueError):
+    """A backend cannot update rows by a rule. ``backend``, ``rule``: their names."""
+
+    def __init__(self, backend: str, rule: str, reason: str) -> None:
+        super().__init__(f"rule {rule!r} of the {backend} backend: {reason}")
+        self.backend, self.rule = backend, rule
+
+
+class RuleRefused(RuleUnavailable):
+    """What was to be a rule of the host backend is none."""
+
+    def __init__(self, rule: str, reason: str) -> None:
+        super().__init__("host", rule, reason)

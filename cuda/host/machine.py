@@ -118,3 +118,17 @@ def put_bytes(typingctx: Any, target: Any, source: Any, count: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic
+def call_rule(typingctx: Any, address: Any, row: Any, state: Any, gradient: Any, dim: Any, hyper: Any) -> Any:
+    """Call the compiled rule at an address, see ``rule_table``."""
+    del typingctx, address, row, state, gradient, dim, hyper
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        del signature
+        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * 5)
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 6), codegen

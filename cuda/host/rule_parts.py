@@ -7,7 +7,6 @@ stands with each formula.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 import numpy as np
 
@@ -21,12 +20,10 @@ ETA, MOMENTUM = 1, 3
 BETA1, BETA2, FAMILY_DECAY = 2, 3, 4
 """Of Adam's family, whose numbers below follow from these and from the step."""
 REST1, REST2, BIAS1, BIAS2 = 5, 6, 7, 8
-MAX_HYPER: Final = 9
-FAMILY: Final = ("adam", "adam_rowwise_bias", "partial_rowwise_adam", "lamb", "partial_rowwise_lamb")
 
 
 def follow_from(hyper: Sequence[float], step: int) -> tuple[float, float, float, float]:
-    """REST1 to BIAS2: 1 - beta, and 1 - beta ** step, of the betas as float32, computed in float64."""
+    """Of Adam's family, REST1 to BIAS2: 1 - beta, and 1 - beta ** step, of the betas as float32, computed in float64."""
     betas = (float(np.float32(hyper[BETA1])), float(np.float32(hyper[BETA2])))
     return (1 - betas[0], 1 - betas[1], 1 - betas[0] ** step, 1 - betas[1] ** step)
 

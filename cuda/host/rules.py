@@ -2,45 +2,25 @@
 
 Every operation is rounded to float32 on its own, in the order written. ``row`` and ``gradient`` are addresses; ``state`` is the
 address of the row's first state column, its states lie one behind the other, those of a number per weight first; ``hyper`` that of
-its hyper-parameters. A new rule is a function here, its line in ``RULES`` and its line in ``_apply_other``.
+its hyper-parameters. A new rule is a function here and its line in ``RULES``, or anywhere else and ``register_rule``.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 
 from cuda.host import rule_parts as parts
-from cuda.host.compiled import device, seldom
-from cuda.host.rule_parts import BETA1, BETA2, BIAS1, BIAS2, DECAY, ETA, LR, MODE, MOMENTUM
+from cuda.host.compiled import device
+from cuda.host.machine import call_rule
+from cuda.host.rule_parts import BETA1, BETA2, BIAS1, BIAS2, DECAY, ETA, LR, MODE, MOMENTUM, follow_from
+from cuda.host.rule_table import CALLED, RuleTable
 from cuda.host.vector import dot, load_float, store_float, subtract_scaled
 
-
-class Rule(NamedTuple):
-    """What the host knows a rule by."""
-
-    code: int
-    per_weight: int
-    """State columns of a number per weight."""
-    per_row: int
-    """State columns of one number, behind them."""
-
-
-SGD, ADAGRAD, ROWWISE_ADAGRAD, DECAYED, ADAM, COUNTED_ADAM, PARTIAL_ADAM, LAMB, PARTIAL_LAMB, LARS = range(10)
-RULES: Final = {
-    "sgd": Rule(SGD, 0, 0),
-    "adagrad": Rule(ADAGRAD, 1, 0),
-    "rowwise_adagrad": Rule(ROWWISE_ADAGRAD, 0, 1),
-    "rowwise_adagrad_decayed": Rule(DECAYED, 0, 1),
-    "adam": Rule(ADAM, 2, 0),
-    "adam_rowwise_bias": Rule(COUNTED_ADAM, 2, 1),
-    "partial_rowwise_adam": Rule(PARTIAL_ADAM, 1, 1),
-    "lamb": Rule(LAMB, 2, 0),
-    "partial_rowwise_lamb": Rule(PARTIAL_LAMB, 1, 1),
-    "lars_sgd": Rule(LARS, 1, 0),
-}
+SGD, ROWWISE_ADAGRAD = range(CALLED)
+"""The rules that are a part of every kernel; others are called at the address of their code."""
 L2, DECOUPLED = 1.0, 2.0
 """Values of MODE; 0: no decay."""
 NONE = np.float32(0.0)
@@ -169,32 +149,31 @@ def lars_sgd(row: int, state: int, gradient: int, dim: int, hyper: int) -> None:
     parts.lars(row, state, gradient, hyper, rate, _hyper(hyper, MOMENTUM), dim)
 
 
-@seldom
-def _apply_other(rule: int, row: int, state: int, gradient: int, dim: int, hyper: int) -> None:
-    if rule == ADAGRAD:
-        adagrad(row, state, gradient, dim, hyper)
-    elif rule == DECAYED:
-        rowwise_adagrad_decayed(row, state, gradient, dim, hyper)
-    elif rule == ADAM:
-        adam(row, state, gradient, dim, hyper)
-    elif rule == COUNTED_ADAM:
-        adam_rowwise_bias(row, state, gradient, dim, hyper)
-    elif rule == PARTIAL_ADAM:
-        partial_rowwise_adam(row, state, gradient, dim, hyper)
-    elif rule == LAMB:
-        lamb(row, state, gradient, dim, hyper)
-    elif rule == PARTIAL_LAMB:
-        partial_rowwise_lamb(row, state, gradient, dim, hyper)
-    elif rule == LARS:
-        lars_sgd(row, state, gradient, dim, hyper)
-
-
 @device
 def apply(rule: int, row: int, state: int, gradient: int, dim: int, hyper: int) -> None:
-    """Change one row by the rule with this code."""
+    """Change one row by the rule with this code, see ``rule_table``."""
     if rule == SGD:
         sgd(row, state, gradient, dim, hyper)
     elif rule == ROWWISE_ADAGRAD:
         rowwise_adagrad(row, state, gradient, dim, hyper)
     else:
-        _apply_other(rule, row, state, gradient, dim, hyper)
+        call_rule(rule, row, state, gradient, dim, hyper)
+
+
+RULES: Final = RuleTable()
+RULES.add_inlined("sgd", SGD)
+RULES.add_inlined("rowwise_adagrad", ROWWISE_ADAGRAD, per_row=1)
+for _name, _function, _per_weight, _per_row in (
+    ("adagrad", adagrad, 1, 0),
+    ("rowwise_adagrad_decayed", rowwise_adagrad_decayed, 0, 1),
+    ("lars_sgd", lars_sgd, 1, 0),
+):
+    RULES.add(_name, _function, _per_weight, _per_row)
+for _name, _function, _per_weight, _per_row in (
+    ("adam", adam, 2, 0),
+    ("adam_rowwise_bias", adam_rowwise_bias, 2, 1),
+    ("partial_rowwise_adam", partial_rowwise_adam, 1, 1),
+    ("lamb", lamb, 2, 0),
+    ("partial_rowwise_lamb", partial_rowwise_lamb, 1, 1),
+):
+    RULES.add(_name, _function, _per_weight, _per_row, follow_from)

@@ -11,7 +11,6 @@ from cuda.backend import RowBytes, UpdateRule
 from cuda.host.machine import LINE_BYTES
 from cuda.host.narrow import LANES
 from cuda.host.recycle import aligned_bytes
-from cuda.host.rule_parts import FAMILY, MAX_HYPER, REST1, follow_from
 from cuda.host.rules import RULES
 from cuda.host.update_rules import Rules
 from cuda.plan import Float32s, Int64s
@@ -64,8 +63,10 @@ class TableSet:
             self._last = (wanted, *self._pack(wanted))
         _, hyper_th, rules = self._last
         for table, rule in enumerate(wanted):
-            if rule.rule in FAMILY:
-                hyper_th[table, REST1:] = follow_from(rule.hyper, step)
+            follow, known = RULES[rule.rule].follow, len(rule.hyper)
+            if follow is not None:
+                numbers = follow(rule.hyper, step)
+                hyper_th[table, known : known + len(numbers)] = numbers
         return rules
 
     def rooms(self, threads: int) -> RowBytes:
@@ -88,7 +89,7 @@ class TableSet:
     def _pack(self, rules: tuple[UpdateRule, ...]) -> tuple[Float32s, Rules]:
         """The hyper-parameters, which must outlive the rules, and the rules."""
         assert len(rules) == len(self._specs), f"{len(rules)} rules for {len(self._specs)} tables"
-        hyper_th = np.zeros((len(rules), MAX_HYPER), np.float32)
+        hyper_th = np.zeros((len(rules), max(map(_num_hyper, rules))), np.float32)
         for table, (rule, spec) in enumerate(zip(rules, self._specs, strict=True)):
             assert rule.rule in RULES, f"no rule {rule.rule!r}; this backend has {sorted(RULES)}"
             known, stored = RULES[rule.rule], self._stored[table]
@@ -98,7 +99,7 @@ class TableSet:
             hyper_th[table, : len(rule.hyper)] = rule.hyper
         return hyper_th, Rules(
             rules_t=np.array([RULES[rule.rule].code for rule in rules], np.int64),
-            hypers_t=hyper_th.ctypes.data + 4 * MAX_HYPER * np.arange(len(rules), dtype=np.int64),
+            hypers_t=hyper_th.ctypes.data + hyper_th.strides[0] * np.arange(len(rules), dtype=np.int64),
             max_norms_t=np.array([rule.max_norm for rule in rules], np.float32),
             **self._stored_t,
             by_chance_t=np.array([rule.rounding == "stochastic" for rule in rules], np.int64),
@@ -151,6 +152,12 @@ class Stored:
     def num_numbers(self) -> int:
         """Of the states, where they are widened: a last one may be half read."""
         return whole_lanes(self.num_states) + self.num_singles
+
+
+def _num_hyper(rule: UpdateRule) -> int:
+    """How many numbers a rule finds at ``hyper``: its hyper-parameters, then those that follow from the step."""
+    follow = RULES[rule.rule].follow if rule.rule in RULES else None
+    return len(rule.hyper) + (0 if follow is None else len(follow(rule.hyper, 1)))
 
 
 def whole_lanes(count: int) -> int:

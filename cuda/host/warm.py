@@ -18,6 +18,7 @@ from cuda.host.backend import HostBackend
 from cuda.host.cache import folder_stamp
 from cuda.host.compiled import KERNELS
 from cuda.host.numba_types import llvm
+from cuda.host.rules import RULES
 from cuda.host.threads import require_safe_layer
 from cuda.plan import SUM, BatchIds, FeatureSet, Matrix, SlotPlan
 from pipeline.rows.layout import Column, RowLayout
@@ -36,9 +37,12 @@ def warm_up(announce: Callable[[str], None]) -> float:
     """
     started = time.perf_counter()
     marker = _marker()
-    if not marker.exists():
+    is_cold = not marker.exists()
+    if is_cold:
         announce(f"compiling {len(KERNELS)} kernels, about {COLD_START_S} s, once (kept in {marker.parent})")
     _run_everything()
+    if is_cold:  # later ones are loaded when they are first asked for
+        assert all(rule.code >= 0 for rule in RULES.values() if rule.is_kept)
     require_safe_layer()
     _touch(marker)
     return time.perf_counter() - started
