@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from cuda.backend import Backend
+from cuda.backend import Backend, UpdateRule
 from cuda.errors import BackendUnavailable
+from pipeline.rows.spec import TableSpec
 
 Device = Literal["auto", "host", "cuda"]
 
@@ -32,3 +33,11 @@ def check_device(device: Device) -> None:
         )
     if device not in ("auto", "host"):
         raise ValueError(f"device {device!r} is unknown; choose auto, host or cuda")
+
+
+def check_rule(device: Device, spec: TableSpec, rule: UpdateRule) -> None:
+    """Raises RuleUnavailable where the backend for this device has no such rule, or none for rows like this table's."""
+    check_device(device)
+    from cuda.host.rules import RULES
+
+    RULES.check(spec, rule)

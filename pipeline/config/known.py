@@ -34,6 +34,12 @@ def alternatives(annotation: Any) -> Iterator[Any]:
         yield annotation
 
 
+def _held_by(field: FieldInfo) -> Iterator[Any]:
+    """The types a field may have. Where its annotation carries something that has ``alternatives()``, that knows them."""
+    told = [note for note in field.metadata if hasattr(note, "alternatives")]
+    return iter(told[0].alternatives()) if told else alternatives(field.annotation)
+
+
 def step_into(annotations: Iterable[Any], part: str | int) -> list[Any]:
     """What may stand at ``part`` of a value of one of these types."""
     return [inner for annotation in annotations for inner in _inside(annotation, part)]
@@ -65,7 +71,7 @@ def _places(model: type[BaseModel], name: str, above: Key) -> Iterator[Key]:
         if key == name:
             yield (*above, key)
         if len(above) < SEARCH_DEPTH:
-            for inner in alternatives(field.annotation):
+            for inner in _held_by(field):
                 if _is_model(inner):
                     yield from _places(inner, name, (*above, key))
 
@@ -75,7 +81,7 @@ def _inside(annotation: Any, part: str | int) -> Iterator[Any]:
     if _is_model(annotation):
         field = fields_of([annotation]).get(str(part))
         if field is not None:
-            yield from alternatives(field.annotation)
+            yield from _held_by(field)
     elif origin is tuple and isinstance(part, int):
         if len(arguments) == 2 and arguments[1] is Ellipsis:
             yield from alternatives(arguments[0])

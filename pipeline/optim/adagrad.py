@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.optim.fields import Decay, Eps, Options, Rate
+from pipeline.optim.fields import Decay, Eps, Options
 from pipeline.optim.spec import OptimizerSpec, per_row, per_weight
 
 DECAY_MODES = ("none", "l2", "decoupled")
@@ -16,7 +16,6 @@ class AdagradOptions(Options):
     """m += g * g; w -= lr * g / (sqrt(m) + eps). The accumulators m begin at zero."""
 
     kind: Literal["adagrad"] = "adagrad"
-    lr: Rate = 0.01
     eps: Eps = 1e-8
 
 
@@ -24,7 +23,6 @@ class RowwiseAdagradOptions(Options):
     """m += mean(g * g); w -= lr / (sqrt(m) + eps) * g. The accumulator m begins at zero."""
 
     kind: Literal["rowwise_adagrad"] = "rowwise_adagrad"
-    lr: Rate = 0.01
     eps: Eps = 1e-8
     weight_decay: Decay = 0.0
     decay: Annotated[

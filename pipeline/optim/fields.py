@@ -22,9 +22,11 @@ Beta = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False, description="How 
 
 
 class Options(BaseModel):
-    """What every optimizer takes; each has ``lr`` besides."""
+    """What every optimizer takes. Each says what ``kind`` it is: ``kind: Literal["name"] = "name"``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    kind: str
+    lr: Rate = 0.01
     max_gradient: Annotated[
         float,
         Field(
@@ -46,7 +48,6 @@ class Options(BaseModel):
 class AdamFamily(Options):
     """What all optimizers with two moments take, in the order of ``MOMENTS``."""
 
-    lr: Rate = 0.01
     eps: Eps = 1e-8
     beta1: Beta = 0.9
     beta2: Beta = 0.999

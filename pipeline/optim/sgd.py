@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.optim.fields import Decay, Options, Rate
+from pipeline.optim.fields import Decay, Options
 from pipeline.optim.spec import OptimizerSpec, per_weight
 
 
@@ -14,14 +14,12 @@ class SgdOptions(Options):
     """w -= lr * g"""
 
     kind: Literal["sgd"] = "sgd"
-    lr: Rate = 0.01
 
 
 class LarsSgdOptions(Options):
     """a = lr * eta * |w| / (|g| + weight_decay * |w|); m = momentum * m + a * (g + weight_decay * w); w -= m"""
 
     kind: Literal["lars_sgd"] = "lars_sgd"
-    lr: Rate = 0.01
     eta: Annotated[
         float, Field(gt=0, allow_inf_nan=False, description="Share of a row's length that a step moves it.")
     ] = 0.001

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel
 
 from cuda.backend import UpdateRule
+from pipeline.optim.fields import Options
 from pipeline.rows.layout import Column
 
 
@@ -18,7 +18,7 @@ class OptimizerSpec:
     """One optimizer. ``hyper`` lists the options that its rules take, in their order."""
 
     name: str
-    options: type[BaseModel]
+    options: type[Options]
     hyper: tuple[str, ...]
     state_columns: Callable[[Any, int], tuple[Column, ...]]
     """(options, row dim) -> the columns behind the weight: those of a number per weight first."""

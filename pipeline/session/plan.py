@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from cuda.backend import UpdateRule
-from cuda.choose import check_device
-from cuda.errors import BackendUnavailable
+from cuda.choose import check_device, check_rule
+from cuda.errors import BackendUnavailable, RuleUnavailable
 from cuda.plan import POOLINGS, FeatureSet
 from pipeline.config import Loaded
 from pipeline.flow import Graph, GraphError, StageNode, plan
@@ -94,15 +94,19 @@ def make_plan(loaded: Loaded[Settings]) -> Plan:
         num_dense=int(getattr(graph.stages[0].options, "num_dense", 0)),
         tree=loaded.tree,
     )
+    _check_rules(made, loaded)
     check_tiers(made.specs, [table.max_rows for table in settings.tables.values()], settings.store, loaded)
     _check_dense_side(made, loaded)
     return made
 
 
 def plan_of_rows(settings: Settings) -> Plan:
-    """The plan of a job without stages: whoever has a loop of their own drives its store. Raises BackendUnavailable."""
+    """The plan of a job without stages: whoever has a loop of their own drives its store.
+
+    Raises BackendUnavailable and RuleUnavailable.
+    """
     check_device(settings.device)
-    return Plan(
+    made = Plan(
         settings=settings,
         graph=Graph((), ()),
         specs=tuple(_spec(name, settings) for name in settings.tables),
@@ -112,6 +116,9 @@ def plan_of_rows(settings: Settings) -> Plan:
         num_dense=0,
         tree=settings.model_dump(mode="json"),
     )
+    for spec, rule in zip(made.specs, made.rules, strict=True):
+        check_rule(settings.device, spec, rule)
+    return made
 
 
 def _graph(loaded: Loaded[Settings]) -> Graph:
@@ -186,6 +193,14 @@ def _check_device(loaded: Loaded[Settings]) -> None:
         check_device(loaded.settings.device)
     except BackendUnavailable as error:
         raise loaded.error([("device", str(error))]) from error
+
+
+def _check_rules(made: Plan, loaded: Loaded[Settings]) -> None:
+    for spec, rule in zip(made.specs, made.rules, strict=True):
+        try:
+            check_rule(made.settings.device, spec, rule)
+        except RuleUnavailable as error:
+            raise loaded.error([(f"tables.{spec.name}.optimizer", str(error))]) from error
 
 
 def _check_dense_side(made: Plan, loaded: Loaded[Settings]) -> None:

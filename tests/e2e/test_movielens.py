@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from pipeline.flow import find_stage
+from pipeline.optim import RowwiseAdagradOptions
 from pipeline.rows.initial import initial_weights
 from pipeline.session.dense_side import initial_model
 from stages.items import RawBatch
@@ -41,7 +42,7 @@ def plain_auc(job: Job) -> float:
         for spec in plan.specs
     }
     options = settings.tables[plan.specs[0].name].optimizer
-    assert options.kind == "rowwise_adagrad"
+    assert isinstance(options, RowwiseAdagradOptions)
     assert all(table.optimizer == options for table in settings.tables.values())
     initial = {spec.name: initial_weights(spec, ids[spec.name]) for spec in plan.specs}
     tables = PlainTables(ids, initial, options.kind, options.lr, options.eps)
