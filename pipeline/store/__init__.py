@@ -9,6 +9,8 @@ from pipeline.store.dynamic import DynamicTables
 from pipeline.store.errors import (
     BadFetch,
     BadHook,
+    BadLoad,
+    BatchesInFlight,
     BrokenFence,
     CacheTooLarge,
     CacheTooSmall,
@@ -43,6 +45,8 @@ __all__ = [
     "AdmissionRule",
     "BadFetch",
     "BadHook",
+    "BadLoad",
+    "BatchesInFlight",
     "BrokenFence",
     "CacheTier",
     "CacheTooLarge",

@@ -24,6 +24,8 @@ class StoreCounters:
     """Misses that no tier held: rows that were never updated."""
     expired_rows: int = 0
     """Rows of dynamic tables that ended, once each time."""
+    loaded_rows: int = 0
+    """Rows that ``Store.load`` wrote."""
     no_room: int = 0
     """Times a batch had to wait for pins to be released."""
     bad_gradients: Counter[str] = field(default_factory=Counter)

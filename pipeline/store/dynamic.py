@@ -60,6 +60,11 @@ class DynamicTables:
         self._last: Screened | None = None
 
     @property
+    def names(self) -> set[str]:
+        """Of the tables that are dynamic."""
+        return {self._names[table] for table, _ in self._parts}
+
+    @property
     def expire(self) -> bool:
         """Whether rows of any table do."""
         return bool(self._uses)

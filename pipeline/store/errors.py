@@ -127,6 +127,25 @@ class BadFetch(StoreError, ValueError):
         super().__init__(f"fetch from table {table!r}: {why}")
 
 
+class BadLoad(StoreError, ValueError):
+    """Rows that cannot be loaded. Nothing was changed."""
+
+    def __init__(self, table: str, why: str) -> None:
+        super().__init__(f"load into table {table!r}: {why}. Nothing was loaded")
+        self.table = table
+
+
+class BatchesInFlight(StoreError):
+    """Rows were to be loaded while batches hold reservations. Nothing was changed."""
+
+    def __init__(self, batches: int, step: int) -> None:
+        super().__init__(
+            f"rows can be loaded only between two steps, and behind step {step} {batches} batches hold rows in L1 already: update and "
+            "release them, or release them as they are and reserve them again behind the load"
+        )
+        self.batches, self.step = batches, step
+
+
 class BadHook(StoreError, ValueError):
     """A hook that cannot be: where it is to run, what it takes, which tables."""
 

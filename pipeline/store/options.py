@@ -73,6 +73,7 @@ class StoreOptions(BaseModel):
         "count it",
     )
     fetch_rows: int = Field(default=1 << 20, ge=1, description="most rows that one fetch may ask for")
+    load_rows: int = Field(default=1 << 20, ge=1, description="most rows that one load may bring")
     ssd: SsdOptions | None = Field(
         default=None,
         description="keep the rows that leave L1 on disk, behind memory of store.dram_bytes if that is set; {} for the "

@@ -62,6 +62,10 @@ class Residency(L1Reads):
         self._expected: deque[tuple[int, UniqueIds]] = deque(maxlen=MOST_EXPECTED)
         self._unloaded: dict[int, Reservation] = {}
         """By step: those whose misses have not come."""
+        self.in_flight = 0
+        """Reservations that were not released yet."""
+        self.began = False
+        """Whether there was a reservation."""
         self._hears = policy.needs_expect and not self.below.moves
         """Whether queued batches are listened to. Where a miss is a copy in memory, finding their rows costs more than it saves."""
 
@@ -75,9 +79,10 @@ class Residency(L1Reads):
                 return  # no row has to leave yet, and before the first does all hints are looked at
             self.machine.expect(self.backend.locate(unique.tables_u, unique.ids_u), step)
 
-    def try_reserve(self, step: int, batch: BatchIds, unique: UniqueIds) -> Reservation | None:
+    def try_reserve(self, step: int | None, batch: BatchIds, unique: UniqueIds) -> Reservation | None:
+        """``step``: its number; None for rows that no batch asks for, which are entered under the last number and take none."""
         if unique.count > self.l1_rows:
-            raise L1TooSmall(unique.count, self.l1_rows, step)
+            raise L1TooSmall(unique.count, self.l1_rows, step or self.machine.now)
         with self.residency:
             decision = self._decide(step, unique)
             if decision is None:
@@ -87,13 +92,15 @@ class Residency(L1Reads):
                 return self._take(decision, batch, unique)
             leaving = self.hooks.leaving(decision.slots_m[decision.num_free :])
         # Only here do rows leave and pins rise: the victims stay held, and nobody writes them, until they are taken.
-        self.hooks.run_before_evict(step, leaving)
+        self.hooks.run_before_evict(decision.step, leaving)
         with self.residency:
             return self._take(self.machine.renewed(decision), batch, unique)
 
-    def _decide(self, step: int, unique: UniqueIds) -> Decision | None:
+    def _decide(self, step: int | None, unique: UniqueIds) -> Decision | None:
         """Which slots a batch gets. The victims among them are below by then."""
-        if step <= self.machine.now:
+        if step is None:
+            step = self.machine.now
+        elif step <= self.machine.now:
             raise OutOfStep("the reservation", step, f"one above {self.machine.now}, the last one made")
         decision = self.machine.decide(self.backend.locate(unique.tables_u, unique.ids_u), step)
         if decision is not None and decision.dirty_d.shape[0]:
@@ -109,6 +116,8 @@ class Residency(L1Reads):
         reservation = Reservation(step, plan, misses_m, slots_m, not misses_m.shape[0])
         with self._slots:
             self.machine.commit(decision)
+            self.in_flight += 1
+            self.began = True
             if misses_m.shape[0]:
                 self._unloaded[step] = reservation
         self.counters.hits += unique.count - int(misses_m.shape[0])
@@ -170,6 +179,7 @@ class Residency(L1Reads):
         with self._slots:
             reservation.check_held("release")
             reservation.released = True
+            self.in_flight -= 1
             return self.machine.unpin(reservation.plan.slots_u, reservation.written) > 0
 
     def clean_ahead(self) -> int:

@@ -27,8 +27,7 @@ def save_changed(store: Store, snapshot: Snapshot, into: TakesRows, since: int) 
     The snapshot is of all rows and was taken at one fence with the checkpoint's mark. Table by table, ids ascending. Blocks.
     """
     layouts, saved = {spec.name: spec.layout for spec in store.specs}, 0
-    for name, ids in store.unsaved(since).items():
-        ids = np.union1d(ids, snapshot.ended(name))
+    for name, ids in snapshot.unsaved(since).items():
         for start in range(0, ids.shape[0], CHUNK_ROWS):
             chunk = ids[start : start + CHUNK_ROWS]
             rows = snapshot.read(name, chunk)

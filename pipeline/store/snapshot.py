@@ -19,7 +19,7 @@ from pipeline.rows.version import MAX_STEP
 from pipeline.store.coverage import Coverage, among
 from pipeline.store.errors import NotFrozen, SnapshotAbandoned, UnknownTable
 from pipeline.store.shadow import SavedRows, Shadow
-from pipeline.store.tier import RowBytes
+from pipeline.store.tier import RowBytes, unsaved_ids
 
 if TYPE_CHECKING:
     from pipeline.store.residency import Residency
@@ -135,9 +135,20 @@ class Snapshot:
             return self._changed_among(number, ids)
         return np.setdiff1d(ids, saved[versions == 0], assume_unique=True)
 
-    def ended(self, table: str) -> Int64s:
-        """Ids of rows that ended since, as far as they were kept; others may be among them. Asked after L1 and the tiers."""
-        ids, versions, why = self._shadow.items(self._number(table))
+    def unsaved(self, since: int) -> dict[str, Int64s]:
+        """Ids by table, sorted, of all rows that a checkpoint has to save: those that changed after packed version ``since``, and
+        perhaps more. To be asked while the checkpoint's mark stands (``rowlog.log.mark``); this is the snapshot taken with it.
+        """
+        forbid_event_loop("Snapshot.unsaved")
+        found, tier = self._residency.unsaved(since), self._residency.tier
+        return {
+            table: np.unique(np.concatenate([ids, unsaved_ids(tier, table, since), self._ended(number)]))
+            for (table, number), ids in zip(self._tables.items(), found.values(), strict=True)
+        }
+
+    def _ended(self, number: int) -> Int64s:
+        """Ids of rows that ended since, and others that were kept. Asked after L1 and the tiers: the rows are nowhere else."""
+        ids, versions, why = self._shadow.items(number)
         self._check_kept(why)
         return ids[versions > 0] if self._residency.forgets else NO_IDS
 

@@ -8,7 +8,7 @@ tier, slots.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -16,10 +16,10 @@ import numpy as np
 from cuda.backend import Backend, UpdateRule, forbid_event_loop
 from cuda.plan import BatchIds, FeatureSet, Int64s, Matrix, SlotPlan, UniqueIds
 from pipeline.files import Files, RealFiles
-from pipeline.rows.initial import initial_rows
 from pipeline.rows.spec import TableSpec
 from pipeline.rows.version import pack_version
 from pipeline.store.coverage import index_members
+from pipeline.store.default_rows import default_slots, write_default_rows
 from pipeline.store.dynamic import DynamicTables
 from pipeline.store.ending import Ending, ExpiryListener
 from pipeline.store.errors import UnknownTable
@@ -27,6 +27,7 @@ from pipeline.store.fence import Fence
 from pipeline.store.fetched import FetchedRows, checked_ids, unpacked
 from pipeline.store.fetcher import Fetcher
 from pipeline.store.hooks import HookPoint, OnError
+from pipeline.store.loading import GivenRows, Loading, pack
 from pipeline.store.options import StoreOptions
 from pipeline.store.policy import find_policy
 from pipeline.store.report import report
@@ -35,10 +36,10 @@ from pipeline.store.residency import Residency
 from pipeline.store.snapshot import Snapshot
 from pipeline.store.snapshots import Snapshots
 from pipeline.store.step_rules import Rate, StepRules, count_bad
-from pipeline.store.tier import RowBytes, Tier, unsaved_ids
+from pipeline.store.tier import RowBytes, Tier
 
 StepListener = Callable[[int, SlotPlan | None], None]
-"""Called with a step and its plan; None for a step that wrote no rows."""
+"""Called with a step and its plan: None where it wrote no rows, one without samples and slots of a load."""
 
 
 class Store:
@@ -91,13 +92,9 @@ class Store:
 
     def open(self) -> None:
         """Allocate L1, open the tier, empty the spill directory."""
-        defaults = [t for t, spec in enumerate(self.specs) if spec.default is not None]
-        self.backend.open(self.specs, self.options.l1_rows + len(defaults))
-        self._default_slots_t = np.full(len(self.specs), -1, dtype=np.int32)
-        for slot, table in enumerate(defaults, self.options.l1_rows):
-            self._default_slots_t[table] = slot
-            row = initial_rows(self.specs[table].absent, np.zeros(1, dtype=np.int64))
-            self.backend.write_rows(np.array([slot], dtype=np.int32), row, np.zeros(1, dtype=np.int64))
+        self._default_slots_t = default_slots(self.specs, self.options.l1_rows)
+        self.backend.open(self.specs, self.options.l1_rows + int(np.count_nonzero(self._default_slots_t >= 0)))
+        write_default_rows(self.specs, self._default_slots_t, self.backend)
         self.tier.open(self.specs)
         self._snapshots.clear_spill()
 
@@ -114,12 +111,10 @@ class Store:
         self._residency.expect(step, unique)
 
     def try_reserve(self, step: int, batch: BatchIds, unique: UniqueIds) -> Reservation | None:
-        """Pin slots for all rows of a batch, or for none: None says that too many slots are pinned just now (see
-        ``on_room``).
+        """Pin slots for all rows of a batch, or for none: None says that too many slots are pinned just now (see ``on_room``).
 
-        Steps rise from call to call. Dirty rows that have to leave are in the tier, visible, before their slots are
-        given away. Raises L1TooSmall, OutOfStep, and what the tier raises (then nothing has changed but that some
-        rows may be clean).
+        Steps rise from call to call. Dirty rows that have to leave are in the tier, visible, before their slots are given away. Raises
+        L1TooSmall, OutOfStep, and what the tier raises (then nothing has changed but that some rows may be clean).
         """
         forbid_event_loop("Store.try_reserve")
         if self.dynamic is None:
@@ -183,6 +178,27 @@ class Store:
                 pass
             self._tell(step, None)
 
+    def load(self, table: str, ids: Any, rows: Any, states: Mapping[str, Any] | None = None) -> int:
+        """Overwrite rows, as a step of its own whose number is returned: ``store.loading``. All arrays are copied.
+
+        ``ids``: distinct int64 [n], at most ``store.load_rows``. ``rows``: weights float32 [n, dim], rounded to nearest where the table
+        keeps 16 bits, or float16 where it keeps that. ``states``: each of the optimizer's by name [n, width]; None begins them at zero.
+
+        On the compute lane, between two steps, while nothing is reserved. Raises UnknownTable, BadLoad, BatchesInFlight; a tier's errors.
+        """
+        forbid_event_loop("Store.load")
+        refused = () if self.dynamic is None else self.dynamic.names
+        packed = pack(self.spec_of(table), ids, rows, states, self.options.load_rows, refused)
+        return self.load_packed([(table, *packed)])
+
+    def load_packed(self, parts: Iterable[GivenRows]) -> int:
+        """The same of packed finite rows, any number of several tables, each named once. Raises what ``parts`` raises too."""
+        loading = Loading(self._residency, self._snapshots, self.features, self.release, self.fence, parts)
+        with loading, self.fence.hold():
+            step = loading.write(self.generation)
+            self._tell(step, loading.plan, updated=False)
+        return step
+
     def add_hook(
         self,
         at: HookPoint,
@@ -197,24 +213,24 @@ class Store:
         ``tables``: their names; all when None. ``on_error``: what it raises stops the run, or is counted. Raises BadHook, and
         RuntimeError when a batch was reserved already.
         """
-        if self._residency.machine.now:
+        if self._residency.began:
             raise RuntimeError("hooks can be added only before the first batch was reserved")
         self.hooks.add(at, call, tables, on_error, name)
 
     def on_step(self, listener: StepListener) -> None:
-        """Have ``listener`` called at each step's end, on the compute lane, before anyone else gets the fence. It
-        must be quick.
-        """
+        """Have ``listener`` called at each step's end, on the compute lane, before anyone else gets the fence; quick."""
         self._listeners.append(listener)
 
     def on_expired(self, listener: ExpiryListener) -> None:
         """Have ``listener`` called with the rows that end with a step, before those of ``on_step``, and under the same rules."""
         self._ending.listeners.append(listener)
 
-    def _tell(self, step: int, plan: SlotPlan | None) -> None:
-        """Still inside the fence. Where a listener fails, others have not heard of the step: nobody may see its end as whole."""
+    def _tell(self, step: int, plan: SlotPlan | None, updated: bool = True) -> None:
+        """Still inside the fence; ``updated``: by an optimizer. Where a listener fails, others have not heard of the step: nobody may see
+        its end as whole.
+        """
         try:
-            if self.hooks.after_update and plan is not None:
+            if self.hooks.after_update and plan is not None and updated:
                 self.hooks.run_after_update(step, plan)
             self._ending.carry_out(step)
             for listener in self._listeners:
@@ -270,22 +286,9 @@ class Store:
         step, rows = self._fetcher.fetch(self._residency.tables[table], ids_n)
         return unpacked(table, spec.layout, step, ids_n, rows, states)
 
-    def unsaved(self, since: int) -> dict[str, Int64s]:
-        """Ids by table, sorted, of all rows that a checkpoint has to save: those that changed after packed version ``since``, and
-        perhaps more. To be asked while the checkpoint's snapshot is open and its mark stands (``rowlog.log.mark``).
-        """
-        forbid_event_loop("Store.unsaved")
-        found = self._residency.unsaved(since)
-        return {
-            table: np.unique(np.concatenate([ids, unsaved_ids(self.tier, table, since)]))
-            for table, ids in found.items()
-        }
-
     def load_rows(self, table: str, ids: Int64s, rows: RowBytes, versions: Int64s) -> None:
-        """Put rows of a checkpoint into the tier, distinct ids, before the first reservation. Raises RuntimeError
-        after it.
-        """
-        if self._residency.machine.now:
+        """Put rows of a checkpoint into the tier, distinct ids, before the first reservation; RuntimeError after it."""
+        if self._residency.began:
             raise RuntimeError("rows can be loaded only before the first batch was reserved")
         self.spec_of(table)
         self.tier.put(table, ids, rows, versions)

@@ -72,6 +72,14 @@ class Oracle:
             self.specs[key[0]].layout.view(row, "weight")[0] -= grad
             self._history.setdefault(key, []).append((step, step, row.tobytes()))
 
+    def load(self, step: int, table: int, ids_n: npt.NDArray[np.int64], weights_nd: Float32s) -> None:
+        """Enter what ``step`` overwrites. Before the store does it."""
+        layout = self.specs[table].layout
+        for row_id, weights_d in zip(ids_n.tolist(), weights_nd, strict=True):
+            row = layout.empty(1)
+            layout.view(row, "weight")[0] = weights_d
+            self._history.setdefault((table, row_id), []).append((step, step, row.tobytes()))
+
     def _gradients(self, batch: BatchIds, grads: Sequence[Float32s]) -> list[tuple[Key, Float32s]]:
         found = []
         for f, table in enumerate(batch.features.tables_f.tolist()):

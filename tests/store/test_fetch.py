@@ -24,9 +24,10 @@ from pipeline.store import (
     fetcher,
 )
 from pipeline.store.residency import Residency
-from tests.store.fetching import TIERS, WAYS, force, make_tier
+from tests.store.fetching import WAYS, force
 from tests.store.jobs import SPECS, batch_of, make_store, train_step, whole_grads
 from tests.store.oracle import Oracle
+from tests.store.tiers import TIERS, make_tier
 
 
 @pytest.fixture(params=WAYS)

@@ -23,8 +23,9 @@ from pipeline.session.row_source import StoreRowSource
 from pipeline.store import Store, StoreOptions
 from pipeline.stream import RowStreamer, StreamIdentity
 from pipeline.wire import CommitFrame, RowsFrame, decode_frame
-from tests.store.fetching import TIERS, WAYS, force, make_tier
+from tests.store.fetching import WAYS, force
 from tests.store.jobs import FEATURES, SPECS, TABLE_NAMES, batch_of, matrices, reserve
+from tests.store.tiers import TIERS, make_tier
 from tests.stream.list_transport import ListTransport
 
 BLOCKS, BLOCK = 8, 64
