@@ -12,18 +12,8 @@ import numpy as np
 import pytest
 
 from pipeline.store import BadHook, BrokenFence, DramTier, HookFailed, Store
-from tests.store.jobs import (
-    SPECS,
-    TABLE_NAMES,
-    batch_of,
-    make_store,
-    matrices,
-    random_batch,
-    reserve,
-    train_step,
-    whole_grads,
-)
-from tests.store.oracle import Oracle
+from tests.store.hooked import walk
+from tests.store.jobs import batch_of, make_store, matrices, reserve, train_step, whole_grads
 
 DEADLINE_S = 60
 
@@ -45,85 +35,9 @@ def users(*ids: int) -> Any:
     return batch_of([[list(ids)], [[]], [[]], [[]]])
 
 
-class Told:
-    """What hooks were told, in order: (place, table, id, step, bytes of the row's weights or gradient)."""
-
-    def __init__(self, store: Store) -> None:
-        self.events: list[tuple[str, str, int, int, bytes]] = []
-        self.store = store
-        for at in ("before_update", "after_update", "before_evict"):
-            store.add_hook(at, getattr(self, at))
-
-    def before_update(self, table: str, ids: Any, gradients: Any) -> None:
-        assert gradients.dtype == np.float32
-        assert gradients.shape == (len(ids), SPECS[TABLE_NAMES.index(table)].dim)
-        self._note("before_update", table, ids, np.full(len(ids), self.store.fence.step + 1), gradients)
-
-    def after_update(self, table: str, ids: Any, rows: Any) -> None:
-        assert rows.step == self.store.fence.step
-        assert rows.updated_n.all()
-        assert (rows.versions_n2 == (1, rows.step)).all()
-        self._note("after_update", table, ids, rows.versions_n2[:, 1], rows.weights_nd)
-
-    def before_evict(self, table: str, ids: Any, rows: Any) -> None:
-        number = TABLE_NAMES.index(table)
-        slots = self.store.backend.locate(np.full(len(ids), number, np.int32), np.array(ids))
-        assert (slots >= 0).all(), "the rows have left already"
-        self._note("before_evict", table, ids, rows.versions_n2[:, 1], rows.weights_nd)
-
-    def _note(self, at: str, table: str, ids: Any, steps: Any, values: Any) -> None:
-        assert ids.dtype == np.int64
-        assert len(set(ids.tolist())) == len(ids) > 0
-        for row_id, step, value in zip(ids.tolist(), steps.tolist(), values, strict=True):
-            self.events.append((at, table, row_id, step, value.tobytes()))
-
-
-def run_ahead(store: Store, batches: list[Any], grads: list[Any], ahead: int, each_step: Callable[[], Any]) -> None:
-    """Steps in order, ``ahead`` of them reserved beforehand where L1 has room."""
-    reserved: list[Any] = []
-    for step in range(1, len(batches) + 1):
-        while len(reserved) < min(step + ahead, len(batches)):
-            batch = batches[len(reserved)]
-            claim = store.try_reserve(len(reserved) + 1, batch, store.backend.deduplicate(batch))
-            if claim is None:
-                break
-            store.read_misses(claim)
-            reserved.append(claim)
-        store.update(reserved[step - 1], matrices(grads[step - 1]))
-        store.release(reserved[step - 1])
-        each_step()
-
-
 @pytest.mark.parametrize("ahead", [0, 3])
 def test_every_hook_of_a_step_runs_before_any_row_of_it_leaves(store: Store, ahead: int) -> None:
-    """And each row that leaves is told of once, still there, as its last step left it."""
-    random, oracle = np.random.default_rng(), Oracle(SPECS)
-    told = Told(store)
-    batches = [random_batch(random, 60, 2) for _ in range(80)]
-    grads = [whole_grads(random, batch) for batch in batches]
-    for step, (batch, some) in enumerate(zip(batches, grads, strict=True), start=1):
-        oracle.train(step, batch, some)
-    run_ahead(store, batches, grads, ahead, store.clean_ahead)
-    number = {name: t for t, name in enumerate(TABLE_NAMES)}
-    last: dict[tuple[str, int], tuple[int, bytes]] = {}
-    evicted = 0
-    for at, table, row_id, step, value in told.events:
-        pair, key = (number[table], row_id), (table, row_id)
-        if at == "before_update":
-            before = oracle.weights(pair, step - 1) - np.frombuffer(value, np.float32)
-            assert before.tobytes() == oracle.weights(pair, step).tobytes()
-        elif at == "after_update":
-            assert value == oracle.weights(pair, step).tobytes()
-            last[key] = (step, value)
-        else:
-            evicted += 1
-            assert last.get(key, (0, oracle.weights(pair, 0).tobytes())) == (step, value)
-    updated = [event[:4] for event in told.events if event[0] == "after_update"]
-    assert [(table, i, s) for _, table, i, s in updated] == [
-        (table, i, s) for at, table, i, s, _ in told.events if at == "before_update"
-    ]
-    assert len(updated) == sum(store.backend.deduplicate(batch).count for batch in batches)
-    assert evicted == store.counters.evictions > 0
+    walk(store, ahead)
 
 
 def test_hooks_run_in_the_order_they_were_added_for_their_tables_only(store: Store) -> None:
