@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import pytest
 
 from pipeline.models.arrays import dense_arrays
 from pipeline.replica import Replica
+from pipeline.rowlog import CheckpointReader
 from pipeline.rows.version import steps_of
 from pipeline.session.checkpoints import Checkpoints
 from pipeline.session.disk import Disk
@@ -135,10 +137,24 @@ Part = Literal["checkpoints", "stream"]
 
 
 class Checked:
-    """Which parts of the images of one run were looked at: most images differ from one before in one part alone."""
+    """Which parts of the images of one run were looked at: most images differ from one before in one part alone. So do checkpoints:
+    of one whose files are those of one before only the way to it is new.
+    """
 
     def __init__(self) -> None:
         self._seen: set[object] = set()
+
+    def is_new(self, image: Image, reader: CheckpointReader, run: Path) -> bool:
+        """Whether no image before had this checkpoint, with these bytes in its own files and in the segments that it names."""
+        segments = {
+            os.path.relpath(segment.path, os.path.abspath(run.parent)) for segment in reader.saved.all_segments()
+        }
+        assert segments <= image.files.keys()
+        own = f"run/checkpoints/{reader.name}/"
+        key = image.part(lambda name: name in segments or name.startswith(own))
+        new = key not in self._seen
+        self._seen.add(key)
+        return new
 
     def new_parts(self, image: Image) -> list[Part]:
         """Those that no image before had, with what was told of them."""
@@ -164,16 +180,20 @@ class Reopened:
     def resume(self) -> Resume:
         return Resume.newest(self.run, reads=one_thread_reads)
 
-    def check(self, oracle: Oracle, parts: Sequence[Part] = ("checkpoints", "stream")) -> None:
-        """What was told is there, and all that is there is the state at the end of a step."""
+    def check(
+        self, oracle: Oracle, parts: Sequence[Part] = ("checkpoints", "stream"), checked: Checked | None = None
+    ) -> None:
+        """What was told is there, and all that is there is the state at the end of a step. ``checked`` need not be read again."""
         if "checkpoints" in parts:
-            self._check_checkpoints(oracle)
+            self._check_checkpoints(oracle, checked or Checked())
         if "stream" in parts:
             self.follow(oracle)
 
-    def _check_checkpoints(self, oracle: Oracle) -> None:
+    def _check_checkpoints(self, oracle: Oracle, checked: Checked) -> None:
         assert self.resume.step >= self.image.noted.get("checkpoint", 0), "an older checkpoint than was told"
         for reader in self.resume.checkpoints:
+            if not checked.is_new(self.image, reader, self.run):
+                continue
             tables = {}
             for spec in reader.tables:
                 chunks = list(reader.rows(spec.name))

@@ -52,7 +52,7 @@ def reopen(
         return
     reopened = Reopened(image, directory)
     try:
-        reopened.check(oracle, parts)
+        reopened.check(oracle, parts, checked)
         if go_on:
             reopened.go_on(oracle, TIERS[tiers])
     except BaseException as error:
