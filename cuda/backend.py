@@ -82,9 +82,9 @@ class Backend(Protocol):
     def read_rows(self, slots_m: Int32s) -> tuple[RowBytes, Int64s]:
         """Copy out packed rows uint8 [M, row_bytes of the pool] and their versions [M]."""
 
-    def read_rows_into(self, slots_n: Int32s, rows_nb: RowBytes, versions_n: Int64s) -> None:
-        """The same into arrays of the caller's, contiguous, of a row's first bytes, a multiple of 4. Slots [n] may repeat; where one is
-        -1 nothing is written. By the calling thread alone.
+    def read_rows_into(self, slots_n: Int32s, head_nb: RowBytes, tail_nb: RowBytes, versions_n: Int64s) -> None:
+        """The same into contiguous arrays of the caller's: the first bytes of each row and those that follow, multiples of 4, 0 of the
+        latter perhaps. Slots [n] may repeat; where one is -1 nothing is written. By the calling thread alone.
         """
 
     def read_versions(self, slots_m: Int32s) -> Int64s:

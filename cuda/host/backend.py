@@ -107,13 +107,14 @@ class HostBackend:
             rows.read_rows(self._pool, slots_m, rows_mb, versions_m, self.threads)
         return rows_mb, versions_m
 
-    def read_rows_into(self, slots_n: Int32s, rows_nb: RowBytes, versions_n: Int64s) -> None:
+    def read_rows_into(self, slots_n: Int32s, head_nb: RowBytes, tail_nb: RowBytes, versions_n: Int64s) -> None:
         self._enter("read_rows_into")
         slots_n = self._checked(slots_n, least=-1)
-        assert rows_nb.shape[0] == slots_n.shape[0] == versions_n.shape[0]
-        assert rows_nb.shape[1] <= self.row_bytes, f"rows of {rows_nb.shape[1]} bytes; the pool's have {self.row_bytes}"
-        assert rows_nb.shape[1] % 4 == 0, f"rows of {rows_nb.shape[1]} bytes; need a multiple of 4"
-        rows.read_few_rows(self._pool, slots_n, rows_nb, versions_n)
+        assert slots_n.shape[0] == head_nb.shape[0] == tail_nb.shape[0] == versions_n.shape[0]
+        head, tail = head_nb.shape[1], tail_nb.shape[1]
+        assert head + tail <= self.row_bytes, f"rows of {head} + {tail} bytes; the pool's have {self.row_bytes}"
+        assert head % 4 == tail % 4 == 0, f"rows of {head} + {tail} bytes; need multiples of 4"
+        rows.read_apart(self._pool, slots_n, head_nb, tail_nb, versions_n)
 
     def read_versions(self, slots_m: Int32s) -> Int64s:
         self._enter("read_versions")

@@ -77,8 +77,6 @@ def _read_some(pool: Pool, slots_m: Int32s, rows_mb: RowBytes, versions_m: Int64
     width, versions, step = rows_mb.shape[1], pool.versions, pool.version_step
     for m in range(first, last):
         prefetch_row(row_address(pool, slots_m[min(m + AHEAD, last - 1)]), width)
-        if slots_m[m] < 0:
-            continue
         copy(rows_mb.ctypes.data + m * width, row_address(pool, slots_m[m]), ONE, width >> 2)
         versions_m[m] = versions[slots_m[m] * step]
 
@@ -94,7 +92,7 @@ def _write_some(pool: Pool, slots_m: Int32s, rows_mb: RowBytes, versions_m: Int6
 
 @kernel
 def read_few_rows(pool: Pool, slots_m: Int32s, rows_mb: RowBytes, versions_m: Int64s) -> None:
-    """``read_rows`` on the calling thread. Slot -1: nothing is copied."""
+    """``read_rows`` on the calling thread."""
     _read_some(pool, slots_m, rows_mb, versions_m, 0, slots_m.shape[0])
 
 
@@ -102,6 +100,21 @@ def read_few_rows(pool: Pool, slots_m: Int32s, rows_mb: RowBytes, versions_m: In
 def write_few_rows(pool: Pool, slots_m: Int32s, rows_mb: RowBytes, versions_m: Int64s) -> None:
     """``write_rows`` on the calling thread."""
     _write_some(pool, slots_m, rows_mb, versions_m, 0, slots_m.shape[0])
+
+
+@kernel
+def read_apart(pool: Pool, slots_n: Int32s, head_nb: RowBytes, tail_nb: RowBytes, versions_n: Int64s) -> None:
+    """Copy the first bytes of each slot's row to ``head_nb``, those behind them to ``tail_nb``, and its version. Slot -1: nothing."""
+    head, tail, last = head_nb.shape[1], tail_nb.shape[1], slots_n.shape[0] - 1
+    versions, step = pool.versions, pool.version_step
+    for n in range(slots_n.shape[0]):
+        prefetch_row(row_address(pool, slots_n[min(n + AHEAD, last)]), head + tail)
+        if slots_n[n] < 0:
+            continue
+        address = row_address(pool, slots_n[n])
+        copy(head_nb.ctypes.data + n * head, address, ONE, head >> 2)
+        copy(tail_nb.ctypes.data + n * tail, address + head, ONE, tail >> 2)
+        versions_n[n] = versions[slots_n[n] * step]
 
 
 @parallel_kernel

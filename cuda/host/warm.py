@@ -85,6 +85,7 @@ def _run_everything() -> None:
         backend.few = few
         backend.locate(unique.tables_u, unique.ids_u)
         backend.write_rows(slots, *backend.read_rows(slots))
+    backend.read_rows_into(slots, np.empty((1, 16), np.uint8), np.empty((1, 0), np.uint8), np.zeros(1, np.int64))
     matrix = Matrix.of(np.zeros((1, 4), np.float32))
     backend.gather_pool(plan, [matrix])
     backend.sum_gradients(plan, [matrix])

@@ -82,14 +82,16 @@ class RowLayout:
     def states(self) -> tuple[Column, ...]:
         return tuple(column for column in self.columns if column.role == "state")
 
-    def view(self, rows_nb: npt.NDArray[np.uint8], name: str) -> npt.NDArray[Any]:
-        """The column ``name`` of packed rows as [n, width]: a view that shares memory. Each row is contiguous."""
-        column, start = self.column(name), self.offsets[name]
+    def view(self, rows_nb: npt.NDArray[np.uint8], name: str, begin: int = 0) -> npt.NDArray[Any]:
+        """The column ``name`` of packed rows as [n, width]: a view that shares memory. Each row is contiguous. ``begin``: so many bytes
+        of each row are not in ``rows_nb``.
+        """
+        column, start = self.column(name), self.offsets[name] - begin
         return rows_nb[:, start : start + column.nbytes].view(stored_dtype(column.dtype))
 
-    def singles(self, rows_nb: npt.NDArray[np.uint8], name: str) -> npt.NDArray[Any]:
+    def singles(self, rows_nb: npt.NDArray[np.uint8], name: str, begin: int = 0) -> npt.NDArray[Any]:
         """The column ``name`` as [n, width] numbers: of 16 bits widened to float32, exactly, in a new array; else ``view``."""
-        stored, dtype = self.view(rows_nb, name), self.column(name).dtype
+        stored, dtype = self.view(rows_nb, name, begin), self.column(name).dtype
         if dtype not in NARROW:
             return stored
         from pipeline.rows.narrow import widen  # compiled

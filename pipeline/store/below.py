@@ -78,21 +78,17 @@ class Below:
             rows_mb[absent] = initial_rows(spec, ids_m[absent])
         return rows_mb, got.versions_n, int(absent.shape[0])
 
-    def copy_few(self, table: int, ids_n: Int64s, at_n: Int64s, rows_nb: RowBytes, versions_n: Int64s) -> bool:
-        """Copy rows of one table to ``rows_nb[at_n]`` and their versions to ``versions_n[at_n]``: 0 where there is no row, and of that
-        nothing is written. False, with nothing done, where this may take longer than a copy in memory.
-
-        Both arrays lie on word boundaries.
+    def get_few(self, table: int, ids_n: Int64s) -> tuple[RowBytes, Int64s] | None:
+        """Rows of one table as the tier holds them, and their versions: 0 where there is no row, and then its bytes mean nothing. None
+        where this may take longer than a copy in memory.
         """
         if self._mover is None:
-            return False
-        places = RowPlaces(
-            rows_nb.ctypes.data + rows_nb.strides[0] * at_n, versions_n.ctypes.data + versions_n.strides[0] * at_n
-        )
-        found_n = self._mover.get_rows(np.full(at_n.shape[0], table, dtype=np.int32), ids_n, places)
-        if not bool(found_n.all()):
-            versions_n[at_n[~found_n]] = 0
-        return True
+            return None
+        rows_nb = np.empty((ids_n.shape[0], self._specs[table].layout.row_bytes), dtype=np.uint8)
+        versions_n, at_n = np.zeros(ids_n.shape[0], dtype=np.int64), np.arange(ids_n.shape[0])
+        places = RowPlaces(rows_nb.ctypes.data + rows_nb.shape[1] * at_n, versions_n.ctypes.data + 8 * at_n)
+        self._mover.get_rows(np.full(ids_n.shape[0], table, dtype=np.int32), ids_n, places)
+        return rows_nb, versions_n
 
     def put_back(self, slots_m: Int32s) -> None:
         """Put the rows of slots into the tier. Nobody writes them meanwhile."""

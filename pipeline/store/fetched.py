@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -16,6 +17,7 @@ from pipeline.store.errors import BadFetch
 from pipeline.store.snapshot import SnapshotRows
 
 WEIGHT: Final = "weight"
+WORD_BYTES: Final = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,11 +57,44 @@ def checked_ids(table: str, ids: Any, most: int) -> npt.NDArray[np.int64]:
     return ids_n.copy()
 
 
+class RowParts:
+    """Room for packed rows of one layout in two arrays: weights lie together then, and are given away as they are."""
+
+    def __init__(self, layout: RowLayout, count: int, states: bool) -> None:
+        """``states``: whether there is room for what is behind the weights too."""
+        weight_bytes, self._layout = layout.columns[0].nbytes, layout
+        self._split = layout.row_bytes if weight_bytes % WORD_BYTES else weight_bytes
+        self.head_nb = np.empty((count, self._split), np.uint8)
+        self.tail_nb = np.empty((count, layout.row_bytes - self._split if states else 0), np.uint8)
+
+    def put(self, at_n: npt.NDArray[np.int64], rows_nb: npt.NDArray[np.uint8]) -> None:
+        """Whole rows to their places."""
+        self.head_nb[at_n] = rows_nb[:, : self._split]
+        self.tail_nb[at_n] = rows_nb[:, self._split : self._split + self.tail_nb.shape[1]]
+
+    def singles(self, name: str) -> npt.NDArray[Any]:
+        """As ``RowLayout.singles``."""
+        in_head = self._layout.offsets[name] < self._split
+        return self._layout.singles(*((self.head_nb, name) if in_head else (self.tail_nb, name, self._split)))
+
+
 def unpacked(
     table: str, layout: RowLayout, step: int, ids_n: npt.NDArray[np.int64], rows: SnapshotRows, states: bool
 ) -> FetchedRows:
     """Columns of packed rows."""
-    weights_nd = np.ascontiguousarray(layout.singles(rows.rows_nb, WEIGHT))
-    wanted = layout.states if states else ()
-    named = {column.name: np.ascontiguousarray(layout.singles(rows.rows_nb, column.name)) for column in wanted}
-    return FetchedRows(table, step, ids_n, weights_nd, named, unpack_versions(rows.versions_n), rows.held_n)
+    return gathered(table, layout, step, ids_n, partial(layout.singles, rows.rows_nb), rows.versions_n, states)
+
+
+def gathered(
+    table: str,
+    layout: RowLayout,
+    step: int,
+    ids_n: npt.NDArray[np.int64],
+    columns: Callable[[str], npt.NDArray[Any]],
+    versions_n: npt.NDArray[np.int64],
+    states: bool,
+) -> FetchedRows:
+    """``columns`` gives those of the rows by name, as ``RowLayout.singles``; ``versions_n`` are packed, 0 for a row never updated."""
+    named = {name: np.ascontiguousarray(columns(name)) for name in (WEIGHT, *(c.name for c in layout.states if states))}
+    weights_nd = named.pop(WEIGHT)
+    return FetchedRows(table, step, ids_n, weights_nd, named, unpack_versions(versions_n), versions_n > 0)

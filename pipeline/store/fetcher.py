@@ -15,13 +15,13 @@ import numpy as np
 
 from pipeline.rows.initial import initial_rows
 from pipeline.rows.version import MAX_STEP, pack_version
-from pipeline.store.snapshot import Snapshot, SnapshotRows
+from pipeline.store.fetched import FetchedRows, RowParts, gathered, unpacked
+from pipeline.store.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from cuda.plan import Int64s
     from pipeline.store.fence import Fence
     from pipeline.store.residency import Residency
-    from pipeline.store.tier import RowBytes
 
 MOST_ROWS: Final = 8192
 MOST_BYTES: Final = 4 << 20
@@ -38,29 +38,31 @@ class Fetcher:
     def __init__(self, residency: Residency, fence: Fence, freeze: Callable[..., Snapshot], generation: int) -> None:
         self._residency, self._fence, self._freeze, self._generation = residency, fence, freeze, generation
 
-    def fetch(self, table: int, ids_n: Int64s) -> tuple[int, SnapshotRows]:
-        """The last step that had ended, and rows of one table as it left them, in the order asked. Raises SnapshotAbandoned."""
+    def fetch(self, table: int, ids_n: Int64s, states: bool) -> FetchedRows:
+        """Rows of one table as the last step that had ended left them, in the order asked. Raises SnapshotAbandoned."""
         spec = self._residency.specs[table]
-        count, row_bytes = ids_n.shape[0], spec.layout.row_bytes
-        if count > MOST_ROWS or count * row_bytes > MOST_BYTES:
+        count = ids_n.shape[0]
+        if count > MOST_ROWS or count * spec.layout.row_bytes > MOST_BYTES:
             with self._freeze({spec.name: ids_n}, blocking=False, reason="fetch") as whole:
-                return whole.step, whole.read(spec.name, ids_n)
-        rows_nb, versions_n = np.empty((count, row_bytes), np.uint8), np.full(count, NOT_YET, np.int64)
+                rows, step = whole.read(spec.name, ids_n), whole.step
+            return unpacked(spec.name, spec.layout, step, ids_n, rows, states)
+        parts, versions_n = RowParts(spec.layout, count, states), np.full(count, NOT_YET, np.int64)
         with self._fence.hold():
             step = self._fence.step
-            rest_n = self._copy(table, ids_n, rows_nb, versions_n)
+            rest_n = self._copy(table, ids_n, parts, versions_n)
             snapshot = self._freeze_rest(spec.name, ids_n[rest_n])
         self._check(spec.name, step, ids_n, versions_n)
         fresh_n = np.flatnonzero(versions_n == 0)
         if fresh_n.shape[0]:
-            rows_nb[fresh_n] = initial_rows(spec.absent, ids_n[fresh_n])
+            parts.put(fresh_n, initial_rows(spec.absent, ids_n[fresh_n]))
         if snapshot is not None:
             with snapshot:
                 rest = snapshot.read(spec.name, ids_n[rest_n])
-            rows_nb[rest_n], versions_n[rest_n] = rest.rows_nb, rest.versions_n
-        return step, SnapshotRows(rows_nb, versions_n, versions_n > 0)
+            parts.put(rest_n, rest.rows_nb)
+            versions_n[rest_n] = rest.versions_n
+        return gathered(spec.name, spec.layout, step, ids_n, parts.singles, versions_n, states)
 
-    def _copy(self, table: int, ids_n: Int64s, rows_nb: RowBytes, versions_n: Int64s) -> Int64s:
+    def _copy(self, table: int, ids_n: Int64s, parts: RowParts, versions_n: Int64s) -> Int64s:
         """Copy what can be copied at once; returns the positions of the rest. Inside the turn.
 
         L1 first: a row that leaves it in between is below by then.
@@ -68,11 +70,16 @@ class Fetcher:
         everything_n = np.arange(ids_n.shape[0])
         if self._fence.step_waits:
             return everything_n
-        away_n = self._residency.copy_few(table, ids_n, rows_nb, versions_n, PATIENCE_S)
+        arrays = parts.head_nb, parts.tail_nb
+        away_n = self._residency.copy_few(table, ids_n, arrays, versions_n, PATIENCE_S)
         if away_n is None:
             return everything_n
-        if away_n.shape[0] and not self._residency.below.copy_few(table, ids_n[away_n], away_n, rows_nb, versions_n):
-            return away_n
+        if away_n.shape[0]:
+            below = self._residency.below.get_few(table, ids_n[away_n])
+            if below is None:
+                return away_n
+            rows_mb, versions_n[away_n] = below
+            parts.put(away_n, rows_mb)
         self._residency.counters.copied_at_fence += 1
         return everything_n[:0]
 

@@ -73,14 +73,15 @@ class L1Reads:
             return here, *self.backend.read_rows(slots_n[here])
 
     def copy_few(
-        self, table: int, ids_n: Int64s, rows_nb: RowBytes, versions_n: Int64s, patience_s: float
+        self, table: int, ids_n: Int64s, parts: tuple[RowBytes, RowBytes], versions_n: Int64s, patience_s: float
     ) -> Int64s | None:
-        """Copy the rows of one table that are in L1 to their places in ``rows_nb``, with their versions; returns the positions of the
-        others, of which nothing is written. None: L1 was busy for ``patience_s`` and nothing was copied.
+        """Copy the rows of one table that are in L1 to their places in both arrays of ``parts``, as ``Backend.read_rows_into`` does;
+        returns the positions of the others, of which nothing is written. None: L1 was busy for ``patience_s`` and nothing was copied.
 
         By the calling thread alone. As with ``copy_resident``, a row that a step writes meanwhile may come out torn.
         """
-        tables_n, away = np.full(ids_n.shape[0], table, dtype=np.int32), [NONE_AWAY]
+        (head_nb, tail_nb), away = parts, [NONE_AWAY]
+        tables_n = np.full(ids_n.shape[0], table, dtype=np.int32)
         if not self.residency.acquire(timeout=patience_s):
             return None
         try:
@@ -89,7 +90,7 @@ class L1Reads:
                 slots_n = self.backend.locate(tables_n[part], ids_n[part])
                 with self._slots:
                     num_away = leave_held(slots_n, self.machine.arrays.states_s, CLEAN)
-                self.backend.read_rows_into(slots_n, rows_nb[part], versions_n[part])
+                self.backend.read_rows_into(slots_n, head_nb[part], tail_nb[part], versions_n[part])
                 if num_away:
                     away.append(np.flatnonzero(slots_n < 0) + start)
         finally:

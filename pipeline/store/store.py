@@ -24,7 +24,7 @@ from pipeline.store.dynamic import DynamicTables
 from pipeline.store.ending import Ending, ExpiryListener
 from pipeline.store.errors import UnknownTable
 from pipeline.store.fence import Fence
-from pipeline.store.fetched import FetchedRows, checked_ids, unpacked
+from pipeline.store.fetched import FetchedRows, checked_ids
 from pipeline.store.fetcher import Fetcher
 from pipeline.store.hooks import HookPoint, OnError
 from pipeline.store.loading import GivenRows, Loading, pack
@@ -282,9 +282,9 @@ class Store:
         ``store.fetch_rows``), and SnapshotAbandoned when training overwrote so many of them meanwhile that old rows found no room.
         """
         forbid_event_loop("Store.fetch_rows")
-        spec, ids_n = self.spec_of(table), checked_ids(table, ids, self.options.fetch_rows)
-        step, rows = self._fetcher.fetch(self._residency.tables[table], ids_n)
-        return unpacked(table, spec.layout, step, ids_n, rows, states)
+        self.spec_of(table)
+        ids_n = checked_ids(table, ids, self.options.fetch_rows)
+        return self._fetcher.fetch(self._residency.tables[table], ids_n, states)
 
     def load_rows(self, table: str, ids: Int64s, rows: RowBytes, versions: Int64s) -> None:
         """Put rows of a checkpoint into the tier, distinct ids, before the first reservation; RuntimeError after it."""

@@ -102,18 +102,20 @@ class BackendContract:
         np.testing.assert_array_equal(backend.read_versions(slots[order]), versions[order])
 
     def test_rows_are_read_into_arrays_that_are_there(self, backend: Backend, random: Random) -> None:
-        """The first bytes of each; of slot -1 nothing."""
+        """In two parts, the first bytes of each and those behind them, if any; of slot -1 nothing."""
         slots = self.open(backend, cases.mixed(random)[0])[:500]
         rows = random.integers(0, 256, (500, backend.row_bytes), dtype=np.uint8)
         versions = random.integers(0, 2**62, 500)
         backend.write_rows(slots, rows, versions)
-        order = random.integers(-1, 500, 700)
-        asked = np.where(order < 0, -1, slots[order]).astype(np.int32)
-        found, found_versions = np.full((700, 48), 7, np.uint8), np.full(700, -3)
-        backend.read_rows_into(asked, found, found_versions)
-        expected = np.where(order[:, None] < 0, 7, rows[order, :48])
-        np.testing.assert_array_equal(found, expected)
-        np.testing.assert_array_equal(found_versions, np.where(order < 0, -3, versions[order]))
+        for head, tail in ((48, 0), (36, 12), (4, backend.row_bytes - 4)):
+            order = random.integers(-1, 500, 700)
+            asked = np.where(order < 0, -1, slots[order]).astype(np.int32)
+            head_nb, tail_nb = np.full((700, head), 7, np.uint8), np.full((700, tail), 7, np.uint8)
+            found = np.full(700, -3)
+            backend.read_rows_into(asked, head_nb, tail_nb, found)
+            expected = np.where(order[:, None] < 0, 7, rows[order, : head + tail])
+            np.testing.assert_array_equal(np.concatenate([head_nb, tail_nb], axis=1), expected)
+            np.testing.assert_array_equal(found, np.where(order < 0, -3, versions[order]))
 
     def test_rows_lie_where_the_backend_says(self, backend: Backend, random: Random) -> None:
         """Where it says so at all: a device's memory cannot be reached so."""
@@ -434,7 +436,7 @@ class BackendContract:
             "forget": lambda: backend.forget(slots[-1:]),
             "pairs": lambda: backend.pairs(slots[:1]),
             "read_rows": lambda: backend.read_rows(slots[:1]),
-            "read_rows_into": lambda: backend.read_rows_into(slots[:1], rows, versions),
+            "read_rows_into": lambda: backend.read_rows_into(slots[:1], rows, rows[:, :0], versions),
             "read_versions": lambda: backend.read_versions(slots[:1]),
             "row_places": lambda: backend.row_places(slots[:1]),
             "write_rows": lambda: backend.write_rows(slots[:1], rows, versions),

@@ -17,6 +17,7 @@ from cuda.plan import Int32s, Int64s, SlotPlan
 from pipeline.rows.initial import initial_rows
 from pipeline.store.below import Below
 from pipeline.store.fence import Fence
+from pipeline.store.fetched import RowParts
 from pipeline.store.fetcher import Fetcher
 from pipeline.store.reservation import Reservation
 from pipeline.store.residency import Residency
@@ -241,11 +242,14 @@ def look_below_before_l1_in_a_turn() -> Iterator[None]:
     """A fetch asks the tier first: a row that leaves L1 in between is as the tier had it before."""
     honest = Fetcher._copy
 
-    def below_first(self: Fetcher, table: int, ids_n: Int64s, rows_nb: RowBytes, versions_n: Int64s) -> Int64s:
+    def below_first(self: Fetcher, table: int, ids_n: Int64s, parts: RowParts, versions_n: Int64s) -> Int64s:
+        below = self._residency.below.get_few(table, ids_n)
+        if below is None:
+            return honest(self, table, ids_n, parts, versions_n)
         everything_n = np.arange(ids_n.shape[0])
-        if not self._residency.below.copy_few(table, ids_n, everything_n, rows_nb, versions_n):
-            return honest(self, table, ids_n, rows_nb, versions_n)
-        assert self._residency.copy_few(table, ids_n, rows_nb, versions_n, 60.0) is not None
+        rows_nb, versions_n[:] = below
+        parts.put(everything_n, rows_nb)
+        self._residency.copy_few(table, ids_n, (parts.head_nb, parts.tail_nb), versions_n, 60.0)
         return everything_n[:0]
 
     with patch.object(Fetcher, "_copy", below_first):

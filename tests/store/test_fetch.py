@@ -14,6 +14,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
+from pipeline.rows.layout import Column, RowLayout
 from pipeline.store import (
     BadFetch,
     CacheTier,
@@ -23,6 +24,7 @@ from pipeline.store import (
     UnknownTable,
     fetcher,
 )
+from pipeline.store.fetched import RowParts
 from pipeline.store.residency import Residency
 from tests.store.fetching import WAYS, force
 from tests.store.jobs import SPECS, batch_of, make_store, train_step, whole_grads
@@ -219,6 +221,29 @@ def test_a_turn_stays_short_while_l1_is_busy_or_a_step_waits(monkeypatch: pytest
     assert fetch().weights_nd.tobytes() == expected
     assert (store.counters.copied_at_fence, store.counters.snapshots["fetch"]) == (1, 2)
     store.close()
+
+
+@pytest.mark.parametrize(
+    ("weights", "dim", "states"),
+    [("float32", 4, "float32"), ("float16", 5, "float32"), ("bfloat16", 6, "bfloat16"), ("float16", 7, "bfloat16")],
+)
+def test_columns_of_rows_in_two_parts_are_those_of_whole_rows(weights: str, dim: int, states: str) -> None:
+    """However narrow and odd they are."""
+    layout = RowLayout(
+        (
+            Column("weight", weights, dim, "weight"),
+            Column("m", states, dim, "state"),
+            Column("v", "float32", 1, "state"),
+        )
+    )
+    rows_nb = np.random.default_rng().integers(0, 120, (9, layout.row_bytes + 16), dtype=np.uint8)
+    parts, weights_alone = RowParts(layout, 9, states=True), RowParts(layout, 9, states=False)
+    order = np.random.default_rng().permutation(9)
+    for each in (parts, weights_alone):
+        each.put(order, rows_nb[order])
+    for column in layout.columns:
+        assert parts.singles(column.name).tobytes() == layout.singles(rows_nb, column.name).tobytes()
+    assert weights_alone.singles("weight").tobytes() == parts.singles("weight").tobytes()
 
 
 @pytest.mark.parametrize("bound", ["MOST_ROWS", "MOST_BYTES"])
