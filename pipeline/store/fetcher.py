@@ -67,13 +67,11 @@ class Fetcher:
 
         L1 first: a row that leaves it in between is below by then.
         """
-        everything_n = np.arange(ids_n.shape[0])
-        if self._fence.step_waits:
-            return everything_n
-        arrays = parts.head_nb, parts.tail_nb
-        away_n = self._residency.copy_few(table, ids_n, arrays, versions_n, PATIENCE_S)
+        away_n, arrays = None, (parts.head_nb, parts.tail_nb)
+        if not self._fence.step_waits:
+            away_n = self._residency.copy_few(table, ids_n, arrays, versions_n, PATIENCE_S)
         if away_n is None:
-            return everything_n
+            return np.arange(ids_n.shape[0])
         if away_n.shape[0]:
             below = self._residency.below.get_few(table, ids_n[away_n])
             if below is None:
@@ -81,7 +79,7 @@ class Fetcher:
             rows_mb, versions_n[away_n] = below
             parts.put(away_n, rows_mb)
         self._residency.counters.copied_at_fence += 1
-        return everything_n[:0]
+        return away_n[:0]
 
     def _freeze_rest(self, table: str, ids_n: Int64s) -> Snapshot | None:
         return self._freeze({table: ids_n}, blocking=False, reason="fetch") if ids_n.shape[0] else None

@@ -80,22 +80,19 @@ class L1Reads:
 
         By the calling thread alone. As with ``copy_resident``, a row that a step writes meanwhile may come out torn.
         """
-        (head_nb, tail_nb), away = parts, [NONE_AWAY]
-        tables_n = np.full(ids_n.shape[0], table, dtype=np.int32)
+        tables_n, slots_n = np.full(ids_n.shape[0], table, dtype=np.int32), np.empty(ids_n.shape[0], dtype=np.int32)
         if not self.residency.acquire(timeout=patience_s):
             return None
         try:
             for start in range(0, ids_n.shape[0], FEW_ROWS):
-                part = slice(start, start + FEW_ROWS)
-                slots_n = self.backend.locate(tables_n[part], ids_n[part])
-                with self._slots:
-                    num_away = leave_held(slots_n, self.machine.arrays.states_s, CLEAN)
-                self.backend.read_rows_into(slots_n, head_nb[part], tail_nb[part], versions_n[part])
-                if num_away:
-                    away.append(np.flatnonzero(slots_n < 0) + start)
+                some = slice(start, start + FEW_ROWS)
+                slots_n[some] = self.backend.locate(tables_n[some], ids_n[some])
+            with self._slots:
+                num_away = leave_held(slots_n, self.machine.arrays.states_s, CLEAN)
+            self.backend.read_rows_into(slots_n, *parts, versions_n)
         finally:
             self.residency.release()
-        return np.concatenate(away)
+        return np.flatnonzero(slots_n < 0) if num_away else NONE_AWAY
 
     def encode_resident(
         self,

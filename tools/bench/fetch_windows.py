@@ -29,12 +29,14 @@ class Reader:
         self._windows = windows
         self.rows, self.on_s = 0, 0.0
         self.took_s: list[float] = []
+        self.ran_s: list[float] = []
+        """Of the processor, by the reader's own thread."""
         self._seen = np.empty(0, np.int64)
 
     def start(self, resources: Resources) -> None:
         self._number = next(n for n, spec in enumerate(resources.store.specs) if spec.name == TABLE)
         resources.store.on_step(self._look)
-        threading.Thread(target=self._read, args=(resources.store,), daemon=True).start()
+        threading.Thread(target=self._read, args=(resources.store,), name="reader", daemon=True).start()
 
     def _look(self, step: int, plan: SlotPlan | None) -> None:
         """At a step's end, before any window counts and rarely then."""
@@ -49,8 +51,10 @@ class Reader:
             now, period = time.monotonic(), time.monotonic() - last
             last = now
             if self._windows.on and self._seen.size:
-                fetched = store.fetch_rows(TABLE, random.choice(self._seen, ROWS_A_FETCH))
+                ids_n, ran = random.choice(self._seen, ROWS_A_FETCH), time.thread_time()
+                fetched = store.fetch_rows(TABLE, ids_n)
                 self.took_s.append(time.monotonic() - now)
+                self.ran_s.append(time.thread_time() - ran)
                 self.rows += len(fetched.ids_n)
                 self.on_s += period
 
@@ -60,8 +64,15 @@ def measure(config: str, directory: Path, overrides: list[str]) -> dict[str, Any
     windows = Windows()
     reader = Reader(windows)
     taken = train_in_windows(windows, config, directory, overrides, reader.start)
-    ms = 1e3 * statistics.median(reader.took_s)
-    return {**taken, "rows": reader.rows, "on_s": reader.on_s, "ms_a_fetch": ms, "seen": len(reader._seen)}
+    took, ran = (1e3 * statistics.median(seconds) for seconds in (reader.took_s, reader.ran_s))
+    return {
+        **taken,
+        "rows": reader.rows,
+        "on_s": reader.on_s,
+        "ms_a_fetch": took,
+        "ran_ms_a_fetch": ran,
+        "seen": len(reader._seen),
+    }
 
 
 if __name__ == "__main__":
