@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from pipeline.session.resources import Resources
 
 TABLE, ROWS_A_FETCH, PERIOD_S = "article", 5_000, 0.05
-LOOK_STEPS = 2 * WINDOW_STEPS
+FETCHES_A_WINDOW = 16
+"""For so many ids are drawn; a window that is longer asks for them again."""
 
 
 class Reader:
@@ -32,6 +33,8 @@ class Reader:
         self.ran_s: list[float] = []
         """Of the processor, by the reader's own thread."""
         self._seen = np.empty(0, np.int64)
+        self._asked: list[np.ndarray] = []
+        self._random = np.random.default_rng(0)
 
     def start(self, resources: Resources) -> None:
         self._number = next(n for n, spec in enumerate(resources.store.specs) if spec.name == TABLE)
@@ -39,19 +42,22 @@ class Reader:
         threading.Thread(target=self._read, args=(resources.store,), name="reader", daemon=True).start()
 
     def _look(self, step: int, plan: SlotPlan | None) -> None:
-        """At a step's end, before any window counts and rarely then."""
-        if plan is not None and (step < WARM_STEPS or step % LOOK_STEPS == 0):
+        """At a step's end: before any window, and when one that is on has begun and does not count yet."""
+        begins = self._windows.on and (step - WARM_STEPS) % WINDOW_STEPS == 0
+        if plan is not None and (step < WARM_STEPS or begins):
             first, end = plan.unique.table_start_t[self._number : self._number + 2]
             self._seen = np.union1d(self._seen, plan.unique.ids_u[first:end])
+        if begins and step >= WARM_STEPS:
+            self._asked = [self._random.choice(self._seen, ROWS_A_FETCH) for _ in range(FETCHES_A_WINDOW)]
 
     def _read(self, store: Any) -> None:
-        random, last = np.random.default_rng(0), time.monotonic()
+        last = time.monotonic()
         while True:
             time.sleep(max(last + PERIOD_S - time.monotonic(), 0))
             now, period = time.monotonic(), time.monotonic() - last
             last = now
-            if self._windows.on and self._seen.size:
-                ids_n, ran = random.choice(self._seen, ROWS_A_FETCH), time.thread_time()
+            if self._windows.on and self._asked:
+                ids_n, ran = self._asked[len(self.took_s) % FETCHES_A_WINDOW], time.thread_time()
                 fetched = store.fetch_rows(TABLE, ids_n)
                 self.took_s.append(time.monotonic() - now)
                 self.ran_s.append(time.thread_time() - ran)
