@@ -15,7 +15,8 @@ from tools.bench.lookup_work import BATCH, DIM, EPS, LR, ROWS, TABLES, checked_i
 class Fbgemm:
     """One forward and backward a step; the optimizer is fused into the backward."""
 
-    def __init__(self, distribution: str, optimizer: str, steps: int, threads: int) -> None:
+    def __init__(self, distribution: str, optimizer: str, steps: int, threads: int, start: float = 0.0) -> None:
+        """``start``: what weights begin as."""
         torch.set_num_threads(threads)
         warnings.simplefilter("ignore")
         from fbgemm_gpu.split_embedding_configs import EmbOptimType
@@ -25,13 +26,13 @@ class Fbgemm:
             SplitTableBatchedEmbeddingBagsCodegen,
         )
 
-        kind = EmbOptimType.EXACT_SGD if optimizer == "sgd" else EmbOptimType.EXACT_ROWWISE_ADAGRAD
+        kind = EmbOptimType[f"EXACT_{optimizer.upper()}"]
         place = (ROWS, DIM, EmbeddingLocation.HOST, ComputeDevice.CPU)
         self._bags: Any = SplitTableBatchedEmbeddingBagsCodegen(
             [place] * TABLES, optimizer=kind, learning_rate=LR, eps=EPS
         )
         for table in self._bags.split_embedding_weights():
-            table.zero_()
+            table.fill_(start)
         self._work = make_work(distribution, steps)
         self._offsets = torch.arange(TABLES * BATCH + 1)
         self._gradient = torch.from_numpy(self._work.gradient_bd)
@@ -50,4 +51,4 @@ class Fbgemm:
 
 
 if __name__ == "__main__":
-    serve(Fbgemm(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))
+    serve(Fbgemm(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), *map(float, sys.argv[5:])))

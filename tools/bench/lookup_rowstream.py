@@ -15,7 +15,7 @@ import numpy as np
 from cuda.host import HostBackend, warm_up
 from cuda.host.recycle import aligned_bytes
 from cuda.plan import BatchIds, FeatureSet, Int64s, Matrix
-from pipeline.optim import OptimizerOptions, RowwiseAdagradOptions, SgdOptions, layout_of, rule_of
+from pipeline.optim import OPTIMIZERS, OptimizerOptions, layout_of, rule_of
 from pipeline.rows.spec import Initializer, TableSpec
 from pipeline.store import DramTier, Store, StoreOptions
 from tools.bench.lookup_work import BATCH, DIM, EPS, LR, ROWS, TABLES, checked_ids, make_work, serve
@@ -28,12 +28,14 @@ FILL = 10_000
 class Rowstream:
     """One visit to the store a step, as the stages make it."""
 
-    def __init__(self, distribution: str, optimizer: str, steps: int, threads: int, share: float = 1.0) -> None:
-        """``share`` of the rows fit into L1; the others lie in the DRAM tier."""
+    def __init__(
+        self, distribution: str, optimizer: str, steps: int, threads: int, share: float = 1.0, start: float = 0.0
+    ) -> None:
+        """``share`` of the rows fit into L1; the others lie in the DRAM tier. ``start``: what weights begin as."""
         warm_up(lambda line: print(line, file=sys.stderr))
-        options: OptimizerOptions = SgdOptions(lr=LR) if optimizer == "sgd" else RowwiseAdagradOptions(lr=LR, eps=EPS)
+        options = options_of(optimizer)
         layout = layout_of(options, DIM)
-        specs = [TableSpec(f"t{table}", layout, Initializer("zeros"), 0) for table in range(TABLES)]
+        specs = [TableSpec(f"t{table}", layout, Initializer("uniform", start, start), 0) for table in range(TABLES)]
         self._features = FeatureSet(
             names=tuple(spec.name for spec in specs),
             tables_f=np.arange(TABLES, dtype=np.int32),
@@ -115,6 +117,12 @@ class Rowstream:
         ids = checked_ids(self._work)
         slots = self._backend.locate(np.zeros(len(ids), np.int32), ids)
         return self._backend.read_rows(slots)[0][:, : 4 * DIM].view(np.float32)
+
+
+def options_of(optimizer: str) -> OptimizerOptions:
+    """With the benchmark's learning rate and eps, all else as it comes."""
+    kind: type[OptimizerOptions] = OPTIMIZERS[optimizer].options
+    return kind.model_validate({"lr": LR} | ({"eps": EPS} if "eps" in kind.model_fields else {}))
 
 
 @cache
