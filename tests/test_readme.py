@@ -149,6 +149,19 @@ def test_the_loop_shown_trains_and_commands_take_what_it_left(tmp_path: Path, mo
         assert ours["weights"].tobytes() == theirs["weights"].tobytes()
 
 
+def test_the_load_shown_is_made_once_and_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loaded.py").write_text(file_in_readme("loaded.py"))
+    for generation in (1, 2):
+        names = runpy.run_path("loaded.py")
+        assert names["rows"].step == 20, f"generation {generation}"
+    shown = json.loads(here("rows", "runs/loaded", "--table", "item", "--ids", "7", "499", "--json").text)
+    assert shown["step"] == 10, "the second life went on from the save behind the load"
+    for row in shown["rows"]:
+        assert row["version"] == [1, 10]
+        assert row["weight"] == names["vectors"][row["id"]].tolist()
+
+
 def test_the_torchrec_model_shown_trains(tmp_path: Path) -> None:
     torchrec()
     (tmp_path / "torchrec_model.py").write_text(file_in_readme("torchrec_model.py"))

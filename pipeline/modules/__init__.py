@@ -2,6 +2,7 @@
 
 from pipeline.modules.embeddings import EmbeddingBags, Embeddings
 from pipeline.modules.errors import (
+    BackwardAwaited,
     BackwardTwice,
     BadFeatures,
     BadSettings,
@@ -17,6 +18,7 @@ from pipeline.modules.errors import (
 from pipeline.modules.torchrec_options import MappedOptions, map_options
 
 __all__ = [
+    "BackwardAwaited",
     "BackwardTwice",
     "BadFeatures",
     "BadSettings",

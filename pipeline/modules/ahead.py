@@ -62,6 +62,13 @@ class Ahead:
             if one.reservation is None and not self._reserve(one):
                 return
 
+    def set_aside(self) -> None:
+        """Give all slots back. What was announced waits again; ``reserve_waiting`` brings it back."""
+        for one in self._queue:
+            if one.reservation is not None:
+                self._store.release(one.reservation)
+                one.reservation = None
+
     def claim(self, batch: BatchIds) -> Reservation:
         """Pinned and loaded, with this batch's own weights. Raises L1TooSmall and what a tier raises."""
         at = next((k for k, one in enumerate(self._queue) if one.matches(batch)), None)

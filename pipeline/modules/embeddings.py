@@ -19,7 +19,7 @@ import torch
 from pipeline.modules import state
 from pipeline.modules.engine import Engine
 from pipeline.modules.errors import NeedsDir
-from pipeline.modules.inputs import Inputs, read_inputs, twin_class
+from pipeline.modules.inputs import Inputs, as_array, read_inputs, twin_class
 from pipeline.modules.settings import ModuleSettings, checked, from_config
 from pipeline.modules.step import Rows
 from pipeline.session.copies import Copies
@@ -115,6 +115,16 @@ class RowsModule(torch.nn.Module, ABC):
         """``Store.fetch_rows``: current weights, states and versions of any ids."""
         found: FetchedRows = self._engine.on_compute(self._engine.store.fetch_rows, table, ids, states)
         return found
+
+    def load_rows(self, table: str, ids: Any, rows: Any, states: Mapping[str, Any] | None = None) -> int:
+        """``Store.load``: overwrite rows, and states, as a step of its own, whose number is returned. Tensors and arrays; bfloat16 is
+        widened to float32.
+
+        Streams, checkpoints and ``state_dict`` take them as any changed row. A loop that goes on from a checkpoint before that step has
+        to load them again. Raises UnknownTable, BadLoad, BackwardAwaited; then nothing was changed, and the loop may go on.
+        """
+        given = {name: as_array(values) for name, values in states.items()} if states is not None else None
+        return self._engine.load_rows(table, as_array(ids), as_array(rows), given)
 
     def save(self, path: str | Path | None = None) -> Path:
         """Save rows and states as the last step left them, as a checkpoint in the module's directory; with ``path`` a copy is put there

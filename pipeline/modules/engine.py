@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from pipeline.flow import Marker
 from pipeline.flow.run_info import RunInfo
 from pipeline.models.pooling import pool_rows
 from pipeline.modules.ahead import Ahead
-from pipeline.modules.errors import Closed
+from pipeline.modules.errors import BackwardAwaited, Closed
 from pipeline.modules.lane import Lane
 from pipeline.modules.settings import ModuleSettings
 from pipeline.modules.step import OpenStep, State, make_outputs
@@ -171,10 +171,14 @@ class Engine:
 
     def _tidy(self, reservation: Reservation) -> None:
         self.store.release(reservation)
+        self._tidy_up()
+        self._ahead.reserve_waiting()
+
+    def _tidy_up(self) -> None:
+        """Behind a step."""
         self.store.clean_ahead()
         if self.streaming is not None:
             self.streaming.relieve()
-        self._ahead.reserve_waiting()
 
     def look_up(self, batch: BatchIds) -> tuple[torch.Tensor, ...]:
         """Each feature's output from the rows of the last step's end: nothing is admitted, counted or marked."""
@@ -198,6 +202,26 @@ class Engine:
         weights_n = None if batch.weights_n is None else torch.from_numpy(batch.weights_n[start:end])
         pooling = POOLING_NAMES[int(self.features.poolings_f[f])]
         return pool_rows(rows_t[t], inverse_n, batch.offsets_fb[f] - start, weights_n, pooling)
+
+    def load_rows(self, table: str, ids: Any, rows: Any, states: Mapping[str, Any] | None) -> int:
+        """``Store.load``, with what was announced set aside meanwhile. Raises BackwardAwaited, and what that raises."""
+        self._check_open()
+        if self.streaming is not None:
+            self.streaming.check()
+        if self._open_step is not None and self._open_step.state is State.OPEN:
+            raise BackwardAwaited(self._open_step.number)
+        self._used = True
+        return self._prefetch.run(self._load_rows, table, ids, rows, states)
+
+    def _load_rows(self, *given: Any) -> int:
+        """On ``prefetch``, which lets nobody reserve meanwhile."""
+        self._ahead.set_aside()
+        try:
+            step: int = self._compute.run(self.store.load, *given)
+            self._tidy_up()
+        finally:
+            self._ahead.reserve_waiting()
+        return step
 
     def on_compute(self, call: Any, *args: Any) -> Any:
         """Have the lane that owns the device call it."""

@@ -48,6 +48,14 @@ class GivenUp(RuntimeError):
         )
 
 
+class BackwardAwaited(RuntimeError):
+    def __init__(self, step: int) -> None:
+        super().__init__(
+            f"rows were to be loaded between the forward of step {step} and its backward: call backward first. Forwards without backward "
+            "belong under eval()"
+        )
+
+
 class Closed(RuntimeError):
     def __init__(self) -> None:
         super().__init__("the module was closed: its rows are in what it saved; make another one and load that")

@@ -67,6 +67,14 @@ def read_inputs(given: Any, features: FeatureSet, include_last_offset: bool) -> 
     return Inputs(_batch(bags_f, features), bags_f, None)
 
 
+def as_array(given: Any) -> Any:
+    """A tensor as an array of numpy's, bfloat16 widened to float32; anything else as it is."""
+    if not isinstance(given, torch.Tensor):
+        return given
+    tensor = given.detach().cpu()
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+
 def is_jagged(given: Any) -> bool:
     return all(callable(getattr(given, name, None)) for name in JAGGED) and not isinstance(given, Mapping)
 
