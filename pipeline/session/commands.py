@@ -92,7 +92,7 @@ def import_rows(
     with console.status("reading ...") as status:
         rows = import_tables(plan, imports, described, overwrite=overwrite, say=status.update)
     for name, count in rows.items():
-        print(f"{name}: {count} rows")
+        print("\n".join([f"{name}: {count} rows", *imports[name].notes]))
     print(f"in {settings.run.dir}: a checkpoint of step 0; run --resume trains on from it")
     return DONE
 

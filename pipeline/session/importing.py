@@ -37,7 +37,7 @@ from pipeline.session.disk import Disk
 from pipeline.session.plan import Plan
 from pipeline.session.rundir import claim_to_fill
 from pipeline.session.settings import dynamic_tables
-from pipeline.session.torch_tables import open_rows
+from pipeline.session.torch_tables import TorchTable, open_rows
 
 PIECE_ROWS: Final = 65_536
 IMPORTED: Final = pack_version(1, 0)
@@ -63,6 +63,11 @@ class TableImport:
     @property
     def num_rows(self) -> int:
         return self.reader.arrays["ids"].shape[0]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the file has that does not come into the rows, for people."""
+        return self.reader.notes if isinstance(self.reader, TorchTable) and not self.fresh_states else ()
 
     def check(self) -> None:
         """Raises ImportFailed unless the file's arrays are those of the table's rows."""

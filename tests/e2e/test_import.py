@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from pipeline.rowlog import CheckpointWriter
@@ -150,6 +151,21 @@ def test_states_may_begin_anew(tmp_path: Path) -> None:
     found = exported(tmp_path / "new" / "run", "user", tmp_path / "found.npz")
     assert not found["state_momentum"].any()
     assert found["weights"].tobytes() == rows()["weights"].tobytes()
+
+
+def test_a_count_of_steps_that_is_left_behind_is_told_of(tmp_path: Path) -> None:
+    key, moments = "user.weight", torch.rand(20, 8)
+    states = {"exp_avg": moments, "exp_avg_sq": moments.square(), "step": torch.tensor(12.0)}
+    torch.save({"model": {key: moments.to(torch.bfloat16)}, "optimizer": {"state": {key: states}}}, tmp_path / "m.pt")
+    for bias, told in ((False, True), (True, False)):
+        config = fresh_job(tmp_path / str(bias))
+        adam = f"tables.user.optimizer={{kind: adam, rowwise_bias_correction: {str(bias).lower()}}}"
+        outcome = here("import", config, adam, "--table", "user", "--from", tmp_path / "m.pt")
+        assert outcome.code == 0, outcome.text
+        assert ("counts 12 steps" in outcome.text) == told
+        found = exported(tmp_path / str(bias) / "run", "user", tmp_path / "found.npz")
+        assert found["weights"].tobytes() == moments.to(torch.bfloat16).float().numpy().tobytes()
+        assert ("state_row_counter" in found) == bias
 
 
 def test_a_full_disk_leaves_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
