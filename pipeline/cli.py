@@ -161,8 +161,13 @@ def import_command(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="empty a run directory that already holds a run")
     ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="into the run that the run directory holds, behind its newest checkpoint")
+    ] = False,
 ) -> int:
-    """Begin a run with rows from files: run --resume then trains on from them."""
+    """Begin a run with rows from files, or put them into one: run --resume then trains on from them."""
+    if resume and overwrite:
+        raise UsageError("--resume puts rows into a run and --overwrite removes it; give one of them")
     if len(table) != len(source):
         raise UsageError(
             f"{len(table)} --table and {len(source)} --from: give one file for each table, in the same order"
@@ -170,7 +175,9 @@ def import_command(
     from pipeline.session import commands
 
     sources, overrides = split_config(config or [])
-    return commands.import_rows(sources, overrides, table, source, fresh_states=fresh_states, overwrite=overwrite)
+    return commands.import_rows(
+        sources, overrides, table, source, fresh_states=fresh_states, overwrite=overwrite, resume=resume
+    )
 
 
 @command("verify")

@@ -29,6 +29,7 @@ class Distinct(Stage):
 
     async def open(self, context: StageContext) -> None:
         self._store: Store = context.resources["store"]
+        self._step = self._store.fence.step
         self._features: FeatureSet = context.resources["features"]
 
     def work(self, raw: RawBatch) -> DistinctBatch:
@@ -44,4 +45,4 @@ class Distinct(Stage):
         return {"step": self._step}
 
     def restore(self, state: Any) -> None:
-        self._step = int(state["step"])
+        self._step = max(int(state["step"]), self._store.fence.step)

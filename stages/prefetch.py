@@ -56,6 +56,7 @@ class Prefetch(Stage):
     async def open(self, context: StageContext) -> None:
         self._context = context
         self._store: Store = context.resources["store"]
+        self._step = self._store.fence.step
         self._features: FeatureSet = context.resources["features"]
         self._limit: StepLimit = context.resources["step_limit"]
         self._lane = context.lane("prefetch")
@@ -133,6 +134,6 @@ class Prefetch(Stage):
         return {"step": self._step, "left": [pack(Samples.of(batch)) for batch in self._left]}
 
     def restore(self, state: Any) -> None:
-        self._step = int(state["step"])
+        self._step = max(int(state["step"]), self._store.fence.step)  # that counts steps that no batch was, too
         left = [unpack(packed) for packed in state["left"]]
         self._left = [RawBatch(s.num_samples, s.features, s.dense_bd, s.labels_b) for s in left]

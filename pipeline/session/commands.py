@@ -78,22 +78,31 @@ def import_rows(
     *,
     fresh_states: bool,
     overwrite: bool,
+    resume: bool = False,
 ) -> int:
-    """Make a run directory whose checkpoint of step 0 holds rows of these files, a file for each table."""
+    """Make a run directory whose checkpoint of step 0 holds rows of these files, a file for each table; with ``resume`` put them into the
+    run that is there, as the step behind its newest checkpoint.
+    """
     _, plan = _load(sources, overrides)
     from rich.console import Console
 
     from pipeline.session.importing import import_tables, imports_of
+    from pipeline.session.importing_into import import_into
 
     settings = plan.settings
     described = {"environment": environment.record(settings.run.threads), "config": plan.tree}
     imports = imports_of(plan, tables, files, fresh_states)
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     with console.status("reading ...") as status:
-        rows = import_tables(plan, imports, described, overwrite=overwrite, say=status.update)
-    for name, count in rows.items():
-        print("\n".join([f"{name}: {count} rows", *imports[name].notes]))
-    print(f"in {settings.run.dir}: a checkpoint of step 0; run --resume trains on from it")
+        if resume:
+            look = partial(look_for_resume, plan, described, ())
+            step = import_into(plan, imports, described, look, say=status.update)
+        else:
+            import_tables(plan, imports, described, overwrite=overwrite, say=status.update)
+            step = 0
+    for name, one in imports.items():
+        print("\n".join([f"{name}: {one.num_rows} rows", *one.notes]))
+    print(f"in {settings.run.dir}: a checkpoint of step {step}; run --resume trains on from it")
     return DONE
 
 

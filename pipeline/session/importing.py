@@ -164,6 +164,21 @@ def _fits(given: Described, wanted: Described) -> bool:
     return given.dtype == wanted.dtype and (given.shape == wanted.shape or flat)
 
 
+def check_imports(plan: Plan, imports: Mapping[str, TableImport], say: Say) -> None:
+    """Raises ImportFailed for what does not fit."""
+    dynamic = dynamic_tables(plan.settings.tables)
+    if dynamic:
+        raise ImportFailed(
+            str(plan.settings.run.dir),
+            f"tables {', '.join(dynamic)} have an admission or an expiry, and files do not say when and how often ids occurred; import "
+            "without it",
+        )
+    for one in imports.values():
+        one.check()
+    for one in imports.values():
+        one.check_values(say)
+
+
 def import_tables(
     plan: Plan,
     imports: Mapping[str, TableImport],
@@ -178,17 +193,7 @@ def import_tables(
     Tables that are not named begin empty. Raises ImportFailed and RunDirTaken, and then nothing was changed.
     """
     disk = disk or Disk()
-    dynamic = dynamic_tables(plan.settings.tables)
-    if dynamic:
-        raise ImportFailed(
-            str(plan.settings.run.dir),
-            f"tables {', '.join(dynamic)} have an admission or an expiry, and files do not say when and how often ids occurred; import "
-            "without it",
-        )
-    for one in imports.values():
-        one.check()
-    for one in imports.values():
-        one.check_values(say)
+    check_imports(plan, imports, say)
     settings = plan.settings
     with claim_to_fill(
         settings.run.dir, seed=settings.run.seed, record=record, overwrite=overwrite, files=disk.files
