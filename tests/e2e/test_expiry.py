@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
@@ -23,7 +24,7 @@ from tests.e2e.jobs import RAGGED, Job, assert_same_bits, run_job
 from tests.e2e.ragged import RaggedOptions, make_batch
 from tests.e2e.small import good_job
 from tests.e2e.test_fork import TRIMMED
-from tests.e2e.test_resume import DISK, EVERY, die_at
+from tests.e2e.test_resume import DISK, EVERY, PACE_S, die_at
 from tests.store.expiry_oracle import PlainUses
 
 BATCHES, AFTER = 60, 2
@@ -98,6 +99,7 @@ def test_a_replica_has_just_the_rows_of_its_step_all_the_time(tmp_path: Path) ->
     def look(_step: int) -> None:
         nonlocal replica
         replica = replica or Replica(str(directory / "stream"))
+        time.sleep(PACE_S)  # cuts come in between
         replica.apply_available()
         steps.add(replica.step)
         assert ids_of(held_by(replica)) == held_at()[replica.step], f"step {replica.step}"
@@ -105,7 +107,7 @@ def test_a_replica_has_just_the_rows_of_its_step_all_the_time(tmp_path: Path) ->
     run_job(directory, config(), CUTS, "stages.prefetch.lookahead=8", on_step=look)
     assert replica is not None
     replica.close()
-    assert len(steps) > 10
+    assert len(steps) > 3, "one step of the replica or two show little"
 
 
 @pytest.mark.parametrize("more", [(), DISK], ids=["memory", "disk"])

@@ -121,6 +121,7 @@ def test_a_part_of_a_jobs_config_is_enough(tmp_path: Path) -> None:
     assert batch(1).keys() == TABLES.keys()
 
 
-def test_a_table_with_an_admission_is_for_jobs() -> None:
-    with pytest.raises(BadSettings, match="tables t have an admission, which only jobs count for"):
-        EmbeddingBags({"t": {"dim": 8, "admission": {"after": 2}}})
+@pytest.mark.parametrize("part", [{"admission": {"after": 2}}, {"expiry": {"steps": 9}}])
+def test_a_dynamic_table_is_for_jobs(part: dict[str, Any]) -> None:
+    with pytest.raises(BadSettings, match="tables t have an admission or an expiry, which only jobs count for"):
+        EmbeddingBags({"t": {"dim": 8, **part}})
