@@ -79,16 +79,13 @@ class Below:
         return rows_mb, got.versions_n, int(absent.shape[0])
 
     def get_few(self, table: int, ids_n: Int64s) -> tuple[RowBytes, Int64s] | None:
-        """Rows of one table as the tier holds them, and their versions: 0 where there is no row, and then its bytes mean nothing. None
-        where this may take longer than a copy in memory.
+        """Rows of one table as the tier holds them, and their versions, 0 where there is no row. None where this may take longer than a
+        copy in memory.
         """
         if self._mover is None:
             return None
-        rows_nb = np.empty((ids_n.shape[0], self._specs[table].layout.row_bytes), dtype=np.uint8)
-        versions_n, at_n = np.zeros(ids_n.shape[0], dtype=np.int64), np.arange(ids_n.shape[0])
-        places = RowPlaces(rows_nb.ctypes.data + rows_nb.shape[1] * at_n, versions_n.ctypes.data + 8 * at_n)
-        self._mover.get_rows(np.full(ids_n.shape[0], table, dtype=np.int32), ids_n, places)
-        return rows_nb, versions_n
+        got = self._tier.get(self._specs[table].name, ids_n)
+        return got.rows_nb, got.versions_n
 
     def put_back(self, slots_m: Int32s) -> None:
         """Put the rows of slots into the tier. Nobody writes them meanwhile."""

@@ -54,8 +54,12 @@ class DramTier:
         held, ids_n = self._table(table), np.ascontiguousarray(ids_n, dtype=np.int64)
         rows_nb = np.empty((ids_n.shape[0], held.row_bytes), dtype=np.uint8)
         versions_n = np.empty(ids_n.shape[0], dtype=np.int64)
-        found_n = self._move_out(_all_of(held, ids_n), ids_n, _places_of(rows_nb, versions_n))
-        if not bool(found_n.all()):
+        tables_n, at = _all_of(held, ids_n), _places_of(rows_nb, versions_n)
+        with held.lock:
+            places_n, absent = self._find(tables_n, ids_n)
+            kernels.move_rows(self._described_tf, CHUNK_SHIFT, tables_n, places_n, *at, False)
+        found_n = places_n >= 0
+        if absent:
             rows_nb[~found_n], versions_n[~found_n] = 0, 0
         return TierRows(rows_nb, versions_n, found_n)
 
@@ -71,19 +75,15 @@ class DramTier:
     def get_rows(self, tables_n: Int32s, ids_n: Int64s, at: RowPlaces, /) -> Bools:
         """See ``MovesRows``."""
         forbid_event_loop("DramTier.get_rows")
-        return self._move_out(tables_n, ids_n, at)
+        with self._locked(tables_n):
+            places_n = self._find(tables_n, ids_n)[0]
+            kernels.move_rows(self._described_tf, CHUNK_SHIFT, tables_n, places_n, *at, False)
+        return places_n >= 0
 
     def put_rows(self, tables_n: Int32s, ids_n: Int64s, at: RowPlaces, /) -> None:
         """See ``MovesRows``. Raises TierFull as ``put`` does."""
         forbid_event_loop("DramTier.put_rows")
         self._move_in(tables_n, ids_n, at)
-
-    def _move_out(self, tables_n: Int32s, ids_n: Int64s, at: RowPlaces) -> Bools:
-        """Copy rows to where they are wanted; which are held. Duplicates allowed."""
-        with self._locked(tables_n):
-            places_n = self._find(tables_n, ids_n)[0]
-            kernels.move_rows(self._described_tf, CHUNK_SHIFT, tables_n, places_n, *at, False)
-        return places_n >= 0
 
     def _move_in(self, tables_n: Int32s, ids_n: Int64s, at: RowPlaces) -> None:
         """Copy rows from where they lie. Raises TierFull."""

@@ -81,7 +81,7 @@ class MovesRows(Protocol):
     """
 
     def get_rows(self, tables_n: Int32s, ids_n: Int64s, at: RowPlaces, /) -> Bools:
-        """As ``get``; pairs may repeat, places do not. Which are held; where one is not, nothing is written."""
+        """As ``get``, of distinct pairs. Which are held; where one is not, nothing is written."""
 
     def put_rows(self, tables_n: Int32s, ids_n: Int64s, at: RowPlaces, /) -> None:
         """As ``put``, of distinct pairs: all of them, or none if it raises."""

@@ -281,8 +281,6 @@ class MovesRowsContract(TierContract):
             elif version % 2:
                 tier.delete(SPECS[0].name, ids_n[tables_n == 0])
                 held = {pair: row for pair, row in held.items() if pair not in set(pairs) or pair[0]}
-            pairs += pairs[:2]  # where rows are got they may repeat
-            tables_n, ids_n = np.append(tables_n, tables_n[:2]), np.append(ids_n, ids_n[:2])
             memory, at = somewhere(random, len(pairs))
             before, found_n = memory.copy(), tier.get_rows(tables_n, ids_n, at)
             assert found_n.tolist() == [pair in held for pair in pairs]
