@@ -182,7 +182,7 @@ class Stress:
 
     def run(self) -> Store:
         """Returns the store, closed, for its counters."""
-        names = ["prefetch", "io", "io", "compute", "evict", *["reader"] * self.plan.readers]
+        names = ["prefetch", "io", "io", "compute", "evict", "fetch", *["reader"] * self.plan.readers]
         if self.log is not None:
             names += ["checkpoint", "compact"]
         threads = [
@@ -336,11 +336,9 @@ class Stress:
                     assert chunk.rows_nb[position].tobytes() == expected, where
 
     def _take(self, draw: np.random.Generator) -> None:
-        """One fetch, or one snapshot of a random kind, read and checked."""
-        kind = ("all", "some", "changed", "all changed", "fetch")[draw.integers(0, 5)]
+        """One snapshot of a random kind, read and checked."""
+        kind = ("all", "some", "changed", "all changed")[draw.integers(0, 4)]
         since = 0
-        if kind == "fetch":
-            return self._fetch(int(draw.integers(len(SPECS))), self._some(draw))
 
         def freeze() -> Snapshot:
             nonlocal since
@@ -367,8 +365,14 @@ class Stress:
             except SnapshotAbandoned:
                 assert not snapshot.blocking
 
-    def _fetch(self, table: int, ids: Int64s) -> None:
-        """Some rows on demand."""
+    def _fetch(self, _number: int) -> None:
+        """Some rows on demand, one call after the other."""
+        draw = np.random.default_rng([self.plan.seed, 99])
+        while not self.trained.is_set():
+            self._check_fetched(int(draw.integers(len(SPECS))), self._some(draw))
+            self.pauses()
+
+    def _check_fetched(self, table: int, ids: Int64s) -> None:
         try:
             rows = self.store.fetch_rows(SPECS[table].name, ids)
         except SnapshotAbandoned:
