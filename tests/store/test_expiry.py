@@ -166,3 +166,37 @@ def test_a_sabotage_of_the_log_of_rows_that_end_is_caught(tmp_path: Path, name: 
             continue
         return
     pytest.fail(f"{name} went unnoticed in {TRIES} runs")
+
+
+def drawn_rule(draw: np.random.Generator) -> ExpiryRule | None:
+    if draw.random() < 0.2:
+        return None
+    steps = int(draw.integers(1, 10)) if draw.random() < 0.6 else None
+    rows = int(draw.integers(1, 30)) if steps is None or draw.random() < 0.5 else None
+    return ExpiryRule(
+        steps, rows, "last_use" if rows is None or draw.random() < 0.5 else "uses", int(draw.integers(1, 6))
+    )
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(200))
+def test_the_long_form_of_rows_that_end(seed: int, tmp_path: Path) -> None:
+    draw = np.random.default_rng(seed)
+    plan = StressPlan(
+        3000 + seed,
+        steps=int(draw.choice([60, 160])),
+        l1_rows=int(draw.choice([36, 40, 60, 250])),
+        lookahead=int(draw.choice([1, 2, 4, 16])),
+        policy=str(draw.choice(["lru", "lfu", "lookahead"])),
+        clean_ahead=float(draw.choice([0, 0.2, 1.0])),
+        readers=int(draw.choice([1, 2, 4])),
+        pause_s=float(draw.choice([0, 0.0002, 0.001])),
+        num_ids=int(draw.choice([60, 120])),
+        shadow_bytes=int(draw.choice([1500, 1 << 20])),
+        spill_bytes=int(draw.choice([0, 1 << 22])),
+        spill_path=str(tmp_path / "spill"),
+        dram_rows=int(draw.choice([64, 120])) if draw.random() < 0.4 else None,
+        log_path=str(tmp_path / "log") if draw.random() < 0.5 else None,
+        expiries_t=(drawn_rule(draw), drawn_rule(draw), drawn_rule(draw)),
+    )
+    stress(plan)
