@@ -34,7 +34,7 @@ from pipeline.session.copies import Copies
 from pipeline.session.retention import Retention
 from pipeline.store import Store, save_changed
 
-CHECKPOINT = "checkpoint"
+CHECKPOINT, DYNAMIC = "checkpoint", "dynamic.npz"
 PAUSES_KEPT = 1024
 
 
@@ -122,7 +122,7 @@ class Checkpoints:
         for name, data in blobs(dense, optimizer, marker.states).items():
             writer.add_blob(name, data)
         if "dynamic" in pinned:
-            writer.add_blob("dynamic.npz", npz_bytes(pinned["dynamic"]))
+            writer.add_blob(DYNAMIC, npz_bytes(pinned["dynamic"]))
         path = Path(writer.commit())
         self._since = pack_version(self._run.generation, pinned["step"])
         self.written += 1

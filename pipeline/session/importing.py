@@ -31,12 +31,11 @@ from pipeline.rows.layout import NARROW, Column, stored_dtype
 from pipeline.rows.narrow import narrow, widen
 from pipeline.rows.spec import TableSpec
 from pipeline.rows.version import MAX_STEP, pack_version
-from pipeline.session.checkpoints import blobs
+from pipeline.session.checkpoints import DYNAMIC, blobs, npz_bytes
 from pipeline.session.dense_side import initial_model
 from pipeline.session.disk import Disk
 from pipeline.session.plan import Plan
 from pipeline.session.rundir import claim_to_fill
-from pipeline.session.settings import dynamic_tables
 from pipeline.session.torch_tables import TorchTable, open_rows
 
 PIECE_ROWS: Final = 65_536
@@ -164,15 +163,8 @@ def _fits(given: Described, wanted: Described) -> bool:
     return given.dtype == wanted.dtype and (given.shape == wanted.shape or flat)
 
 
-def check_imports(plan: Plan, imports: Mapping[str, TableImport], say: Say) -> None:
+def check_imports(imports: Mapping[str, TableImport], say: Say) -> None:
     """Raises ImportFailed for what does not fit."""
-    dynamic = dynamic_tables(plan.settings.tables)
-    if dynamic:
-        raise ImportFailed(
-            str(plan.settings.run.dir),
-            f"tables {', '.join(dynamic)} have an admission or an expiry, and files do not say when and how often ids occurred; import "
-            "without it",
-        )
     for one in imports.values():
         one.check()
     for one in imports.values():
@@ -193,16 +185,19 @@ def import_tables(
     Tables that are not named begin empty. Raises ImportFailed and RunDirTaken, and then nothing was changed.
     """
     disk = disk or Disk()
-    check_imports(plan, imports, say)
+    check_imports(imports, say)
     settings = plan.settings
     with claim_to_fill(
         settings.run.dir, seed=settings.run.seed, record=record, overwrite=overwrite, files=disk.files
     ) as info:
-        log = _open_log(plan, disk)
+        log, dynamic, names = _open_log(plan, disk), plan.dynamic, list(plan.settings.tables)
         try:
             mark = log.mark()
             for name, one in imports.items():
-                _write(one, lambda *rows, name=name: mark.save(name, *rows), say)
+                for ids_n, rows_nb, versions_n in _told(one, say):
+                    mark.save(name, ids_n, rows_nb, versions_n)
+                    if dynamic is not None:
+                        dynamic.bring(0, names.index(name), ids_n)
             saved, _ = mark.seal()
             writer = CheckpointWriter(disk.files, str(info.dir / "checkpoints"), keep=settings.checkpoint.keep)
             writer.begin(0, info.generation, {"run_id": info.run_id, "reason": "import", "seed": info.seed})
@@ -212,16 +207,19 @@ def import_tables(
             optimizer = build_optimizer(model, settings.dense_optimizer)
             for name, data in blobs(dense_arrays(model), optimizer.state_arrays(), {}).items():
                 writer.add_blob(name, data)
+            if dynamic is not None:
+                writer.add_blob(DYNAMIC, npz_bytes(dynamic.state()))
             writer.commit()
         finally:
             log.close()
     return {name: one.num_rows for name, one in imports.items()}
 
 
-def _write(one: TableImport, save: Callable[..., None], say: Say) -> None:
+def _told(one: TableImport, say: Say) -> Iterator[tuple[Any, Any, Any]]:
+    """The packed rows of a file, and how far it has come, for people."""
     done = 0
     for ids_n, rows_nb, versions_n in one.packed():
-        save(ids_n, rows_nb, versions_n)
+        yield ids_n, rows_nb, versions_n
         done += len(ids_n)
         say(f"{one.spec.name}: {done} of {one.num_rows} rows written")
 

@@ -43,7 +43,7 @@ def import_into(
     was changed. Raises what reading files and tiers does; then the newest checkpoint is the one before.
     """
     disk = disk or Disk()
-    check_imports(plan, imports, say)
+    check_imports(imports, say)
     files = {name: one.reader.path for name, one in imports.items()}
 
     def look_for_fork(described: dict[str, Any]) -> Resume:
@@ -60,6 +60,8 @@ def _load(plan: Plan, run: RunInfo, resume: Resume, imports: Mapping[str, TableI
     with Resources(quiet, run, say, resume, disk) as resources:
         step = resources.store.load_packed(_parts(imports, say))
         marker = Marker(IMPORT, 1, states=dict(resume.states))
+        if resources.store.dynamic is not None:
+            marker.attachments["dynamic"] = resources.store.dynamic.state()
         resources.checkpoints.freeze(marker)
         resources.checkpoints.write(marker)
     return step

@@ -31,6 +31,7 @@ from pipeline.rowlog import CheckpointReader, RowLogError, read_catalog
 from pipeline.rowlog.log import RowReads
 from pipeline.rows.spec import TableSpec
 from pipeline.rows.version import MAX_STEP
+from pipeline.session.checkpoints import DYNAMIC
 from pipeline.session.errors import OtherCheckpoint
 from pipeline.store import Store
 
@@ -99,7 +100,7 @@ class Resume:
 
     def load_dynamic(self, store: Store) -> None:
         if self.reader is not None and store.dynamic is not None:
-            store.dynamic.restore(_arrays(self.reader.blob("dynamic.npz")))
+            store.dynamic.restore(_arrays(self.reader.blob(DYNAMIC)))
 
     def load_dense(self, model: torch.nn.Module, optimizer: DenseOptimizer) -> None:
         if self.reader is not None:

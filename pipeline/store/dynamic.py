@@ -4,8 +4,9 @@ Rules.
 
 1. Steps are screened in step order, as they are reserved, however far ahead of training: what is decided knows ids alone, so neither
    L1's size nor the lookahead, nor a tier, changes it. A step that is asked for again, as L1 had no room, is decided once.
-2. Rows that end with a step exist in it; from its end on they do not. The store carries that out when the step has come to its end.
-3. ``state`` is that of the last step that was screened: asked for where a marker passes prefetch, it is that of the marker's step.
+2. A row that comes from outside (``Store.load``, an import) exists from its step on, whatever was counted.
+3. Rows that end with a step exist in it; from its end on they do not. The store carries that out when the step has come to its end.
+4. ``state`` is that of the last step that was screened: asked for where a marker passes prefetch, it is that of the marker's step.
 
 Legend: U distinct pairs of a batch; N its positions; X rows that end.
 """
@@ -60,11 +61,6 @@ class DynamicTables:
         self._last: Screened | None = None
 
     @property
-    def names(self) -> set[str]:
-        """Of the tables that are dynamic."""
-        return {self._names[table] for table, _ in self._parts}
-
-    @property
     def expire(self) -> bool:
         """Whether rows of any table do."""
         return bool(self._uses)
@@ -110,6 +106,22 @@ class DynamicTables:
         tables, ids, last_uses = zip(*ended, strict=True)
         numbers_x = np.repeat(np.array(tables, dtype=np.int32), [one.shape[0] for one in ids])
         return Expired(numbers_x, np.concatenate(ids), np.concatenate(last_uses))
+
+    def bring(self, step: int, table: int, ids_n: Int64s) -> None:
+        """Rows of distinct ids come from outside with a step that is not screened: they exist from then on, as if used in it once.
+        Between two screened steps.
+        """
+        if table in self._counts:
+            counts = self._counts[table]
+            positions, before = counts.before(ids_n)
+            counts.add(ids_n, positions, before, np.maximum(counts.rule.after - before, 0))
+        if table in self._uses:
+            self._uses[table].add(step, ids_n, np.ones(ids_n.shape[0], dtype=np.int64))
+
+    def bring_all(self, step: int, unique: UniqueIds) -> None:
+        """The same of several tables."""
+        for table in {*self._counts, *self._uses}:
+            self.bring(step, table, unique.ids_u[_part(unique, table)])
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Everything that ``restore`` needs, copied, by name: behind the step screened last. Prefetch's lane."""

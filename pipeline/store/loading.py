@@ -17,7 +17,7 @@ Legend: n rows that are given; b bytes of a packed row.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -44,14 +44,8 @@ CHUNK_ROWS: Final = 32_768
 NO_NUMBERS: Final = np.empty(0, dtype=np.int32)
 
 
-def pack(
-    spec: TableSpec, ids: Any, rows: Any, states: Mapping[str, Any] | None, most: int, dynamic: Collection[str] = ()
-) -> tuple[Int64s, RowBytes]:
-    """(ids [n], packed rows [n, b]), copies, of what ``Store.load`` is given. ``dynamic``: tables that take none. Raises BadLoad."""
-    if spec.name in dynamic:
-        raise BadLoad(
-            spec.name, "it has an admission or an expiry, and a load does not say when and how often ids occurred"
-        )
+def pack(spec: TableSpec, ids: Any, rows: Any, states: Mapping[str, Any] | None, most: int) -> tuple[Int64s, RowBytes]:
+    """(ids [n], packed rows [n, b]), copies, of what ``Store.load`` is given. Raises BadLoad."""
     try:
         ids_n = read_only_ids(ids).copy()
     except (TypeError, ValueError, OverflowError) as error:

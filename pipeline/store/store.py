@@ -187,8 +187,7 @@ class Store:
         On the compute lane, between two steps, while nothing is reserved. Raises UnknownTable, BadLoad, BatchesInFlight; a tier's errors.
         """
         forbid_event_loop("Store.load")
-        refused = () if self.dynamic is None else self.dynamic.names
-        packed = pack(self.spec_of(table), ids, rows, states, self.options.load_rows, refused)
+        packed = pack(self.spec_of(table), ids, rows, states, self.options.load_rows)
         return self.load_packed([(table, *packed)])
 
     def load_packed(self, parts: Iterable[GivenRows]) -> int:
@@ -196,7 +195,10 @@ class Store:
         loading = Loading(self._residency, self._snapshots, self.features, self.release, self.fence, parts)
         with loading, self.fence.hold():
             step = loading.write(self.generation)
-            self._tell(step, loading.plan, updated=False)
+            plan = loading.plan
+            if self.dynamic is not None:
+                self.dynamic.bring_all(step, plan.unique)
+            self._tell(step, plan, updated=False)
         return step
 
     def add_hook(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,11 @@ import torch
 import yaml
 
 from pipeline.rowlog import CheckpointWriter
+from pipeline.store import ExpiryRule
 from tests.e2e.command import finish, here, start
 from tests.e2e.patience import until
-from tests.e2e.small import good_job
+from tests.e2e.small import good_job, lines
+from tests.store.expiry_oracle import PlainUses
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 FORMS = ("npz", "parquet", "safetensors")
@@ -240,10 +244,54 @@ def test_float32_becomes_what_the_table_keeps_and_what_that_cannot_hold_is_refus
     np.testing.assert_array_equal(again["weights"], found["weights"])
 
 
-def test_a_table_with_an_admission_takes_no_rows_from_files(tmp_path: Path) -> None:
-    config, file = fresh_job(tmp_path / "new"), tmp_path / "rows.npz"
-    np.savez(file, **rows(10))  # type: ignore[arg-type]
-    refused = here("import", config, "--table", "user", "--from", file, "tables.item.admission={after: 2}")
-    assert refused.code != 0
-    assert "tables item have an admission" in refused.text
-    assert not (tmp_path / "new" / "run" / "run.json").exists()
+AFTER, RULE = 3, ExpiryRule(5, None, "last_use", 2)
+
+
+def make_dynamic(config: Path) -> None:
+    """Rows of `user` have to be admitted, and expire."""
+    tree = yaml.safe_load(config.read_text())
+    expiry = {"steps": RULE.steps, "every": RULE.every}
+    tree["tables"]["user"] |= {"admission": {"after": AFTER}, "expiry": expiry}
+    config.write_text(yaml.safe_dump(tree, sort_keys=False))
+
+
+class Users:
+    """Which users have rows, one id at a time, from the log of the job alone."""
+
+    def __init__(self) -> None:
+        self.uses, self.seen = PlainUses(RULE), Counter[int]()
+        users = [int(line.split(",")[0]) for line in lines(200)]
+        self._batches = [users[start : start + 16] for start in range(0, 200, 16)]
+
+    def bring(self, step: int, ids: Iterable[int]) -> None:
+        for user in ids:
+            self.uses.last[user], self.seen[user] = step, max(self.seen[user], AFTER)
+            self.uses.uses[user] += 1
+
+    def train(self, first: int, count: int | None = None) -> set[int]:
+        """So many batches of the log, all that are left by default, as steps from ``first`` on."""
+        while self._batches and count != 0:
+            batch, count = self._batches.pop(0), None if count is None else count - 1
+            ended = self.uses.step(first, [user for user in batch if self.seen[user] >= AFTER])
+            self.seen.update(batch)
+            for user in ended:
+                del self.seen[user]
+            first += 1
+        return set(self.uses.last)
+
+
+def test_rows_of_a_dynamic_table_are_there_as_if_used_once_at_the_beginning(tmp_path: Path) -> None:
+    config, run = fresh_job(tmp_path / "new"), tmp_path / "new" / "run"
+    make_dynamic(config)
+    assert here("import", config, "--table", "user", "--from", saved(tmp_path)).code == 0
+    users = Users()
+    users.bring(0, range(500))
+    assert here("run", config, "--resume", "run.steps=4").code == 0
+    held = users.train(1, 4)
+    assert held == set(range(500)), "none has gone unused for so long"
+    assert set(exported(run, "user", tmp_path / "out.npz")["ids"].tolist()) == held
+    assert here("run", config, "--resume").code == 0
+    held = users.train(5)
+    assert held < set(range(60))
+    assert set(exported(run, "user", tmp_path / "out.npz")["ids"].tolist()) == held
+    assert_replica_is_the_trainer(run, tmp_path)

@@ -19,9 +19,11 @@ from tests.e2e.command import Outcome, finish, here, start
 from tests.e2e.patience import until
 from tests.e2e.test_import import (
     Arrays,
+    Users,
     assert_replica_is_the_trainer,
     exported,
     fresh_job,
+    make_dynamic,
     rows,
     saved,
 )
@@ -212,6 +214,21 @@ def test_several_tables_and_again_and_again(tmp_path: Path) -> None:
     assert_replica_is_the_trainer(run, tmp_path)
 
 
+def test_rows_of_a_dynamic_table_are_there_as_if_used_in_that_step(tmp_path: Path) -> None:
+    config, run = fresh_job(tmp_path / "job"), tmp_path / "job" / "run"
+    make_dynamic(config)
+    assert here("run", config, f"run.steps={AT}").code == 0
+    assert import_into(config, saved(tmp_path)).code == 0
+    users = Users()
+    users.train(1, AT)
+    users.bring(AT + 1, range(500))
+    assert here("run", config, "--resume").code == 0
+    held = users.train(AT + 2)
+    assert 60 > len(held) > 5
+    assert set(exported(run, "user", tmp_path / "out.npz")["ids"].tolist()) == held
+    assert_replica_is_the_trainer(run, tmp_path)
+
+
 def test_hooks_of_the_config_are_not_called(tmp_path: Path) -> None:
     config = begun(tmp_path / "job", disk=True)
     words = "hooks={never: {use: 'tests.e2e.test_import_into:never', at: before_evict}}"
@@ -229,7 +246,7 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
     "a state missing": ({"state_momentum": None}, (), "--fresh-states"),
     "another config": ({}, ("dense_optimizer.lr=0.5",), "dense_optimizer.lr was"),
     "other tables": ({}, ("run.seed=9",), "no --accept helps"),
-    "an admission": ({}, ("tables.item.admission={after: 2}",), "have an admission"),
+    "an admission": ({}, ("tables.item.admission={after: 2}",), "no --accept helps"),
     "no run": ({}, ("run.dir=NOWHERE",), "holds no run.json"),
     "both ways": ({}, ("--overwrite",), "give one of them"),
 }

@@ -342,20 +342,25 @@ def test_what_cannot_be_loaded_is_told_and_changes_nothing(stateful: Store, why:
     assert stateful.load("users", [0, 1, 2], np.zeros((3, 4), np.float32), GIVEN) == 2
 
 
-def test_too_large_for_16_bits_an_unknown_table_and_a_table_with_an_admission(stateful: Store) -> None:
+def test_too_large_for_16_bits_an_unknown_table(stateful: Store) -> None:
     stateful.load("items", [1], np.full((1, 8), BELOW_INFINITY, np.float32))
     with pytest.raises(BadLoad, match="what float16 cannot hold"):
         stateful.load("items", [1], np.full((1, 8), 2 * BELOW_INFINITY, np.float32))
     with pytest.raises(UnknownTable, match="users"):
         stateful.load("nobody", [1], zeros(1, 4))
-    dynamic = DynamicTables(
-        TABLE_NAMES, (AdmissionRule(2, LEAST_BYTES), None, None), (None, ExpiryRule(9, None, "last_use", 1), None)
-    )
-    store = make_store(dynamic=dynamic)
-    for name, dim in (("users", 4), ("items", 8)):
-        with pytest.raises(BadLoad, match="admission or an expiry"):
-            store.load(name, [1], zeros(1, dim))
-    assert store.load("words", [1], zeros(1, 12)) == 1
+
+
+def test_loaded_rows_of_a_dynamic_table_are_there_as_if_used_in_that_step() -> None:
+    expiry = ExpiryRule(3, None, "last_use", 1)
+    dynamic = DynamicTables(TABLE_NAMES, (AdmissionRule(2, LEAST_BYTES), None, None), (expiry, expiry, None))
+    random, store = np.random.default_rng(), make_store(dynamic=dynamic)
+    assert store.load("users", [7, 8], zeros(2, 4)) == 1
+    held = []
+    for step in range(2, 6):
+        batch = batch_of([[[7, 9]], [[5]], [[]], [[]]])
+        train_step(store, step, batch, whole_grads(random, batch))
+        held.append(store.fetch_rows("users", [7, 8, 9]).updated_n.tolist())
+    assert held == [[True, True, False], [True, True, False], [True, False, True], [True, False, True]]
     store.close()
 
 
