@@ -194,8 +194,7 @@ class Store:
         """The same of packed finite rows, any number of several tables, each named once. Raises what ``parts`` raises too."""
         loading = Loading(self._residency, self._snapshots, self.features, self.release, self.fence, parts)
         with loading, self.fence.hold():
-            step = loading.write(self.generation)
-            plan = loading.plan
+            step, plan = loading.write(self.generation), loading.plan
             if self.dynamic is not None:
                 self.dynamic.bring_all(step, plan.unique)
             self._tell(step, plan, updated=False)
