@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -14,13 +15,19 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
+from cuda.backend import UpdateRule
+from cuda.host import HostBackend
+from cuda.plan import SUM, FeatureSet
 from pipeline.rows.layout import Column, RowLayout
+from pipeline.rows.spec import Initializer, TableSpec
 from pipeline.store import (
     BadFetch,
     CacheTier,
+    DramTier,
     Snapshot,
     SnapshotAbandoned,
     Store,
+    StoreOptions,
     UnknownTable,
     fetcher,
 )
@@ -30,6 +37,8 @@ from tests.store.fetching import WAYS, force
 from tests.store.jobs import SPECS, batch_of, make_store, train_step, whole_grads
 from tests.store.oracle import Oracle
 from tests.store.tiers import TIERS, make_tier
+
+DEADLINE_S = 60.0
 
 
 @pytest.fixture(params=WAYS)
@@ -158,9 +167,10 @@ def test_a_step_waits_while_rows_are_copied() -> None:
     copy, training = Residency.copy_few, ThreadPoolExecutor(1)
 
     def late(*arguments: Any) -> Any:
-        trained = training.submit(train, store, 2, 1, 2)
+        trained, began = training.submit(train, store, 2, 1, 2), time.monotonic()
         while not store.fence.step_waits:  # or has it not to wait?
             assert not trained.done()
+            assert time.monotonic() < began + DEADLINE_S
         return copy(*arguments)
 
     with training, patch.object(Residency, "copy_few", late):
@@ -214,7 +224,7 @@ def test_a_turn_stays_short_while_l1_is_busy_or_a_step_waits(monkeypatch: pytest
     with ThreadPoolExecutor(1) as other:
         with store._residency.residency:
             busy = other.submit(fetch)
-            assert opened.wait(60)
+            assert opened.wait(DEADLINE_S)
         assert busy.result().weights_nd.tobytes() == expected
     assert (store.counters.copied_at_fence, store.counters.snapshots["fetch"]) == (1, 1)
     monkeypatch.setattr(store.fence, "step_waits", True)
@@ -244,6 +254,24 @@ def test_columns_of_rows_in_two_parts_are_those_of_whole_rows(weights: str, dim:
     for column in layout.columns:
         assert parts.singles(column.name).tobytes() == layout.singles(rows_nb, column.name).tobytes()
     assert weights_alone.singles("weight").tobytes() == parts.singles("weight").tobytes()
+
+
+def test_narrow_rows_of_an_odd_width_are_copied_too() -> None:
+    columns = Column("weight", "float16", 5, "weight"), Column("momentum", "float32", 1, "state")
+    spec = TableSpec("odd", RowLayout(columns), Initializer(), 0)
+    one = FeatureSet(("f",), np.zeros(1, np.int32), np.full(1, 5, np.int32), np.full(1, SUM, np.int32), 1)
+    rules, options = [UpdateRule("rowwise_adagrad", (0.1, 1e-8))], StoreOptions(l1_rows=8)
+    store = Store([spec], rules, one, HostBackend(1), DramTier(), options)
+    store.open()
+    rows_nb = np.random.default_rng().integers(0, 60, (12, spec.layout.row_bytes), dtype=np.uint8)
+    store.load_rows("odd", np.arange(12), rows_nb, np.full(12, 1))
+    train_step(store, 1, batch_of([[[1, 2, 3]]], one), [np.zeros((1, 5), np.float32)])
+    fetched = store.fetch_rows("odd", [3, 9, 1])
+    assert store.counters.copied_at_fence == 1
+    expected = spec.layout.singles(rows_nb[[3, 9, 1]], "weight")
+    assert fetched.weights_nd.tobytes() == expected.tobytes()
+    assert fetched.states["momentum"].tobytes() == spec.layout.view(rows_nb[[3, 9, 1]], "momentum").tobytes()
+    store.close()
 
 
 @pytest.mark.parametrize("bound", ["MOST_ROWS", "MOST_BYTES"])
