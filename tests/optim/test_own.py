@@ -13,19 +13,33 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
+from cuda.backend import UpdateRule
 from cuda.choose import check_rule
 from cuda.errors import RuleRefused, RuleUnavailable
-from cuda.host import register_rule
+from cuda.host import register_rule, update
+from cuda.host.own_rules import load_float, store_float
 from cuda.host.rules import RULES
 from pipeline.config import ConfigError, Origins, validate_part
-from pipeline.optim import OPTIMIZERS, OptimizerError, OptimizerOptions, Options, layout_of, per_row, registry, rule_of
+from pipeline.optim import (
+    OPTIMIZERS,
+    OptimizerError,
+    OptimizerOptions,
+    Options,
+    SgdOptions,
+    layout_of,
+    per_row,
+    registry,
+    rule_of,
+)
 from pipeline.optim.registry import GROUP, register_optimizer
 from pipeline.rows.spec import Initializer, TableSpec
 from pipeline.session.settings import TableSettings
 from tests.e2e.jobs import run_job
 from tests.e2e.test_optimizers import check_bits, job_of
+from tests.modules import test_float64
+from tests.modules.float64 import DoubleTables, current_rows, furthest
 from tests.optim.own import RMSPROP, RmspropOptions, rmsprop
-from tests.optim.test_formulas import FORMULAS, State, train
+from tests.optim.test_formulas import FORMULAS, Rows, State, train
 
 OPTIONS: TypeAdapter[OptimizerOptions] = TypeAdapter(OptimizerOptions)
 PATH = "tests.optim.own:RMSPROP"
@@ -56,6 +70,39 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_twenty_steps_are_those_of_its_formula(dim: int) -> None:
     found, expected = train(RmspropOptions(lr=0.02, max_norm=1.2), dim)
     assert np.abs(found - expected).max() <= 1e-6
+
+
+@pytest.mark.usefixtures("registered")
+def test_through_lookup_backward_update_and_the_tiers_it_is_what_float64_has() -> None:
+    options = RmspropOptions(lr=0.02)
+    with test_float64.module_of(test_float64.POOLED, options) as module:
+        expected = DoubleTables(test_float64.POOLED, options, current_rows(module))
+        test_float64.train(module, test_float64.POOLED, expected)
+        assert furthest(current_rows(module), expected.rows) <= 1e-6
+        assert module._engine.store.counters.evictions > 0
+
+
+def nudge(by: float) -> Any:
+    amount = np.float32(by)
+
+    def nudged(row: int, _state: int, _gradient: int, _dim: int, _hyper: int) -> None:
+        store_float(row, load_float(row) + amount)
+
+    return nudged
+
+
+def test_a_rule_whose_code_has_changed_is_never_served_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever began with the old code keeps it; and kernels are compiled for none of them."""
+    monkeypatch.setattr(RULES, "_rules", dict(RULES._rules))
+    tables = []
+    for by in (1.0, 10.0):
+        register_rule("nudge", nudge(by))
+        tables.append(Rows(SgdOptions(), np.zeros((1, 4), np.float32)))
+        tables[-1].rule = UpdateRule("nudge", (0.1,))
+        for rows in tables:
+            rows.step([0], np.ones((1, 4), np.float32), 1)
+    assert [rows.weights()[0].tolist() for rows in tables] == [[2, 0, 0, 0], [10, 0, 0, 0]]
+    assert len(update.update.signatures) == 1  # type: ignore[attr-defined]
 
 
 def test_a_config_names_it_and_its_bits_depend_on_no_tier_and_on_no_resume(tmp_path: Path) -> None:
