@@ -7,7 +7,8 @@
 Hooks of one place run in the order in which they were added, each once per table with rows. What they get is
 read-only: a hook reads rows and changes none. It may be kept; ids and gradients then keep the memory of their whole batch.
 ``after_update`` of a step has run before the step's pins are given back, so before
-any of its rows can leave. No lock but the fence (``after_update``) is held, so a hook may call ``Store.fetch_rows``. What a hook
+any of its rows can leave. No lock but the fence (``after_update``) is held, so a hook may call ``Store.fetch_rows``; not so what a load
+that is larger than L1 calls in the middle of its step. What a hook
 takes its time for is late: the step, or the batch that is being placed.
 """
 

@@ -31,6 +31,7 @@ from pipeline.store import (
     DramTier,
     DynamicTables,
     ExpiryRule,
+    HookFailed,
     Snapshot,
     Store,
     StoreOptions,
@@ -431,6 +432,20 @@ def test_hooks_of_evictions_are_called_those_of_updates_are_not() -> None:
     assert len(calls[0][1]) == 6
     with pytest.raises(RuntimeError, match="only before the first batch"):
         store.add_hook("after_update", lambda *_: None)
+    store.close()
+
+
+def test_a_hook_of_evictions_fetches_rows_unless_the_load_is_larger_than_l1() -> None:
+    random, oracle, store = np.random.default_rng(), Oracle(SPECS), make_store(l1_rows=8)
+    seen: list[int] = []
+    store.add_hook("before_evict", lambda table, ids, _rows: seen.append(store.fetch_rows(table, ids).step))
+    train(store, oracle, random, *range(8))
+    load(store, oracle, random, range(20, 28))
+    assert seen == [1], "the rows as they stand before the load"
+    with pytest.raises(HookFailed, match="being written by this thread"):
+        store.load("users", range(100, 117), fresh(random, 17))
+    with pytest.raises(BrokenFence):
+        store.fetch_rows("users", [1])
     store.close()
 
 
