@@ -185,7 +185,7 @@ def test_the_long_form_of_rows_that_end(seed: int, tmp_path: Path) -> None:
     plan = StressPlan(
         3000 + seed,
         steps=int(draw.choice([60, 160])),
-        l1_rows=int(draw.choice([36, 40, 60, 250])),
+        l1_rows=int(draw.choice([44, 48, 60, 250])),
         lookahead=int(draw.choice([1, 2, 4, 16])),
         policy=str(draw.choice(["lru", "lfu", "lookahead"])),
         clean_ahead=float(draw.choice([0, 0.2, 1.0])),
