@@ -80,20 +80,21 @@ def check(errors: npt.NDArray[np.float64], share: npt.NDArray[np.float64]) -> No
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_many_small_steps_move_a_weight_as_far_as_they_sum_up_to(dtype: str) -> None:
+@pytest.mark.parametrize("num_rows", [FEW, pytest.param(ROWS, marks=pytest.mark.long)])
+def test_many_small_steps_move_a_weight_as_far_as_they_sum_up_to(dtype: str, num_rows: int) -> None:
     """Each is a hundredth of the distance of neighbours: rounded to nearest, nothing would ever move."""
-    rounder, count, distance = Rounder(dtype, FEW), 300, {"float16": 2.0**-11, "bfloat16": 2.0**-8}[dtype]
-    start = narrow(np.full((FEW, DIM), 0.5, np.float32), dtype).view(np.uint8)
-    rows = np.zeros((FEW, rounder.backend.row_bytes), np.uint8)
+    rounder, count, distance = Rounder(dtype, num_rows), 300, {"float16": 2.0**-11, "bfloat16": 2.0**-8}[dtype]
+    start = narrow(np.full((num_rows, DIM), 0.5, np.float32), dtype).view(np.uint8)
+    rows = np.zeros((num_rows, rounder.backend.row_bytes), np.uint8)
     rows[:, : 2 * DIM] = start
-    rounder.backend.write_rows(rounder.plan.slots_u, rows, np.zeros(FEW, np.int64))
-    gradient = cases.matrices([np.full((FEW, DIM), -distance / 100, np.float32)])
+    rounder.backend.write_rows(rounder.plan.slots_u, rows, np.zeros(num_rows, np.int64))
+    gradient = cases.matrices([np.full((num_rows, DIM), -distance / 100, np.float32)])
     for step in range(1, count + 1):
         rounder.backend.update(rounder.plan, gradient, [UpdateRule("sgd", (1.0,))], step)
     rows, _ = rounder.backend.read_rows(rounder.plan.slots_u)
     moved = rounder.spec.layout.singles(rows, "weight").astype(np.float64) - 0.5
     deviation = distance * math.sqrt(count * 0.01 * 0.99)
-    assert abs(moved.mean() - count * distance / 100) < DEVIATIONS * deviation / math.sqrt(FEW * DIM)
+    assert abs(moved.mean() - count * distance / 100) < DEVIATIONS * deviation / math.sqrt(num_rows * DIM)
     nearest = UpdateRule("sgd", (1.0,), rounding="nearest")
     rounder.backend.update(rounder.plan, gradient, [nearest], count + 1)
     again, _ = rounder.backend.read_rows(rounder.plan.slots_u)
