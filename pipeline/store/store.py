@@ -193,7 +193,7 @@ class Store:
     def load_packed(self, parts: Iterable[GivenRows]) -> int:
         """The same of packed finite rows, any number of several tables, each named once. Raises what ``parts`` raises too."""
         loading = Loading(self._residency, self._snapshots, self.features, self.release, self.fence, parts)
-        with loading, self.fence.hold():
+        with loading, self.fence.hold_to_write():
             step, plan = loading.write(self.generation), loading.plan
             if self.dynamic is not None:
                 self.dynamic.bring_all(step, plan.unique)
