@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,10 @@ import pytest
 import torch
 
 from pipeline.modules import BadFeatures, EmbeddingBags, Embeddings, UnknownFeatures
+from pipeline.optim import AdagradOptions, layout_of
+from pipeline.rows.spec import Initializer, TableSpec
 from tests.modules.peers import torchrec
+from tests.session.test_torch_tables import packed
 
 IDS = 40
 LR = 0.1
@@ -166,3 +170,27 @@ def test_torchrecs_own_dlrm_takes_it_and_learns_the_same(peer: Any) -> None:
                 losses.append(float(loss.detach()))
             assert abs(losses[0] - losses[1]) <= 1e-5
         assert module.step == 20
+
+
+def test_its_own_state_dicts_are_files_to_import(peer: Any, tmp_path: Path) -> None:
+    """The collection's, and that of a TorchRec optimizer over it."""
+    from torchrec.optim.keyed import KeyedOptimizerWrapper
+
+    with EmbeddingBags(TABLES, FEATURES, threads=2, store={"l1_rows": 64}) as module:
+        theirs = collection(peer, module, weighted=False)
+    optimizer = KeyedOptimizerWrapper(dict(theirs.named_parameters()), lambda given: torch.optim.Adagrad(given, lr=LR))
+    for number in range(5):
+        optimizer.zero_grad()
+        theirs(jagged(peer, number)).values().square().sum().backward()
+        optimizer.step()
+    path, options = tmp_path / "trained.pt", AdagradOptions()
+    torch.save({"model": theirs.state_dict(), "optimizer": optimizer.state_dict()}, path)
+    for name, dim in (("t", 8), ("u", 4)):
+        spec = TableSpec(name, layout_of(options, dim), Initializer(), 1)
+        ids_n, rows_nb = packed(path, spec)
+        weights = theirs.embedding_bags[name].weight
+        assert ids_n.tolist() == list(range(IDS))
+        assert spec.layout.view(rows_nb, "weight").tobytes() == weights.detach().numpy().tobytes()
+        sums = optimizer.state[weights]["sum"].numpy()
+        assert sums.any()
+        assert spec.layout.view(rows_nb, "momentum").tobytes() == sums.tobytes()
