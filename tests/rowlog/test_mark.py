@@ -255,16 +255,21 @@ def mostly_overwritten() -> Iterator[Trained]:
 
 
 def test_a_row_that_compaction_moved_since_the_mark_is_older_than_the_saved_one() -> None:
-    with mostly_overwritten() as trained:
-        trained.change(NARROW, range(0, 1000, 10))
-        trained.begin()
-        before = trained.log.stats()["compacted_rows"]
-        trained.log.compact()
-        assert trained.log.stats()["compacted_rows"] > before
-        trained.save()
-        trained.end()
-        trained.check()
-        trained.crash("drop", random.Random(0))
+    """The log's own thread may have moved all there was before the mark: then once more."""
+    for _ in range(20):
+        with mostly_overwritten() as trained:
+            trained.change(NARROW, range(0, 1000, 10))
+            trained.begin()
+            before = trained.log.stats()["compacted_rows"]
+            trained.log.compact()
+            moved = trained.log.stats()["compacted_rows"] > before
+            trained.save()
+            trained.end()
+            trained.check()
+            trained.crash("drop", random.Random(0))
+        if moved:
+            return
+    pytest.fail("compaction moved no row after a mark")
 
 
 @pytest.mark.parametrize("sealed", [False, True])
