@@ -159,7 +159,7 @@ def test_killed_again_and_again(tmp_path: Path, special: bool) -> None:
 @pytest.mark.parametrize("special", [False, True], ids=["plain", "16 bits, admission, expiry"])
 @pytest.mark.parametrize("disk", [False, True], ids=["memory", "disk"])
 def test_killed_a_hundred_times(tmp_path: Path, disk: bool, special: bool) -> None:
-    began = _killed(tmp_path, steps=2500, stride=8, kills=LONG, disk=disk, special=special)
+    began = _killed(tmp_path, steps=5000, stride=8, kills=LONG, disk=disk, special=special)
     assert len(began) == LONG
     assert sum(step > 0 for step in began) >= len(began) // 2
 
