@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from cuda.backend import forbid_event_loop
 from cuda.plan import Int32s, Int64s, SlotPlan
-from pipeline.rows.index import IdIndex
 from pipeline.rows.initial import initial_rows
 from pipeline.rows.room import MakeRoom
 from pipeline.rows.version import MAX_STEP
@@ -50,20 +49,18 @@ class Snapshot:
         residency: Residency,
         shadow: Shadow,
         ids: Mapping[str, Int64s] | Literal["all"],
-        members: Mapping[int, IdIndex] | None,
-        bounds: tuple[int, int],
+        coverage: Coverage,
         blocking: bool,
         reason: str,
         on_close: Callable[[Snapshot], None],
     ) -> None:
         self._residency, self._shadow, self._on_close = residency, shadow, on_close
-        self.low, self.version = bounds
+        self.coverage, self.version = coverage, coverage.version
         self.step = self.version & MAX_STEP
         self.blocking, self.reason = blocking, reason
         self.closed = False
         self._tables = residency.tables
         self._asked = ids
-        self.coverage = Coverage(self.low, self.version, members, residency.forgets)
         self._listed: dict[str, Int64s] = {}
         self._listing = threading.Lock()
 
@@ -103,7 +100,7 @@ class Snapshot:
         forbid_event_loop("Snapshot.encode")
         if self.coverage.members is not None or list(tables) != list(self._tables):
             return None
-        encoded = self._residency.encode_resident(groups, codecs_t, (self.low, self.version), make_room)
+        encoded = self._residency.encode_resident(groups, codecs_t, (self.coverage.low, self.version), make_room)
         # In this order, as in ``_collect``: who writes a frozen row saves it first.
         if encoded is None or not self._shadow.untouched:
             return None
@@ -131,7 +128,7 @@ class Snapshot:
         self._check_kept(why)
         if self._residency.forgets:
             ids = np.union1d(ids, saved[versions > 0])  # those that have ended since are nowhere else
-        if self.low > 0:
+        if self.coverage.low > 0:
             return self._changed_among(number, ids)
         return np.setdiff1d(ids, saved[versions == 0], assume_unique=True)
 
@@ -239,7 +236,7 @@ class Snapshot:
         for start in range(0, ids.shape[0], CHUNK_ROWS):
             part = ids[start : start + CHUNK_ROWS]
             _, versions = self._collect(np.full(part.shape[0], number, dtype=np.int32), part)
-            changed.append(part[(versions > self.low) & (versions <= self.version)])
+            changed.append(part[(versions > self.coverage.low) & (versions <= self.version)])
         return np.concatenate(changed) if changed else ids
 
     def _check_kept(self, why: str | None) -> None:
@@ -258,10 +255,11 @@ class Snapshot:
             int(ids_n[first]),
             int(versions_n[first]),
         )
-        if version <= self.low:
-            raise NotFrozen(table, row, self.step, f"it did not change after version {self.low}")
-        if self.low > 0:
-            why = f"it changed after that step, but not between it and version {self.low}"
+        low = self.coverage.low
+        if version <= low:
+            raise NotFrozen(table, row, self.step, f"it did not change after version {low}")
+        if low > 0:
+            why = f"it changed after that step, but not between it and version {low}"
             raise NotFrozen(table, row, self.step, why)
         raise RuntimeError(
             f"snapshot of step {self.step}: row {row} of table {table!r} came out as step {version & MAX_STEP} left it; "

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
+from pipeline.store.coverage import Coverage
 from pipeline.store.shadow import Shadow, ShadowRoom
 from pipeline.store.snapshot import CHUNK_ROWS, Snapshot
 from pipeline.store.spill import SpillFile
@@ -72,7 +73,8 @@ class Snapshots:
             spill = SpillFile(self._files, path, residency.backend.row_bytes)
         shadow = Shadow(self.room, spill)
         low = changed_since if changed_since > 0 else -1
-        snapshot = Snapshot(residency, shadow, ids, members, (low, version), blocking, reason, self._closed)
+        coverage = Coverage(low, version, members, residency.forgets)
+        snapshot = Snapshot(residency, shadow, ids, coverage, blocking, reason, self._closed)
         with self._lock:
             self.open = (*self.open, snapshot)
             residency.counters.snapshots[reason] += 1

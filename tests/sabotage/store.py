@@ -30,14 +30,14 @@ from pipeline.store.tier import RowBytes
 from pipeline.store.victims import VictimQueue
 
 
-def _nothing(*_arguments: Any) -> None:
+def nothing(*_arguments: Any) -> None:
     """Stands where a protection was."""
 
 
 @contextmanager
 def skip_the_shadow_save() -> Iterator[None]:
     """A step overwrites rows that an open snapshot has not read."""
-    with patch.object(Snapshots, "before_write", _nothing):
+    with patch.object(Snapshots, "before_write", nothing):
         yield
 
 
@@ -51,7 +51,7 @@ def save_after_the_write() -> Iterator[None]:
             save(self._snapshots, plan)
         tell(self, step, plan)
 
-    with patch.object(Snapshots, "before_write", _nothing), patch.object(Store, "_tell", late):
+    with patch.object(Snapshots, "before_write", nothing), patch.object(Store, "_tell", late):
         yield
 
 
@@ -85,10 +85,10 @@ def forget_rows_never_updated() -> Iterator[None]:
 
     def narrow(self: Snapshots, *arguments: Any) -> Snapshot:
         snapshot = freeze(self, *arguments)
-        snapshot.low = snapshot.coverage.low = max(snapshot.low, 0)
+        snapshot.coverage.low = max(snapshot.coverage.low, 0)
         return snapshot
 
-    with patch.object(Snapshots, "freeze", narrow), patch.object(Snapshot, "_check_versions", _nothing):
+    with patch.object(Snapshots, "freeze", narrow), patch.object(Snapshot, "_check_versions", nothing):
         yield
 
 
@@ -142,7 +142,7 @@ def skip_the_write_back() -> Iterator[None]:
 @contextmanager
 def forget_the_dirty_mark() -> Iterator[None]:
     """A row that was written counts as equal to the tier below."""
-    with patch.object(Residency, "mark_written", _nothing):
+    with patch.object(Residency, "mark_written", nothing):
         yield
 
 
@@ -233,7 +233,7 @@ def copy_without_a_turn() -> Iterator[None]:
     def careless(self: Fetcher, residency: Residency, fence: Any, *rest: Any) -> None:
         begin(self, residency, cast(Fence, _NoTurn(fence)), *rest)
 
-    with patch.object(Fetcher, "__init__", careless), patch.object(Fetcher, "_check", _nothing):
+    with patch.object(Fetcher, "__init__", careless), patch.object(Fetcher, "_check", nothing):
         yield
 
 
@@ -305,7 +305,7 @@ def look_below_before_l1() -> Iterator[None]:
     honest = Snapshot.ids
 
     def below_first(self: Snapshot, table: str) -> Int64s:
-        if self._asked != "all" or self.low > 0:
+        if self._asked != "all" or self.coverage.low > 0:
             return honest(self, table)
         below = self._residency.tier.ids(table)
         ids = np.union1d(below, self._resident_ids()[table])
