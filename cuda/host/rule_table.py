@@ -37,15 +37,19 @@ class Rule:
 
     @property
     def code(self) -> int:
-        """What kernels know it by. Compiles it, or loads it from disk, when it is first asked for. Raises RuleRefused."""
+        """What kernels know it by. Raises RuleRefused, as ``compile``."""
         if self.function is None:
             return self._inlined
-        if self._compiled is None:
-            with our_cache() if self.is_kept else nullcontext():
-                self._compiled = self._compile()
+        self.compile()
         return int(self._compiled.address)
 
-    def _compile(self) -> Any:
+    def compile(self) -> None:
+        """Compile it, or load it from disk, the first time; nothing to do for a part of the kernels. Raises RuleRefused."""
+        if self.function is not None and self._compiled is None:
+            with our_cache() if self.is_kept else nullcontext():
+                self._compiled = self._made()
+
+    def _made(self) -> Any:
         kind = types.void(*[types.int64] * len(ARGUMENTS))
         made = runtime.cfunc(kind, cache=self.is_kept, nopython=True, nogil=True, error_model="numpy")
         try:
@@ -98,7 +102,7 @@ class RuleTable(Mapping[str, Rule]):
         wanted = [spec.dim] * known.per_weight + [1] * known.per_row
         if widths != wanted:
             raise RuleUnavailable("host", rule.rule, f"it works on states of {wanted} numbers; rows have {widths}")
-        assert known.code >= 0
+        known.compile()
 
     def __getitem__(self, name: str) -> Rule:
         return self._rules[name]

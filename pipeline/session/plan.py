@@ -22,7 +22,7 @@ from pipeline.rows.spec import Initializer, TableSpec
 from pipeline.session.dense_side import initial_model
 from pipeline.session.errors import L1SmallerThanBatch
 from pipeline.session.hooks import problems
-from pipeline.session.settings import Settings, TableSettings
+from pipeline.session.settings import Settings, TableSettings, dynamic_tables
 from pipeline.session.tier_sizes import check_tiers
 from pipeline.store import AdmissionRule, DynamicTables, ExpiryRule
 
@@ -64,16 +64,12 @@ class Plan:
     @property
     def dynamic(self) -> DynamicTables | None:
         """A new one; None where no table is dynamic."""
-        tables = self.settings.tables.values()
-        admissions = [
-            None if one is None else AdmissionRule(one.after, int(one.bytes)) for one in (it.admission for it in tables)
-        ]
-        expiries = [
-            None if one is None else ExpiryRule(one.steps, one.rows, one.score, one.every)
-            for one in (it.expiry for it in tables)
-        ]
-        dynamic = any(admissions) or any(expiries)
-        return DynamicTables(tuple(self.settings.tables), admissions, expiries) if dynamic else None
+        tables = self.settings.tables
+        if not dynamic_tables(tables):
+            return None
+        admissions = [_admission(table) for table in tables.values()]
+        expiries = [None if one.expiry is None else ExpiryRule(**one.expiry.model_dump()) for one in tables.values()]
+        return DynamicTables(tuple(tables), admissions, expiries)
 
 
 def make_plan(loaded: Loaded[Settings]) -> Plan:
@@ -138,6 +134,11 @@ def _spec(name: str, settings: Settings) -> TableSpec:
         seed=settings.run.seed,
         default=None if table.admission is None else table.admission.default,
     )
+
+
+def _admission(table: TableSettings) -> AdmissionRule | None:
+    asked = table.admission
+    return None if asked is None else AdmissionRule(asked.after, int(asked.bytes))
 
 
 def _rules(settings: Settings) -> tuple[UpdateRule, ...]:
