@@ -20,7 +20,6 @@ from tests.e2e.command import here
 from tests.e2e.followed import assert_replica_equals
 from tests.e2e.jobs import RAGGED, Job, assert_same_bits, run_job
 from tests.e2e.ragged import RaggedOptions, make_batch
-from tests.e2e.small import good_job
 
 AFTER, DEFAULT = 4, 0.25
 BATCHES = 60
@@ -181,20 +180,3 @@ def test_a_sketch_changes_no_bit_wherever_rows_lie_and_goes_on_after_a_crash(tmp
     assert_same_bits(calm, job)
     assert_replica_equals(job)
     assert job.summary["store"]["admission"] == calm.summary["store"]["admission"]
-
-
-@pytest.mark.parametrize(
-    ("override", "said"),
-    [
-        ("tables.user.admission.after=0", "greater than or equal to 1"),
-        ("tables.user.admission={after: 2, bytes: 100}", "greater than or equal to 65536"),
-        ("tables.user.admission={after: 2, default: .nan}", "finite"),
-        ("tables.user.admission={after: 2, defalt: 1}", "did you mean 'default'"),
-        ("tables.user.admission.bytes=1MB", "after"),
-    ],
-)
-def test_impossible_numbers_are_refused_by_check(tmp_path: Path, override: str, said: str) -> None:
-    outcome = here("check", good_job(tmp_path), override)
-    assert outcome.code == 2
-    assert "tables.user.admission" in outcome.text
-    assert said in outcome.text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ from pipeline.session.inspect_rows import describe_rows
 from pipeline.store import BadLoad, UnknownTable
 from tests.conftest import ROOT
 from tests.e2e.command import environment, here
+from tests.modules.followed import assert_holds, follow
 from tests.modules.loops import assert_same_tables, tables_of
 from tests.modules.small import assert_same_rows, bags, batch, loss, rows_of, train
-from tests.modules.test_stream import assert_holds
 
 LOADS = {4: "item", 5: "user", 11: "item"}
 """By step: which table's rows are loaded then."""
@@ -58,16 +59,7 @@ def test_a_replica_equals_the_module_behind_each_load(tmp_path: Path, every: str
             step(plain, number)
             steps[number] = plain.state_dict()
     module = bags(dir=tmp_path / "run", stream={"every": every, "snapshot_every": "5 steps"})
-    with module, Replica(str(tmp_path / "run" / "stream")) as replica:
-        for number in range(1, STEPS + 1):
-            step(module, number)
-            replica.apply_available()
-            if replica.step:
-                assert_holds(replica, steps[replica.step])
-        module.close()
-        replica.apply_available()
-        assert replica.step == STEPS
-        assert_holds(replica, steps[STEPS])
+    follow(module, tmp_path / "run", steps, [partial(step, module, number) for number in range(1, STEPS + 1)])
 
 
 @pytest.mark.parametrize("store", [{"l1_rows": 50}, {"l1_rows": 64, "ssd": {}}, {"l1_rows": 1 << 16}])

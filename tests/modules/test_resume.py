@@ -15,8 +15,8 @@ from pipeline.replica import Replica
 from pipeline.session.errors import OtherCheckpoint
 from tests.conftest import ROOT
 from tests.e2e.command import TIMEOUT_S, environment, here
+from tests.modules.followed import assert_holds
 from tests.modules.small import TABLES, assert_same_rows, bags, train
-from tests.modules.test_stream import assert_holds
 
 KILLED = """
 import os, signal, sys

@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from pipeline.replica import Replica
-from pipeline.rows.version import MAX_STEP
 from pipeline.session.errors import RunDirTaken
 from pipeline.stream import ChangedSet, RowStreamer
-from tests.modules.small import TABLES, bags, train
+from tests.modules.followed import assert_holds, follow
+from tests.modules.small import bags, train
 
 STEPS = 30
-
-
-def assert_holds(replica: Replica, state: Mapping[str, Any]) -> None:
-    """The replica has these rows, and no other."""
-    with replica.view() as view:
-        assert view.step == state["_extra_state"]["step"]
-        for table in TABLES:
-            ids_n = view.ids(table)
-            assert ids_n.tobytes() == state[f"{table}.ids"].numpy().tobytes()
-            weights_nd, versions_n = view.lookup_versions(table, ids_n)
-            assert weights_nd.tobytes() == state[f"{table}.weight"].numpy().tobytes()
-            assert np.array_equal(versions_n & MAX_STEP, state[f"{table}.steps"].numpy())
 
 
 @pytest.mark.parametrize("every", ["1 step", "7 steps", "1ms"])
@@ -38,16 +25,7 @@ def test_a_replica_equals_the_module_at_each_step_it_comes_to_and_in_the_end(tmp
             train(plain, number)
             steps[plain.step] = plain.state_dict()
     module = bags(dir=tmp_path / "run", stream={"every": every, "snapshot_every": "9 steps"})
-    with module, Replica(str(tmp_path / "run" / "stream")) as replica:
-        for number in range(STEPS):
-            train(module, number)
-            replica.apply_available()
-            if replica.step:
-                assert_holds(replica, steps[replica.step])
-        module.close()
-        replica.apply_available()
-        assert replica.step == STEPS
-        assert_holds(replica, steps[STEPS])
+    follow(module, tmp_path / "run", steps, [partial(train, module, number) for number in range(STEPS)])
 
 
 def test_a_replica_has_the_rows_that_a_module_was_loaded_with(tmp_path: Path) -> None:

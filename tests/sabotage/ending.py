@@ -16,30 +16,27 @@ from pipeline.store.residency import Residency
 from pipeline.store.snapshot import Snapshot
 from pipeline.store.snapshots import Snapshots
 from pipeline.store.ssd import SsdTier
-
-
-def _nothing(*_arguments: Any) -> None:
-    """Does nothing."""
+from tests.sabotage.store import nothing
 
 
 @contextmanager
-def save_nothing_that_ends() -> Iterator[None]:
+def savenothing_that_ends() -> Iterator[None]:
     """Rows that end are forgotten at once, whatever a snapshot needs of them."""
-    with patch.object(Snapshots, "before_end", _nothing):
+    with patch.object(Snapshots, "before_end", nothing):
         yield
 
 
 @contextmanager
 def save_a_row_twice() -> Iterator[None]:
     """A row that has ended counts as one that a snapshot saw so."""
-    with patch.object(Coverage, "end", _nothing):
+    with patch.object(Coverage, "end", nothing):
         yield
 
 
 @contextmanager
 def forget_only_in_l1() -> Iterator[None]:
     """The tier keeps rows that have ended."""
-    with patch.object(DramTier, "delete", _nothing), patch.object(SsdTier, "delete", _nothing):
+    with patch.object(DramTier, "delete", nothing), patch.object(SsdTier, "delete", nothing):
         yield
 
 
@@ -82,7 +79,7 @@ def list_only_what_is_left() -> Iterator[None]:
 IN_MEMORY: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
     sabotage.__name__: sabotage
     for sabotage in (
-        save_nothing_that_ends,
+        savenothing_that_ends,
         save_a_row_twice,
         forget_only_in_l1,
         write_back_what_has_ended,
@@ -92,13 +89,13 @@ IN_MEMORY: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
 
 
 @contextmanager
-def bury_nothing() -> Iterator[None]:
+def burynothing() -> Iterator[None]:
     """Rows that are forgotten leave no record that says so: what is left of them in segments is read again."""
-    with patch.object(LogTable, "bury", _nothing):
+    with patch.object(LogTable, "bury", nothing):
         yield
 
 
 ON_DISK: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
-    sabotage.__name__: sabotage for sabotage in (bury_nothing, let_loads_overwrite)
+    sabotage.__name__: sabotage for sabotage in (burynothing, let_loads_overwrite)
 }
 """With checkpoints of a row log going on."""

@@ -13,11 +13,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 
 from cuda.host import HostBackend
 from cuda.plan import BatchIds, Int64s, UniqueIds
@@ -37,6 +39,7 @@ from pipeline.store import (
     SnapshotAbandoned,
     SsdTier,
     Store,
+    StoreError,
     Tier,
     save_changed,
 )
@@ -453,6 +456,31 @@ class Stress:
         assert stats["shadow_bytes"] == stats["spill_bytes"] == 0
         distinct = sum(unique.count for _, unique in self.batches)
         assert stats["hits"] + stats["misses"] == distinct
+
+
+def drawn_plan(seed: int, draw: np.random.Generator) -> StressPlan:
+    """One of a long form's plans."""
+    return StressPlan(
+        seed,
+        lookahead=int(draw.choice([1, 2, 4, 16])),
+        policy=str(draw.choice(["lru", "lfu", "lookahead"])),
+        clean_ahead=float(draw.choice([0, 0.2, 1.0])),
+        readers=int(draw.choice([1, 2, 4])),
+        pause_s=float(draw.choice([0, 0.0002, 0.001])),
+    )
+
+
+TRIES = 12
+
+
+def assert_caught(sabotage: Callable[[], AbstractContextManager[None]], plan: Callable[[int], StressPlan]) -> None:
+    """Within a few seeds; other tests show that runs pass when nothing is broken."""
+    for seed in range(TRIES):
+        with sabotage(), suppress(AssertionError, RuntimeError, StoreError):
+            stress(plan(seed))
+            continue
+        return
+    pytest.fail(f"it went unnoticed in {TRIES} runs")
 
 
 def stress(plan: StressPlan) -> Store:
