@@ -17,12 +17,10 @@ from pipeline.replica import Replica
 from pipeline.session.resume import Resume
 from pipeline.store import ExpiryRule
 from stages.items import RawBatch
-from tests.e2e.command import here
 from tests.e2e.followed import assert_replica_equals
 from tests.e2e.held import held_by, trained
 from tests.e2e.jobs import RAGGED, Job, assert_same_bits, run_job
 from tests.e2e.ragged import RaggedOptions, make_batch
-from tests.e2e.small import good_job
 from tests.e2e.test_fork import TRIMMED
 from tests.e2e.test_resume import DISK, EVERY, PACE_S, die_at
 from tests.store.expiry_oracle import PlainUses
@@ -110,6 +108,26 @@ def test_a_replica_has_just_the_rows_of_its_step_all_the_time(tmp_path: Path) ->
     assert len(steps) > 3, "one step of the replica or two show little"
 
 
+def test_eval_and_fetch_are_no_uses(tmp_path: Path, whole: Job) -> None:
+    """Rows that are read at every step, and by every eval, end when they would have ended."""
+    made, everything = config(), sorted(set().union(*(held["shared"] | held["wide"] for held in held_at())))
+    stream = made["stages"].pop("stream")
+    made["stages"] |= {"eval": {"every": 3, "source": {**made["stages"]["source"], "batches": 4}}, "stream": stream}
+
+    def watch(resources: Any) -> None:
+        def fetch(step: int, _plan: Any) -> None:
+            for table, held in held_at()[step].items():
+                rows = resources.store.fetch_rows(table, everything)
+                assert set(rows.ids_n[rows.updated_n].tolist()) == held, f"step {step}"
+
+        resources.store.on_step(fetch)
+
+    job = run_job(tmp_path / "run", made, "stages.prefetch.lookahead=8", on_open=watch)
+    assert len(job.summary["evals"]) > 10
+    assert_same_bits(whole, job)
+    assert job.summary["store"]["expiry"] == whole.summary["store"]["expiry"]
+
+
 @pytest.mark.parametrize("more", [(), DISK], ids=["memory", "disk"])
 def test_a_crashed_run_goes_on_with_the_uses_of_its_checkpoint(tmp_path: Path, whole: Job, more: Sequence[str]) -> None:
     ahead = ["stages.prefetch.lookahead=8", EVERY, *more]
@@ -163,22 +181,3 @@ def test_a_fork_brings_back_rows_that_had_ended_since(tmp_path: Path, stream: Se
     assert held_by(replica) == trained(job)
     replica.close()
     assert ids_of(trained(job)) == held_at()[-1]
-
-
-@pytest.mark.parametrize(
-    ("override", "said"),
-    [
-        ("tables.user.expiry={}", "set one of them"),
-        ("tables.user.expiry.steps=0", "greater than or equal to 1"),
-        ("tables.user.expiry={rows: 0}", "greater than or equal to 1"),
-        ("tables.user.expiry={rows: 9, every: 0}", "greater than or equal to 1"),
-        ("tables.user.expiry={steps: 9, score: uses}", "`rows`, which is not set"),
-        ("tables.user.expiry={rows: 9, score: age}", "'last_use' or 'uses'"),
-        ("tables.user.expiry={row: 9}", "did you mean 'rows'"),
-    ],
-)
-def test_impossible_numbers_are_refused_by_check(tmp_path: Path, override: str, said: str) -> None:
-    outcome = here("check", good_job(tmp_path), override)
-    assert outcome.code == 2
-    assert "tables.user.expiry" in outcome.text
-    assert said in outcome.text
