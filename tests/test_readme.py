@@ -140,10 +140,10 @@ def test_the_loop_shown_trains_and_commands_take_what_it_left(tmp_path: Path, mo
     (tmp_path / "my_loop.py").write_text(file_in_readme("my_loop.py"))
     names = runpy.run_path("my_loop.py")
     assert names["rows"].step == 20
-    assert here("rows", "runs/mine", "--table", "user", "--ids", "1").code == 0
-    assert here("export", "runs/mine", "--table", "item", "--out", "item.npz").code == 0
-    assert here("verify", "runs/mine").code == 0
-    assert here("replica", "runs/mine", "--table", "item", "--export", "replica.npz").code == 0
+    assert here("rows", "runs/my_loop", "--table", "user", "--ids", "1").code == 0
+    assert here("export", "runs/my_loop", "--table", "item", "--out", "item.npz").code == 0
+    assert here("verify", "runs/my_loop").code == 0
+    assert here("replica", "runs/my_loop", "--table", "item", "--export", "replica.npz").code == 0
     with np.load("item.npz") as ours, np.load("replica.npz") as theirs:
         assert len(ours["ids"]) > 1000
         assert ours["weights"].tobytes() == theirs["weights"].tobytes()
