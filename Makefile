@@ -47,8 +47,9 @@ types: $(VENV)/.installed
 size: $(VENV)/.installed
 	$(PY) -m tools.size_report
 
+# Two at once: a test mostly waits, for a process it started or for a disk. A file's tests stay together.
 tests: $(VENV)/.peers
-	$(PY) -m pytest
+	$(PY) -m pytest --numprocesses=2 --dist=loadfile
 
 bench: $(VENV)/.bench
 	$(PY) -m pipeline bench
