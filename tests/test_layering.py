@@ -20,8 +20,8 @@ BELOW: dict[str, set[str]] = {
     "pipeline.__main__": {"pipeline.cli"},
     # The one way up: benchmarks live in the checkout only, and are looked for when somebody asks for them.
     "pipeline.cli": {"pipeline.console", "pipeline.session", "tools"},
-    # Lazy: nothing is imported until a module is asked for.
-    "pipeline.__init__": {"pipeline.modules"},
+    # Lazy: nothing is imported until a name is asked for.
+    "pipeline.__init__": {"pipeline.modules", "pipeline.replica"},
     "pipeline.modules": {"pipeline.session"},
     "pipeline.console": {"pipeline.config", "pipeline.flow"},
     "pipeline.session": {

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import TYPE_CHECKING
 
-from pipeline.wire.frames import CutPosition
+if TYPE_CHECKING:
+    from pipeline.wire.frames import CutPosition
 
 
 class ReplicaError(Exception):
