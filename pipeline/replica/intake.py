@@ -13,7 +13,7 @@ Rules.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.replica.counters import ReplicaCounters
 from pipeline.replica.errors import DamagedFrame, NoHeader, OlderGeneration, OtherRun
@@ -86,7 +86,7 @@ class Intake:
         if payload == self._header_bytes:
             return None
         try:
-            frame = decode_frame(payload, self._limits)
+            frame = decode_frame(payload, self._limits, self.header)
         except FrameError as error:
             raise DamagedFrame(where, f"{error}{self._in_progress()}") from error
         if isinstance(frame, HeaderFrame):
@@ -107,11 +107,21 @@ class Intake:
             raise OtherRun(where, found, expected)
         if self.header is not None and header.generation < self.header.generation:
             raise OlderGeneration(where, header.generation, self.header.generation)
+        if self.header is not None and header.generation == self.header.generation:
+            self._take_header_again(where, self.header, header)
         if self.header is not None and header.generation > self.header.generation:
             for staged in list(self._staged.values()):
                 self._abandon(staged)
         self._on_header(where, header)
         self._identity, self.header, self._header_bytes = identity, header, payload
+
+    def _take_header_again(self, where: str, before: HeaderFrame, header: HeaderFrame) -> None:
+        """Within a generation a header may bring a dictionary; what it says of the rows stays."""
+        brought = header.dictionary if not before.dictionary else before.dictionary
+        if replace(header, epoch=before.epoch, created_ns=before.created_ns) != replace(before, dictionary=brought):
+            raise DamagedFrame(where, f"a second header of generation {header.generation} is not like the first")
+        for staged in self._staged.values():
+            staged.header = header
 
     def _check_generation(self, where: str, generation: int) -> None:
         if self.header is None or generation > self.header.generation:

@@ -62,9 +62,11 @@ class StagedCut:
         limit_bytes: int,
     ) -> None:
         self.position, self.snapshot = position, snapshot
+        self.header = header
+        """May be followed by another of its generation, which brings a dictionary."""
         self.num_frames = self.num_rows = self.num_tombstones = self.digest = 0
         self.nbytes = 0
-        self._header, self._wanted, self._limits, self._limit_bytes = header, wanted, limits, limit_bytes
+        self._wanted, self._limits, self._limit_bytes = wanted, limits, limit_bytes
         self._dense: DenseAssembler | None = None
         self._parts: list[StagedRows] = []
         self._spilled: list[tuple[int, int]] = []
@@ -119,9 +121,9 @@ class StagedCut:
         for start, size in self._spilled:
             assert self._spill is not None
             self._spill.seek(start)
-            frame = decode_frame(self._spill.read(size), self._limits)
+            frame = decode_frame(self._spill.read(size), self._limits, self.header)
             assert isinstance(frame, RowsFrame)
-            yield from self._pick(frame.rows, split_runs(frame.rows, self._header))
+            yield from self._pick(frame.rows, split_runs(frame.rows, self.header))
 
     def close(self) -> None:
         """Let everything go. May be called twice."""
@@ -132,7 +134,7 @@ class StagedCut:
 
     def _add_rows(self, frame: RowsFrame, payload: bytes) -> None:
         runs = frame.rows
-        blocks = split_runs(runs, self._header)
+        blocks = split_runs(runs, self.header)
         self.num_rows += len(runs.ids_n)
         self.num_tombstones += len(runs.tombstones_m)
         self.digest = (self.digest + runs_digest(runs, blocks)) & MASK

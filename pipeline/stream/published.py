@@ -16,8 +16,8 @@ from collections.abc import Iterable, Sequence
 from pipeline.rows.version import MAX_STEP
 from pipeline.stream.changed import distinct_ids
 from pipeline.stream.source import Int64s
-from pipeline.wire.encoding import decode_frame
 from pipeline.wire.frames import CommitFrame, RowsFrame
+from pipeline.wire.reading import FrameReader
 
 
 def published_since(parts: Iterable[Sequence[bytes]], step: int) -> dict[str, Int64s]:
@@ -28,9 +28,9 @@ def published_since(parts: Iterable[Sequence[bytes]], step: int) -> dict[str, In
     """
     found: dict[str, list[Int64s]] = {}
     for part in parts:
-        reached = False
+        reached, reader = False, FrameReader()
         for data in part:
-            frame = decode_frame(data)
+            frame = reader.read(data)
             if isinstance(frame, RowsFrame):
                 _add(found, frame, step)
             elif isinstance(frame, CommitFrame):

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pipeline.stream.source import Int64s
-from pipeline.wire.encoding import decode_frame
 from pipeline.wire.frames import CommitFrame, CutPosition, HeaderFrame, RowsFrame
+from pipeline.wire.reading import FrameReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +48,13 @@ def find_tail(parts: Iterable[list[bytes]]) -> StreamTail | None:
 
 
 def _last_of(frames: Iterable[bytes]) -> StreamTail | None:
+    reader = FrameReader()
     header: HeaderFrame | None = None
     making: dict[CutPosition, list[RowsFrame]] = {}
     numbers: dict[CutPosition, int] = {}
     last: StreamTail | None = None
     for data in frames:
-        frame = decode_frame(data)
+        frame = reader.read(data)
         if isinstance(frame, HeaderFrame):
             header = frame
         elif frame.snapshot:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any, cast
 
+import numpy as np
+
 from pipeline.rows.layout import NARROW, Column, RowLayout
 from pipeline.rows.spec import NAME_PATTERN, Initializer, TableSpec
 from pipeline.rows.version import MAX_GENERATION, MAX_STEP
@@ -23,7 +25,9 @@ from pipeline.wire.frames import (
     RowsFrame,
     StreamedTable,
 )
-from pipeline.wire.row_runs import RowBytes, RowRuns, RunHead
+from pipeline.wire.row_runs import Int64s, RowBytes, RowRuns, RunHead
+from pipeline.wire.shuffle import PARTS, unshuffle_numbers, unshuffle_rows
+from pipeline.wire.zstd import check_dictionary
 
 WEIGHTS = ("float32", *NARROW)
 MAX_WIDTH = 1 << 20
@@ -41,7 +45,19 @@ def decode_header(fields: Fields, limits: FrameLimits) -> HeaderFrame:
         epoch=fields.name("epoch"),
         created_ns=fields.integer("created"),
         tables=_decode_tables(fields.array("tables", limits.tables), limits),
+        best_effort=fields.flag("best_effort"),
+        dictionary=_decode_dictionary(fields, limits),
     )
+
+
+def _decode_dictionary(fields: Fields, limits: FrameLimits) -> bytes:
+    dictionary = fields.optional_data("dictionary", limits.dictionary_bytes)
+    if dictionary:
+        try:
+            check_dictionary(dictionary)
+        except ValueError as error:
+            raise FrameError(str(error), "kind 'header', field 'dictionary'") from error
+    return dictionary
 
 
 def _decode_tables(values: list[Any], limits: FrameLimits) -> tuple[StreamedTable, ...]:
@@ -71,9 +87,17 @@ def _decode_table(fields: Fields, limits: FrameLimits) -> StreamedTable:
         )
     except ValueError as error:
         raise FrameError(str(error), where) from error
-    table = StreamedTable(spec, fields.name("codec"))
+    table = StreamedTable(spec, fields.name("codec"), _decode_carries(fields, layout, limits))
     fields.end()
     return table
+
+
+def _decode_carries(fields: Fields, layout: RowLayout, limits: FrameLimits) -> tuple[str, ...]:
+    carries = fields.array("carries", limits.columns, optional=True)
+    others = [column.name for column in layout.columns[1:]]
+    if carries != [name for name in others if name in carries]:
+        raise FrameError(f"expected some of {others}, each once, in that order", f"{fields.where}, field 'carries'")
+    return tuple(carries)
 
 
 def _decode_column(value: Any, where: str) -> Column:
@@ -112,18 +136,33 @@ def decode_rows(fields: Fields, limits: FrameLimits) -> RowsFrame:
     num_rows, num_dead = sum(head.num_rows for head in heads), sum(head.num_dead for head in heads)
     if num_rows + num_dead > limits.rows:
         raise FrameError(f"more than {limits.rows} ids in all", "kind 'rows', field 'runs'")
-    versions_n = fields.int64s("versions", limits.rows, count=num_rows)
+    shuffled = _decode_shuffled(fields)
+    versions_n = _numbers(fields, "versions", limits, num_rows, shuffled)
     if num_rows and int(versions_n.min()) <= 0:
         raise FrameError("a version is not above 0: such rows are never sent", "kind 'rows', field 'versions'")
+    rows_b = fields.uint8s("rows", sum(head.num_rows * head.row_bytes for head in heads))
     rows = RowRuns(
         heads=heads,
-        ids_n=fields.int64s("ids", limits.rows, count=num_rows),
+        ids_n=_numbers(fields, "ids", limits, num_rows, shuffled),
         versions_n=versions_n,
-        rows_b=fields.uint8s("rows", sum(head.num_rows * head.row_bytes for head in heads)),
-        tombstones_m=fields.int64s("dead", limits.rows, optional=True, count=num_dead),
+        rows_b=unshuffle_rows(rows_b, heads) if "rows" in shuffled else rows_b,
+        tombstones_m=_numbers(fields, "dead", limits, num_dead, shuffled),
         columns=_decode_columns(fields.array("columns", 16 * limits.columns, optional=True), heads),
     )
-    return RowsFrame(**common, rows=rows)
+    return RowsFrame(**common, rows=rows, shuffled=shuffled)
+
+
+def _decode_shuffled(fields: Fields) -> tuple[str, ...]:
+    shuffled = fields.array("shuffled", len(PARTS), optional=True)
+    if any(type(name) is not str or name not in PARTS for name in shuffled) or len(set(shuffled)) != len(shuffled):
+        raise FrameError(f"expected some of {', '.join(PARTS)}, each once", "kind 'rows', field 'shuffled'")
+    return tuple(shuffled)
+
+
+def _numbers(fields: Fields, name: str, limits: FrameLimits, count: int, shuffled: tuple[str, ...]) -> Int64s:
+    """``count`` of them. Only dead ids may be absent."""
+    numbers_n = fields.int64s(name, limits.rows, optional=name == "dead", count=count)
+    return unshuffle_numbers(numbers_n.view(np.uint8)) if name in shuffled else numbers_n
 
 
 def _decode_head(value: Any, where: str, limits: FrameLimits) -> RunHead:
@@ -171,7 +210,7 @@ def _decode_piece(fields: Fields, limits: FrameLimits) -> DensePiece:
     if any(type(size) is not int or not 0 <= size <= MAX_INT64 for size in shape):
         raise FrameError("a shape is a list of sizes", fields.where)
     total = prod(shape) * DTYPES[dtype]
-    piece = DensePiece(fields.name("name"), dtype, tuple(shape), fields.integer("start"), fields.bytes("data"))
+    piece = DensePiece(fields.name("name"), dtype, tuple(shape), fields.integer("start"), fields.data("data"))
     end = piece.start + len(piece.data)
     if total > limits.dense_bytes or end > total:
         raise FrameError(f"bytes {piece.start} .. {end} of {total} (limit {limits.dense_bytes})", fields.where)
@@ -198,6 +237,8 @@ def decode_commit(fields: Fields, limits: FrameLimits) -> CommitFrame:
         ended_k2=ended.reshape(-1, 2),
         end=fields.flag("end"),
         rewind=fields.flag("rewind"),
+        unsent=fields.optional_integer("unsent", MAX_INT64),
+        oldest_ns=fields.optional_integer("oldest", MAX_INT64),
     )
 
 

@@ -23,16 +23,23 @@ from pipeline.wire.frames import (
     RowsFrame,
     StreamedTable,
 )
+from pipeline.wire.shuffle import shuffle_numbers, shuffle_rows
 
 
-def encode_frame(frame: Frame, level: int = DEFAULT_LEVEL) -> bytes:
-    """The bytes of a frame. ``level`` is zstd's. Arrays may be of any layout."""
-    return seal(msgpack.packb(_ENCODERS[type(frame)](frame)), level)
+def encode_frame(frame: Frame, level: int = DEFAULT_LEVEL, dictionary: bytes = b"") -> bytes:
+    """The bytes of a frame. ``level`` is zstd's, ``dictionary`` the last header's; a header needs none. Arrays may be of any layout."""
+    needed = b"" if isinstance(frame, HeaderFrame) else dictionary
+    return seal(msgpack.packb(_ENCODERS[type(frame)](frame)), level, needed)
 
 
-def decode_frame(data: bytes | memoryview, limits: FrameLimits = DEFAULT_LIMITS) -> Frame:
-    """The frame in ``data``. Raises FrameError for anything but a whole, unchanged frame of this format version."""
-    content = unseal(data, limits)
+def decode_frame(
+    data: bytes | memoryview, limits: FrameLimits = DEFAULT_LIMITS, header: HeaderFrame | None = None
+) -> Frame:
+    """The frame in ``data``; ``header`` is the last one before it, for its dictionary. ``reading.FrameReader`` keeps track of that.
+
+    Raises FrameError for anything but a whole, unchanged frame of a format version that this build reads.
+    """
+    content = unseal(data, limits, b"" if header is None else header.dictionary)
     try:
         value = msgpack.unpackb(
             content,
@@ -66,7 +73,7 @@ def _bytes_of(array: npt.NDArray[Any], dtype: str) -> memoryview:
 
 
 def _encode_header(frame: HeaderFrame) -> dict[str, Any]:
-    return {
+    fields: dict[str, Any] = {
         "kind": "header",
         "run": frame.run_id,
         "writer": frame.writer,
@@ -77,11 +84,14 @@ def _encode_header(frame: HeaderFrame) -> dict[str, Any]:
         "created": frame.created_ns,
         "tables": [_encode_table(table) for table in frame.tables],
     }
+    if frame.best_effort:
+        fields["best_effort"] = True
+    return fields | {"dictionary": frame.dictionary} if frame.dictionary else fields
 
 
 def _encode_table(table: StreamedTable) -> dict[str, Any]:
     spec, initializer = table.spec, table.spec.initializer
-    fields = {
+    fields: dict[str, Any] = {
         "name": spec.name,
         "columns": [[column.name, column.dtype, column.width, column.role] for column in spec.layout.columns],
         "codec": table.codec,
@@ -94,7 +104,9 @@ def _encode_table(table: StreamedTable) -> dict[str, Any]:
         },
         "seed": spec.seed,
     }
-    return fields if spec.default is None else fields | {"default": float(spec.default)}
+    if spec.default is not None:
+        fields["default"] = float(spec.default)
+    return fields | {"carries": list(table.carries)} if table.carries else fields
 
 
 def piece_of_cut(kind: str, frame: RowsFrame | DenseFrame) -> dict[str, Any]:
@@ -116,11 +128,13 @@ def _encode_rows(frame: RowsFrame) -> dict[str, Any]:
         raise ValueError(f"{rows.heads}: {len(rows.ids_n)} ids and {len(rows.versions_n)} versions")
     fields = piece_of_cut("rows", frame)
     fields["runs"] = rows.heads
-    fields["ids"] = _bytes_of(rows.ids_n, "<i8")
-    fields["rows"] = _bytes_of(rows.rows_b, "u1")
-    fields["versions"] = _bytes_of(rows.versions_n, "<i8")
+    if frame.shuffled:
+        fields["shuffled"] = frame.shuffled
+    fields["ids"] = _numbers(frame, "ids", rows.ids_n)
+    fields["rows"] = _bytes_of(shuffle_rows(rows.rows_b, rows.heads) if "rows" in frame.shuffled else rows.rows_b, "u1")
+    fields["versions"] = _numbers(frame, "versions", rows.versions_n)
     if len(rows.tombstones_m):
-        fields["dead"] = _bytes_of(rows.tombstones_m, "<i8")
+        fields["dead"] = _numbers(frame, "dead", rows.tombstones_m)
     if rows.columns:
         fields["columns"] = [
             (number, name, _bytes_of(values, "u1"))
@@ -128,6 +142,10 @@ def _encode_rows(frame: RowsFrame) -> dict[str, Any]:
             for name, values in columns.items()
         ]
     return fields
+
+
+def _numbers(frame: RowsFrame, name: str, numbers_n: npt.NDArray[np.int64]) -> memoryview:
+    return _bytes_of(shuffle_numbers(numbers_n), "u1") if name in frame.shuffled else _bytes_of(numbers_n, "<i8")
 
 
 def _encode_dense(frame: DenseFrame) -> dict[str, Any]:
@@ -155,7 +173,8 @@ def _encode_commit(frame: CommitFrame) -> dict[str, Any]:
         "ended": _bytes_of(frame.ended_k2, "<i8"),
         "end": frame.end,
     }
-    return fields | {"rewind": True} if frame.rewind else fields
+    optional = {"rewind": frame.rewind or None, "unsent": frame.unsent, "oldest": frame.oldest_ns}
+    return fields | {name: value for name, value in optional.items() if value is not None}
 
 
 _ENCODERS: Mapping[type, Callable[[Any], dict[str, Any]]] = {

@@ -88,8 +88,15 @@ class Fields:
             raise FrameError(f"{len(value)} entries, the limit is {limit}", self._at(name))
         return value
 
-    def bytes(self, name: str) -> bytes:
+    def data(self, name: str) -> bytes:
         value: bytes = self._take(name, bytes)
+        return value
+
+    def optional_data(self, name: str, limit: int) -> bytes:
+        """At most ``limit`` bytes; none where the field is absent."""
+        value: bytes = self._take(name, bytes, optional=True) or b""
+        if len(value) > limit:
+            raise FrameError(f"{len(value)} bytes, the limit is {limit}", self._at(name))
         return value
 
     def int64s(self, name: str, limit: int, optional: bool = False, count: int | None = None) -> Int64s:
@@ -103,7 +110,7 @@ class Fields:
 
     def uint8s(self, name: str, count: int) -> RowBytes:
         """``count`` bytes, as a read-only view of the frame."""
-        data = self.bytes(name)
+        data = self.data(name)
         if len(data) != count:
             raise FrameError(f"{len(data)} bytes where {count} are announced", self._at(name))
         return np.frombuffer(data, dtype=np.uint8) if data else NO_BYTES

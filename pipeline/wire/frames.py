@@ -51,6 +51,8 @@ class StreamedTable:
 
     spec: TableSpec
     codec: str
+    carries: tuple[str, ...] = ()
+    """Columns of the layout that ride along in every run of its rows (states, meta), in layout order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,10 @@ class HeaderFrame:
     created_ns: int
     """Wall clock, nanoseconds since 1970, when the generation began."""
     tables: tuple[StreamedTable, ...]
+    best_effort: bool = False
+    """A cut may lack rows that changed: it is no state of the trainer, and only the newest value of each row counts."""
+    dictionary: bytes = b""
+    """With which frames behind it may be compressed; empty: none. A header may come again within its generation to bring one."""
 
     def table(self, name: str) -> StreamedTable:
         """The table of that name. Raises KeyError that lists the known ones."""
@@ -90,6 +96,8 @@ class RowsFrame:
     """Wall clock of the fence at which the cut was taken."""
     snapshot: bool
     rows: RowRuns
+    shuffled: tuple[str, ...] = ()
+    """Which of ``shuffle.PARTS`` travel shuffled; ``rows`` holds them as they are."""
 
     @property
     def position(self) -> CutPosition:
@@ -152,6 +160,10 @@ class CommitFrame:
     """The writer ended cleanly with this cut and has published everything: nothing follows in this generation."""
     rewind: bool = False
     """The first cut of a fork (rule 6)."""
+    unsent: int | None = None
+    """Best effort: how many changed rows wait behind this cut."""
+    oldest_ns: int | None = None
+    """Best effort: wall clock of the oldest change that waits; None when none does."""
 
     @property
     def position(self) -> CutPosition:
@@ -183,6 +195,8 @@ class FrameLimits:
     """Dense pieces of one frame."""
     dense_bytes: int = 16 << 30
     """All dense arrays of one cut."""
+    dictionary_bytes: int = 1 << 20
+    """Of the dictionary that a header brings."""
 
 
 DEFAULT_LIMITS = FrameLimits()

@@ -1,6 +1,7 @@
 """The content of a rows frame, laid out before its rows are there: who has them writes them straight into its bytes.
 
-The bytes are those that ``encoding.encode_frame`` would compress for the same frame without tombstones and further columns.
+The bytes are those that ``encoding.encode_frame`` would compress for the same frame without tombstones and further columns;
+what of it travels shuffled is written so.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ def lay_out(frame: RowsFrame) -> RowRoom:
     runs, fields = frame.rows.heads, piece_of_cut("rows", frame)
     count = sum(run.num_rows for run in runs)
     fields["runs"] = runs
+    if frame.shuffled:
+        fields["shuffled"] = frame.shuffled
     head = bytearray(msgpack.packb(fields))
     head[0] = _FIX_MAP | len(fields) + 3
     ids_head, rows_bytes = _bin_head("ids", 8 * count), sum(run.num_rows * run.row_bytes for run in runs)

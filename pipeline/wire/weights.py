@@ -73,7 +73,10 @@ def _described(number: int, runs: RowRuns, header: HeaderFrame) -> tuple[str, in
 
 
 def _check_columns(where: str, table: StreamedTable, runs: RowRuns, number: int) -> None:
-    for name, values in runs.columns.get(number, {}).items():
-        column = next((column for column in table.spec.layout.columns if column.name == name), None)
-        if column is None or values.shape[1] != column.nbytes:
-            raise FrameError(f"column {name!r} of {values.shape[1]} bytes is not the header's", where)
+    found, carries = runs.columns.get(number, {}), table.carries if runs.heads[number].num_rows else ()
+    if found.keys() != set(carries):
+        raise FrameError(f"columns {sorted(found)} ride along, by the header {sorted(carries)} do", where)
+    for name, values in found.items():
+        column = table.spec.layout.column(name)
+        if values.shape[1] != column.nbytes:
+            raise FrameError(f"column {name!r} has {values.shape[1]} bytes a row, by the header {column.nbytes}", where)

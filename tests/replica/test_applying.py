@@ -21,9 +21,12 @@ from pipeline.replica import (
     TableChanged,
     UnknownTable,
 )
+from pipeline.wire import decode_frame, encode_frame
 from pipeline.wire.envelope import FORMAT_VERSION
 from pipeline.wire.frames import START, CutPosition
 from tests.replica.trainer import DictTrainer, MemoryTransport, assert_equal, assert_shows
+from tests.wire.frame_strategies import a_dictionary
+from tests.wire.test_dictionary import BRINGS
 
 INT64 = np.iinfo(np.int64)
 DIMS = {"item": 4, "user": 3}
@@ -159,6 +162,30 @@ def test_a_cut_longer_than_the_staging_room_waits_in_a_file() -> None:
         transport.publish(trainer.cut())
         replica.apply_available()
         assert_equal(replica, trainer)
+
+
+@pytest.mark.parametrize("staging_bytes", [200, 1 << 20])
+def test_a_header_may_bring_a_dictionary_in_the_middle_of_a_cut(staging_bytes: int) -> None:
+    trainer = DictTrainer(DIMS)
+    transport = MemoryTransport()
+    transport.begin(trainer.header())
+    replica = Replica(transport, staging_bytes=staging_bytes)  # type: ignore[arg-type]
+    trainer.update({"item": list(range(100)), "user": list(range(50))})
+    trainer.dictionary, trainer.shuffled = a_dictionary(), ("ids", "versions", "rows", "dead")
+    compressed = trainer.cut()
+    trainer.dictionary, trainer.shuffled = b"", ()
+    plain = [encode_frame(decode_frame(data, header=BRINGS)) for data in compressed]
+    assert compressed[5] != plain[5]
+    trainer.dictionary = a_dictionary()
+    for part in (plain[:5], [trainer.header()], compressed[5:], [trainer.header()]):
+        transport.publish(part)
+        replica.apply_available()
+    assert_equal(replica, trainer)
+    trainer.forget("item", [5, 6])
+    trainer.update({"item": [1]})
+    transport.publish(trainer.cut())
+    replica.apply_available()
+    assert_equal(replica, trainer)
 
 
 # Snapshot cuts.
@@ -345,7 +372,9 @@ def test_a_frame_of_another_format_version_is_refused() -> None:
     trainer, frames = trained(1)
     frames[1] = frames[1][:4] + (FORMAT_VERSION + 1).to_bytes(2, "little") + frames[1][6:]
     _, replica = stream_of(trainer, *frames)
-    with pytest.raises(DamagedFrame, match=f"version {FORMAT_VERSION + 1}; this build reads version {FORMAT_VERSION}"):
+    with pytest.raises(
+        DamagedFrame, match=f"version {FORMAT_VERSION + 1}; this build reads versions 1 and {FORMAT_VERSION}"
+    ):
         replica.apply_available()
 
 
@@ -404,6 +433,19 @@ def another_dim() -> tuple[DictTrainer, list[bytes], type[ReplicaError], str]:
     return trainer, [*frames, DictTrainer({"item": 8}, generation=2).header()], TableChanged, "'item' was dim 4"
 
 
+def another_header_of_the_generation() -> tuple[DictTrainer, list[bytes], type[ReplicaError], str]:
+    trainer, frames = trained(1)
+    return trainer, [*frames, DictTrainer(DIMS, codec="fp16").header()], DamagedFrame, "second header of generation 1"
+
+
+def a_dictionary_taken_away() -> tuple[DictTrainer, list[bytes], type[ReplicaError], str]:
+    trainer, frames = trained(1)
+    trainer.dictionary = a_dictionary()
+    with_one = trainer.header()
+    trainer.dictionary = b""
+    return trainer, [*frames, with_one, trainer.header()], DamagedFrame, "second header of generation 1"
+
+
 def no_header() -> tuple[DictTrainer, list[bytes], type[ReplicaError], str]:
     trainer, frames = trained(1)
     trainer.next_generation()
@@ -424,7 +466,17 @@ def back_without_a_fork() -> tuple[DictTrainer, list[bytes], type[ReplicaError],
 
 
 @pytest.mark.parametrize(
-    "case", [older_generation, another_run, another_dim, no_header, back_within_a_generation, back_without_a_fork]
+    "case",
+    [
+        older_generation,
+        another_run,
+        another_dim,
+        another_header_of_the_generation,
+        a_dictionary_taken_away,
+        no_header,
+        back_within_a_generation,
+        back_without_a_fork,
+    ],
 )
 def test_what_does_not_belong_to_the_stream_is_refused(
     case: Callable[[], tuple[DictTrainer, list[bytes], type[ReplicaError], str]],

@@ -27,6 +27,7 @@ from pipeline.wire.frames import (
     CommitFrame,
     CutPosition,
     DenseFrame,
+    Frame,
     HeaderFrame,
     RowsFrame,
     StreamedTable,
@@ -127,6 +128,9 @@ class DictTrainer:
         self.previous = START
         self.share = 0.0
         """How often the next part goes into the same frame."""
+        self.dictionary = b""
+        self.shuffled: tuple[str, ...] = ()
+        """How frames travel from now on: what is in them stays the same. A header goes before the first one that needs a dictionary."""
         self.changed: dict[str, set[int]] = {name: set() for name in dims}
         self.ended: list[tuple[int, int]] = []
         self.states: dict[CutPosition, Model] = {START: copy.deepcopy(self.model)}
@@ -135,7 +139,8 @@ class DictTrainer:
 
     def header(self) -> bytes:
         tables = tuple(StreamedTable(spec, self.codec) for spec in self.specs.values())
-        return encode_frame(HeaderFrame(self.run_id, "trainer", 0, 1, self.generation, "epoch", 1, tables))
+        header = HeaderFrame(self.run_id, "trainer", 0, 1, self.generation, "epoch", 1, tables)
+        return encode_frame(replace(header, dictionary=self.dictionary))
 
     def next_generation(self) -> bytes:
         """A new process goes on: its header."""
@@ -187,7 +192,7 @@ class DictTrainer:
         self.states[position] = copy.deepcopy(self.model)
         self.dense_states[position] = dict(self.dense or self.dense_states[START])
         self.steps[position] = self.step
-        return [*frames[:-1], encode_frame(replace(self.last_commit, end=end, rewind=rewind))]
+        return [*frames[:-1], self._encode(replace(self.last_commit, end=end, rewind=rewind))]
 
     def snapshot(self, chunk: int = 4) -> list[bytes]:
         """The frames of a snapshot cut at the last cut's position; nothing may have changed since."""
@@ -216,13 +221,13 @@ class DictTrainer:
                 digest = (digest + part_digest(part, weights)) & MASK
                 parts.append(part)
                 if self.rng.random() >= self.share:
-                    frames.append(encode_frame(RowsFrame(**common, number=len(frames), rows=join_runs(parts))))
+                    frames.append(self._rows_frame(common, len(frames), parts))
                     parts = []
         if parts:
-            frames.append(encode_frame(RowsFrame(**common, number=len(frames), rows=join_runs(parts))))
+            frames.append(self._rows_frame(common, len(frames), parts))
         if self.dense is not None:
             for pieces in split_dense(self.dense, 64):
-                frames.append(encode_frame(DenseFrame(**common, number=len(frames), pieces=pieces)))
+                frames.append(self._encode(DenseFrame(**common, number=len(frames), pieces=pieces)))
         self.last_commit = CommitFrame(
             generation=position.generation,
             cut=position.cut,
@@ -237,7 +242,13 @@ class DictTrainer:
             dense_digest=None if self.dense is None else dense_digest(self.dense),
             ended_k2=np.array([] if snapshot else self.ended, dtype=np.int64).reshape(-1, 2),
         )
-        return [*frames, encode_frame(self.last_commit)]
+        return [*frames, self._encode(self.last_commit)]
+
+    def _encode(self, frame: Frame) -> bytes:
+        return encode_frame(frame, dictionary=self.dictionary)
+
+    def _rows_frame(self, common: Mapping[str, Any], number: int, parts: Sequence[TableRows]) -> bytes:
+        return self._encode(RowsFrame(**common, number=number, rows=join_runs(parts), shuffled=self.shuffled))
 
     def _part(self, name: str, ids: Sequence[int]) -> tuple[TableRows, npt.NDArray[np.float32]]:
         rows, dim = self.model[name], self.specs[name].dim

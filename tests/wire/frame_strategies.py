@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import zstandard
 from hypothesis import strategies as st
 
 from pipeline.rows.layout import Column, RowLayout
@@ -24,6 +26,7 @@ from pipeline.wire.frames import (
     StreamedTable,
 )
 from pipeline.wire.row_runs import RowRuns, TableRows
+from pipeline.wire.shuffle import PARTS
 from tests.wire.parts import join_runs
 
 MAX_INT64 = (1 << 63) - 1
@@ -43,6 +46,14 @@ def _rows(seed: int, count: int, width: int) -> npt.NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (count, width), dtype=np.uint8)
 
 
+@cache
+def a_dictionary() -> bytes:
+    """As zstd trains one."""
+    rng = np.random.default_rng(5)
+    samples: list[Any] = [b"".join(b"some rows %d " % n for n in rng.integers(0, 1000, 20)) for _ in range(500)]
+    return zstandard.train_dictionary(2048, samples).as_bytes()
+
+
 @st.composite
 def layouts(draw: st.DrawFn) -> RowLayout:
     states = draw(st.lists(names.filter(lambda name: name != "weight"), max_size=3, unique=True))
@@ -58,7 +69,9 @@ def tables(draw: st.DrawFn) -> StreamedTable:
     low, high, mean, std = (draw(st.floats(allow_nan=False, allow_infinity=False)) for _ in range(4))
     initializer = Initializer(draw(st.sampled_from(["uniform", "normal", "zeros"])), low, high, mean, std)
     default = draw(st.none() | st.floats(allow_nan=False, allow_infinity=False))
-    return StreamedTable(TableSpec(draw(names), draw(layouts()), initializer, draw(int64s), default), draw(names))
+    layout = draw(layouts())
+    carries = tuple(column.name for column in layout.columns[1:] if draw(st.booleans()))
+    return StreamedTable(TableSpec(draw(names), layout, initializer, draw(int64s), default), draw(names), carries)
 
 
 @st.composite
@@ -73,6 +86,8 @@ def headers(draw: st.DrawFn) -> HeaderFrame:
         epoch=draw(names),
         created_ns=draw(clocks),
         tables=tuple(draw(st.lists(tables(), max_size=3, unique_by=lambda table: table.spec.name))),
+        best_effort=draw(st.booleans()),
+        dictionary=draw(st.sampled_from([b"", a_dictionary()])),
     )
 
 
@@ -104,6 +119,7 @@ def rows_frames(draw: st.DrawFn) -> RowsFrame:
         clock_ns=draw(clocks),
         snapshot=draw(st.booleans()),
         rows=join_runs(draw(st.lists(table_rows(), max_size=3))),
+        shuffled=tuple(draw(st.lists(st.sampled_from(PARTS), unique=True))),
     )
 
 
@@ -148,6 +164,8 @@ def commits(draw: st.DrawFn) -> CommitFrame:
         ended_k2=np.array(ended, dtype=np.int64).reshape(-1, 2),
         end=draw(st.booleans()),
         rewind=draw(st.booleans()),
+        unsent=draw(st.none() | clocks),
+        oldest_ns=draw(st.none() | clocks),
     )
 
 

@@ -98,7 +98,15 @@ def test_a_changed_field_under_a_good_checksum_is_refused_or_means_what_it_says(
     except FrameError:
         return
     again = content_of(decoded)
-    absent = {"dead": b"", "columns": [], "snapshot": False, "end": False}
+    absent = {
+        "dead": b"",
+        "columns": [],
+        "snapshot": False,
+        "end": False,
+        "shuffled": [],
+        "best_effort": False,
+        "dictionary": b"",
+    }
     assert {**absent, **again} == {
         **absent,
         **{key: value for key, value in content.items() if value is not None or key == "dense"},
@@ -114,8 +122,8 @@ def test_noise_in_a_good_envelope_is_refused(noise: bytes) -> None:
 
 def test_another_format_version_is_refused_by_name() -> None:
     good = bytearray(encode_frame(rows_frame()))
-    good[4:6] = struct.pack("<H", 2)
-    with pytest.raises(FrameError, match="format version 2; this build reads version 1"):
+    good[4:6] = struct.pack("<H", 3)
+    with pytest.raises(FrameError, match="format version 3; this build reads versions 1 and 2"):
         decode_frame(bytes(good))
 
 
@@ -159,6 +167,11 @@ WRONG: dict[str, Change] = {
     "a column that rides along is": lambda _: {"columns": [["age", 0, b""]]},
     "run 1, column 'age': no such run": lambda _: {"columns": [[1, "age", b"7"]]},
     "run 0, column 'age': no such run, or named twice": lambda _: {"columns": [[0, "age", bytes(100)]] * 2},
+    "expected some of ids, rows, versions, dead, each once": lambda _: {"shuffled": ["ids", "clock"]},
+    "'shuffled': expected some of": lambda _: {"shuffled": ["ids", "ids"]},
+    "field 'shuffled': expected some": lambda _: {"shuffled": [["ids"]]},
+    "'shuffled': 5 items, the limit is 4": lambda _: {"shuffled": ["ids"] * 5},
+    "field 'rows': 3199 bytes where": lambda c: {"shuffled": ["rows"], "rows": c["rows"][:-1]},
     "99 bytes do not make 100 rows": lambda _: {"columns": [[0, "age", bytes(99)]]},
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import msgpack
@@ -32,6 +33,7 @@ PART = TableRows(
 EXAMPLE = RowsFrame(
     generation=1, cut=5, number=0, step=40, clock_ns=1_700_000_000_000_000_000, snapshot=False, rows=join_runs([PART])
 )
+SHUFFLED = replace(EXAMPLE, shuffled=("ids", "rows", "versions"))
 
 TABLE = TableSpec(
     name="items",
@@ -68,6 +70,14 @@ def test_the_content_of_the_example_is_what_this_build_writes() -> None:
     assert unseal(encode_frame(EXAMPLE), DEFAULT_LIMITS) == block("content")
     assert f"{len(block('content'))} bytes" in FORMAT
     assert f"{len(block('frame'))} bytes" in FORMAT
+
+
+def test_the_shuffled_example_is_read_to_the_same_rows_and_is_what_this_build_writes() -> None:
+    decoded = decode_frame(seal(block("shuffled")))
+    assert same(decoded, SHUFFLED)
+    assert isinstance(decoded, RowsFrame)
+    assert same(replace(decoded, shuffled=()), EXAMPLE)
+    assert unseal(encode_frame(SHUFFLED), DEFAULT_LIMITS) == block("shuffled")
 
 
 def test_the_header_of_the_example_is_read_and_is_what_this_build_writes() -> None:

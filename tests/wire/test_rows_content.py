@@ -11,14 +11,19 @@ from pipeline.wire import RowRuns, RowsFrame, RunHead, decode_frame, encode_fram
 from pipeline.wire.envelope import seal
 from pipeline.wire.row_runs import NO_BYTES, NO_IDS
 from pipeline.wire.rows_content import lay_out
+from pipeline.wire.shuffle import shuffle_numbers, shuffle_rows
 from tests.wire.frame_strategies import rows_frames
 
 
 def fill(frame: RowsFrame) -> bytes:
     """``frame`` by way of ``lay_out``."""
     room = lay_out(replace(frame, rows=RowRuns(frame.rows.heads, NO_IDS, NO_IDS, NO_BYTES)))
-    rows = frame.rows
-    parts = ((room.ids_at, rows.ids_n), (room.rows_at, rows.rows_b), (room.versions_at, rows.versions_n))
+    rows, shuffled = frame.rows, frame.shuffled
+    parts = (
+        (room.ids_at, shuffle_numbers(rows.ids_n) if "ids" in shuffled else rows.ids_n),
+        (room.rows_at, shuffle_rows(rows.rows_b, rows.heads) if "rows" in shuffled else rows.rows_b),
+        (room.versions_at, shuffle_numbers(rows.versions_n) if "versions" in shuffled else rows.versions_n),
+    )
     for at, values in parts:
         room.content_b[at : at + values.nbytes] = np.frombuffer(values.tobytes(), np.uint8)
     return seal(room.content_b.data)
