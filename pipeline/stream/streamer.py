@@ -21,14 +21,14 @@ from dataclasses import dataclass, replace
 
 from pipeline.stream.changed import NO_STEPS, Changed, ChangedSet, StepIds
 from pipeline.stream.counters import StreamCounters
-from pipeline.stream.cut import CutBuilder, FrameSizes
+from pipeline.stream.cut import CutBuilder
+from pipeline.stream.cut_writer import CutWriter
 from pipeline.stream.errors import BacklogLeft, SnapshotLost
 from pipeline.stream.options import StreamerOptions, StreamIdentity
+from pipeline.stream.outlet import Outlet
 from pipeline.stream.source import Int64s, RowSnapshot, RowSource
-from pipeline.stream.whole_cut import WholeCut, WholeFrame
 from pipeline.wire.dense import DenseArrays
-from pipeline.wire.encoding import encode_frame
-from pipeline.wire.frames import START, CommitFrame, CutPosition, Frame, HeaderFrame
+from pipeline.wire.frames import START, CommitFrame, CutPosition
 from pipeline.wire.transport import Transport
 
 DRAIN_ATTEMPTS = 8
@@ -69,33 +69,19 @@ class RowStreamer:
         self.committed, self.committed_step = previous, previous_step
         """The last cut that was committed, and its step."""
         self._source = source
-        self._transport = transport
         self._identity = identity
         self._clock = clock
-        self._tables = {table.spec.name: table for table in source.tables}
+        self._outlet = Outlet(transport, identity, source.tables, self.options.zstd_level, self.counters, clock)
+        self._writer = CutWriter(self._outlet, source.tables, self.options, self.counters)
+        self._tables = self._writer.tables
         self._raw_bytes = {name: 4 * table.spec.dim for name, table in self._tables.items()}
-        self._sizes = FrameSizes(self.options.chunk_rows, self.options.dense_frame_bytes)
-        self._whole = WholeCut(self._tables, self._sizes.rows)
         self._last_number = 0
         self._cutting = threading.Lock()
         self._snapshotting = threading.Lock()
 
     def open(self) -> None:
         """Claim the transport and publish the header of this generation, acknowledged."""
-        identity = self._identity
-        header = HeaderFrame(
-            run_id=identity.run_id,
-            writer=identity.writer,
-            shard=identity.shard,
-            num_shards=identity.num_shards,
-            generation=identity.generation,
-            epoch=self._transport.claim(),
-            created_ns=self._clock(),
-            tables=tuple(self._tables.values()),
-        )
-        data = encode_frame(header, self.options.zstd_level)
-        self._transport.begin(data)
-        self.counters.add(frames=1, bytes_streamed=len(data))
+        self._outlet.open()
 
     def add(self, step: int, clock_ns: int, ids: StepIds, count: int | None = None) -> None:
         """Inside the fence: ``step`` ended at ``clock_ns`` (wall) and updated these rows, ``count`` in all.
@@ -125,7 +111,7 @@ class RowStreamer:
                     position, self.committed, frozen.step, frozen.clock_ns, snapshot=False, rewind=True
                 )
                 named = {name: ids_n for name, ids_n in ids.items() if name in self._tables}
-                commit = self._publish(builder, rows, named, frozen.dense, NO_STEPS)
+                commit = self._writer.write(builder, rows, named, frozen.dense, NO_STEPS)
             finally:
                 rows.close()
             self.committed, self.committed_step = position, frozen.step
@@ -149,7 +135,7 @@ class RowStreamer:
         """
         with self._snapshotting:
             with self._cutting:
-                start = self._transport.end
+                start = self._outlet.end
                 frozen = self._source.at_fence(self._freeze_all)
                 assert frozen.everything is not None
                 previous = self.committed
@@ -163,7 +149,7 @@ class RowStreamer:
                 return None
             commit = self._publish_everything(frozen, ordinary, previous)
             if commit is not None:
-                self._transport.retain_from(start)
+                self._outlet.retain_from(start)
             return commit
 
     def drain(self) -> None:
@@ -187,7 +173,7 @@ class RowStreamer:
                 position = self._next_position()
                 builder = CutBuilder(position, self.committed, self.committed_step, self._clock(), snapshot=False)
                 commit = replace(builder.commit(NO_STEPS), end=True)
-                self._send((commit,), sync=True)
+                self._outlet.send((commit,), sync=True)
                 self.committed = position
         self.counters.add(cuts=1)
         return commit
@@ -218,11 +204,11 @@ class RowStreamer:
         builder = CutBuilder(position, self.committed, frozen.step, frozen.clock_ns, snapshot=False)
         changed = frozen.changed
         try:
-            commit = self._publish_whole(builder, frozen)
+            commit = None if frozen.dense is not None else self._writer.write_whole(builder, frozen.rows, changed)
             if commit is None:
                 changed = self.changed.distinct(changed)
                 ids = {name: pieces[0] for name, pieces in self._streamed(changed).items()}
-                commit = self._publish(builder, frozen.rows, ids, frozen.dense, changed.ended_k2)
+                commit = self._writer.write(builder, frozen.rows, ids, frozen.dense, changed.ended_k2)
             else:
                 self.changed.count_told(changed.told)
             self._count_raw()
@@ -252,7 +238,7 @@ class RowStreamer:
         builder = CutBuilder(ordinary.position, previous, frozen.step, frozen.clock_ns, snapshot=True)
         try:
             ids = {name: rows.ids(name) for name in self._tables}
-            commit = self._publish(builder, rows, ids, frozen.dense, ordinary.ended_k2[:0])
+            commit = self._writer.write(builder, rows, ids, frozen.dense, ordinary.ended_k2[:0])
         except SnapshotLost:
             self.counters.add(abandoned=1)
             return None
@@ -260,41 +246,3 @@ class RowStreamer:
             rows.close()
         self.counters.add(snapshot_cuts=1)
         return commit
-
-    def _publish_whole(self, builder: CutBuilder, frozen: _Frozen) -> CommitFrame | None:
-        """The same in one frame, where that can be. None: nothing was done."""
-        frame = None if frozen.dense is not None else builder.whole_frame(frozen.rows, frozen.changed, self._whole)
-        if frame is None:
-            return None
-        commit = builder.commit(frozen.changed.ended_k2)
-        self._send((frame, commit), sync=True)
-        self.counters.add(rows_streamed=builder.num_rows)
-        return commit
-
-    def _publish(
-        self,
-        builder: CutBuilder,
-        rows: RowSnapshot,
-        ids: Mapping[str, Int64s],
-        dense: DenseArrays | None,
-        ended_k2: Int64s,
-    ) -> CommitFrame:
-        last: tuple[Frame, ...] = ()
-        for frame in builder.frames(rows, ids, self._tables, dense, self._sizes):
-            self._send(last, sync=False)
-            last = (frame,)
-        rows.close()
-        commit = builder.commit(ended_k2)
-        self._send((*last, commit), sync=True)
-        self.counters.add(rows_streamed=builder.num_rows, tombstones=builder.num_tombstones)
-        return commit
-
-    def _send(self, frames: Sequence[Frame | WholeFrame], *, sync: bool) -> None:
-        """Publish frames together; none: nothing is done."""
-        if frames:
-            level = self.options.zstd_level
-            data = [
-                frame.seal(level) if isinstance(frame, WholeFrame) else encode_frame(frame, level) for frame in frames
-            ]
-            self._transport.publish(data, sync=sync)
-            self.counters.add(frames=len(data), bytes_streamed=sum(map(len, data)))

@@ -18,6 +18,7 @@ from pipeline.session.follower import Follower
 from pipeline.session.inspect_rows import newest_checkpoint
 from pipeline.session.resume import Resume
 from pipeline.stream import RowStreamer
+from pipeline.stream.outlet import Outlet
 from pipeline.wire import CommitFrame, CutPosition, FileTransport, decode_frame
 from stages.errors import StreamDiverged
 from tests.e2e.followed import assert_replica_equals
@@ -134,15 +135,15 @@ def test_a_run_that_ended_is_forked_with_nothing_to_take_back(tmp_path: Path) ->
 
 def die_with_the_commit_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     """All frames of the rewind are published, but not its commit frame."""
-    send = RowStreamer._send
+    send = Outlet.send
 
-    def send_or_die(self: RowStreamer, frames: Sequence[Any], *, sync: bool) -> None:
+    def send_or_die(self: Outlet, frames: Sequence[Any], *, sync: bool) -> None:
         if any(isinstance(frame, CommitFrame) and frame.rewind for frame in frames):
             send(self, frames[:-1], sync=True)
             raise Killed
         send(self, frames, sync=sync)
 
-    monkeypatch.setattr(RowStreamer, "_send", send_or_die)
+    monkeypatch.setattr(Outlet, "send", send_or_die)
 
 
 def die_before_the_header(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,8 @@ import numpy as np
 from pipeline.stream import changed, published
 from pipeline.stream.changed import ChangedSet
 from pipeline.stream.cut import CutBuilder
+from pipeline.stream.cut_writer import CutWriter
+from pipeline.stream.outlet import Outlet
 from pipeline.stream.streamer import RowStreamer
 from pipeline.wire import CommitFrame, HeaderFrame, RowsFrame, decode_frame
 from pipeline.wire import recovery as recovery_module
@@ -37,10 +39,10 @@ def _forget_what_an_abandoned_cut_held() -> AbstractContextManager[Any]:
 @contextmanager
 def _commit_before_the_last_frame() -> Iterator[None]:
     """Each frame of rows is held back until the next one comes, the last one until after its commit."""
-    send = RowStreamer._send
+    send = Outlet.send
     late: list[Any] = []
 
-    def send_late(self: RowStreamer, frames: Any, *, sync: bool) -> None:
+    def send_late(self: Outlet, frames: Any, *, sync: bool) -> None:
         late.extend(frame for frame in frames if isinstance(frame, RowsFrame))
         others = [frame for frame in frames if not isinstance(frame, RowsFrame)]
         held = late[-1:]
@@ -50,7 +52,7 @@ def _commit_before_the_last_frame() -> Iterator[None]:
             send(self, held, sync=False)
             late.clear()
 
-    with patch.object(RowStreamer, "_send", send_late):
+    with patch.object(Outlet, "send", send_late):
         yield
 
 
@@ -74,12 +76,12 @@ def _send_rows_of_a_newer_step() -> Iterator[None]:
             finally:
                 live.close()
 
-    publish = RowStreamer._publish
+    publish = CutWriter.write
 
-    def publish_live(self: RowStreamer, builder: Any, rows: Any, *rest: Any) -> Any:
-        return publish(self, builder, Live(self._source, rows), *rest)
+    def publish_live(self: CutWriter, builder: Any, rows: Any, *rest: Any) -> Any:
+        return publish(self, builder, Live(rows.source, rows), *rest)
 
-    with patch.object(RowStreamer, "_publish", publish_live):
+    with patch.object(CutWriter, "write", publish_live):
         yield
 
 
@@ -116,14 +118,14 @@ def _drop_an_id_when_coalescing() -> AbstractContextManager[Any]:
 
 
 def _forget_a_row_in_snapshot_cuts() -> AbstractContextManager[Any]:
-    publish = RowStreamer._publish
+    publish = CutWriter.write
 
-    def publish_short(self: RowStreamer, builder: Any, rows: Any, ids: Any, *rest: Any) -> Any:
+    def publish_short(self: CutWriter, builder: Any, rows: Any, ids: Any, *rest: Any) -> Any:
         if builder.snapshot:
             ids = {name: ids_n[1:] for name, ids_n in ids.items()}
         return publish(self, builder, rows, ids, *rest)
 
-    return patch.object(RowStreamer, "_publish", publish_short)
+    return patch.object(CutWriter, "write", publish_short)
 
 
 def _trim_past_the_snapshot_cut() -> AbstractContextManager[Any]:
@@ -132,7 +134,7 @@ def _trim_past_the_snapshot_cut() -> AbstractContextManager[Any]:
     def trim_all(self: RowStreamer) -> Any:
         commit = snapshot_cut(self)
         if commit is not None:
-            self._transport.retain_from(self._transport.end)
+            self._outlet._transport.retain_from(self._outlet._transport.end)
         return commit
 
     return patch.object(RowStreamer, "snapshot_cut", trim_all)
@@ -143,10 +145,10 @@ def _trim_behind_the_snapshot_cut_only() -> AbstractContextManager[Any]:
     publish = RowStreamer._publish_everything
 
     def publish_and_trim(self: RowStreamer, *args: Any) -> Any:
-        start = self._transport.end
+        start = self._outlet._transport.end
         commit = publish(self, *args)
         if commit is not None:
-            frames = self._transport.frames  # type: ignore[attr-defined]
+            frames = self._outlet._transport.frames  # type: ignore[attr-defined]
             kept = [k for k in range(start.offset, len(frames)) if _is_of_snapshot(frames[k])]
             frames[start.offset :] = [frames[k] for k in kept]
         return commit
@@ -165,8 +167,8 @@ def _forget_the_steps_that_ended() -> AbstractContextManager[Any]:
 
 
 def _commit_without_sync() -> AbstractContextManager[Any]:
-    send = RowStreamer._send
-    return patch.object(RowStreamer, "_send", lambda self, frame, **_: send(self, frame, sync=False))
+    send = Outlet.send
+    return patch.object(Outlet, "send", lambda self, frame, **_: send(self, frame, sync=False))
 
 
 def _freeze_outside_the_fence() -> AbstractContextManager[Any]:

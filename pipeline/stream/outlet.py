@@ -1,0 +1,66 @@
+"""A streamer's way out: its header, the encoding of its frames, and the transport that takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from pipeline.stream.counters import StreamCounters
+from pipeline.stream.options import StreamIdentity
+from pipeline.stream.whole_cut import WholeFrame
+from pipeline.wire.encoding import encode_frame
+from pipeline.wire.frames import Frame, HeaderFrame, StreamedTable
+from pipeline.wire.transport import Position, Transport
+
+
+class Outlet:
+    """Counts what goes out. Raises what the transport raises."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        identity: StreamIdentity,
+        tables: Sequence[StreamedTable],
+        zstd_level: int,
+        counters: StreamCounters,
+        clock: Callable[[], int],
+    ) -> None:
+        self._transport, self._identity, self._tables = transport, identity, tuple(tables)
+        self._level, self._counters, self._clock = zstd_level, counters, clock
+
+    def open(self) -> None:
+        """Claim the transport and publish the header of this generation, acknowledged."""
+        data = encode_frame(self._header(self._transport.claim()), self._level)
+        self._transport.begin(data)
+        self._counters.add(frames=1, bytes_streamed=len(data))
+
+    def _header(self, epoch: str) -> HeaderFrame:
+        identity = self._identity
+        return HeaderFrame(
+            run_id=identity.run_id,
+            writer=identity.writer,
+            shard=identity.shard,
+            num_shards=identity.num_shards,
+            generation=identity.generation,
+            epoch=epoch,
+            created_ns=self._clock(),
+            tables=self._tables,
+        )
+
+    @property
+    def end(self) -> Position:
+        """As ``Transport.end``."""
+        return self._transport.end
+
+    def send(self, frames: Sequence[Frame | WholeFrame], *, sync: bool) -> None:
+        """Publish frames together; none: nothing is done."""
+        if frames:
+            level = self._level
+            data = [
+                frame.seal(level) if isinstance(frame, WholeFrame) else encode_frame(frame, level) for frame in frames
+            ]
+            self._transport.publish(data, sync=sync)
+            self._counters.add(frames=len(data), bytes_streamed=sum(map(len, data)))
+
+    def retain_from(self, position: Position) -> None:
+        """As ``Transport.retain_from``."""
+        self._transport.retain_from(position)
