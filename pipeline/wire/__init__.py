@@ -8,10 +8,12 @@ from pipeline.wire.errors import (
     PositionBeyondEnd,
     StreamAbsent,
     StreamCorrupt,
+    StreamLost,
     StreamTrimmed,
     TransportClosed,
     TransportError,
     WireError,
+    WriterFenced,
 )
 from pipeline.wire.file_transport import FileTransport, FileTransportOptions, holds_stream
 from pipeline.wire.frames import (
@@ -53,6 +55,7 @@ __all__ = [
     "RunHead",
     "StreamAbsent",
     "StreamCorrupt",
+    "StreamLost",
     "StreamTrimmed",
     "StreamedTable",
     "Subscription",
@@ -61,6 +64,7 @@ __all__ = [
     "TransportClosed",
     "TransportError",
     "WireError",
+    "WriterFenced",
     "decode_frame",
     "dense_digest",
     "encode_frame",

@@ -31,6 +31,32 @@ class TransportClosed(TransportError):
     """The transport or the subscription was closed."""
 
 
+class StreamLost(TransportError):
+    """The storage lives another life than the one that this writer claimed: what it held is gone. ``claim`` tells its new epoch, and
+    ``begin`` goes on there.
+    """
+
+    def __init__(self, place: str, was: str, found: str) -> None:
+        super().__init__(
+            f"{place}: its epoch is {found}, the one claimed was {was}: what was published there is gone; a header and a snapshot cut "
+            "let replicas go on"
+        )
+        self.was = was
+        self.found = found
+
+
+class WriterFenced(TransportError):
+    """A writer of a newer generation has claimed the stream: this one may never publish again."""
+
+    def __init__(self, place: str, generation: int, newer: int) -> None:
+        super().__init__(
+            f"{place}: generation {newer} of this run has claimed the stream, so this one ({generation}) may not publish any more. "
+            "Two trainers write one stream: stop this one, or give the other a stream of its own"
+        )
+        self.generation = generation
+        self.newer = newer
+
+
 class StreamCorrupt(TransportError):
     """A stored record is not what was written. ``segment`` and ``offset`` name it; nothing behind it was delivered."""
 

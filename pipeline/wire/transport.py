@@ -56,8 +56,8 @@ class Transport(Protocol):
         """The writer's end of the stream, before which everything was published."""
 
     def claim(self) -> str:
-        """Become the one writer and recover what a crash left; return the epoch. Again, it only returns that. Raises when another
-        writer lives.
+        """Become the one writer and recover what a crash left; return the epoch. Again, it only asks the storage for its epoch, which
+        is another one where it has lost what it held. Raises when another writer lives, WriterFenced when a newer one has claimed.
         """
 
     def begin(self, header: bytes) -> Position:
@@ -68,7 +68,8 @@ class Transport(Protocol):
     def publish(self, frames: Sequence[bytes], *, sync: bool) -> Position:
         """Append frames in order and return the position behind them. With ``sync`` they, and all before them, are
         acknowledged (durable) when it returns. After an error nothing of the last frame is readable; what came before
-        it is.
+        it is. (Where an answer can get lost, the last frame may be readable: a writer takes an error for a cut that was not committed,
+        and its next cut carries those rows again.) Raises StreamLost, WriterFenced; after any other error it may be called again.
         """
 
     def subscribe(self, position: Position | None) -> Subscription:
@@ -82,4 +83,6 @@ class Transport(Protocol):
         """
 
     def close(self) -> None:
-        """Free everything, end all subscriptions. May be called twice."""
+        """Free everything, end all subscriptions. May be called twice, and from any thread: a ``publish`` that waits for somebody
+        else ends with TransportClosed.
+        """
