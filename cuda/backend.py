@@ -18,7 +18,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from cuda.plan import BatchIds, Float32s, Int32s, Int64s, Matrix, RowPlaces, SlotPlan, UniqueIds
+from cuda.plan import BatchIds, BatchMeta, Float32s, Int32s, Int64s, Matrix, RowPlaces, SlotPlan, UniqueIds
 from pipeline.rows.room import RowRoom
 from pipeline.rows.spec import TableSpec
 
@@ -67,6 +67,13 @@ class Backend(Protocol):
     def deduplicate(self, batch: BatchIds) -> UniqueIds:
         """Find the distinct (table, id) pairs of a batch. Needs no pool; may run beside everything."""
 
+    def last_values(self, batch: BatchIds, unique: UniqueIds, meta: BatchMeta) -> tuple[Int64s, RowBytes]:
+        """Of the table's pairs in ``unique``, those that ``meta`` has a value for, as positions [M] that rise, and the values.
+
+        Of several for one pair the last in (feature, position) order: uint8 [M, bytes of the column]. ``unique`` may have fewer pairs
+        than the batch. Needs no pool; may run beside everything.
+        """
+
     def locate(self, tables_u: Int32s, ids_u: Int64s) -> Int32s:
         """The slot of each pair, or -1. Shapes [U]."""
 
@@ -98,6 +105,9 @@ class Backend(Protocol):
 
     def write_rows(self, slots_m: Int32s, rows_mb: RowBytes, versions_m: Int64s) -> None:
         """Copy packed rows into slots; ``rows_mb`` may be narrower than the pool's rows."""
+
+    def write_part(self, slots_m: Int32s, start: int, values_mb: RowBytes) -> None:
+        """Copy bytes to the rows of slots, from byte ``start`` of each on. The rest of a row and its version stay. Slots are distinct."""
 
     def gather_pool(self, plan: SlotPlan, outs_f: Sequence[Matrix]) -> None:
         """Pool each feature's rows, widened to float32, into ``outs_f[f]``: [B, dim] for sum and mean, [ids of the feature, dim] for none.

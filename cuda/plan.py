@@ -13,6 +13,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.rows.layout import Column
+
 SUM: Final = 0
 MEAN: Final = 1
 NONE: Final = 2
@@ -21,6 +23,13 @@ POOLINGS: Final = {"sum": SUM, "mean": MEAN, "none": NONE}
 Int32s = npt.NDArray[np.int32]
 Int64s = npt.NDArray[np.int64]
 Float32s = npt.NDArray[np.float32]
+
+
+class MetaPlace(NamedTuple):
+    """A meta column of a table, and the byte at which it starts in the table's rows."""
+
+    column: Column
+    start: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +41,29 @@ class FeatureSet:
     dims_f: Int32s
     poolings_f: Int32s
     num_tables: int
+    meta_t: tuple[tuple[MetaPlace, ...], ...] = ()
+    """The meta columns of each table; empty where no table has any."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchMeta:
+    """What a batch brings for one meta column of one table: a value for each position of some of the table's features."""
+
+    table: int
+    place: MetaPlace
+    values_vb: npt.NDArray[np.uint8]
+    """[V, bytes of the column] as rows keep it, feature behind feature."""
+    first_f: Int64s
+    """[F] where the values of each feature begin in values_vb; -1 where it brings none."""
+
+
+class RowMeta(NamedTuple):
+    """What a step writes into a meta column: the values of some distinct rows of a plan."""
+
+    place: MetaPlace
+    rows_m: Int64s
+    """[M] positions in the plan's slots_u, rising."""
+    values_mb: npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +80,8 @@ class BatchIds:
     """[F, B + 1] absolute positions: bag b of feature f is offsets_fb[f, b] .. offsets_fb[f, b + 1]."""
     weights_n: Float32s | None
     """[N] per-sample weights, or None for all ones."""
+    meta: tuple[BatchMeta, ...] = ()
+    """At most one for each meta column."""
 
 
 @dataclass(frozen=True, slots=True)

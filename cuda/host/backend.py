@@ -15,11 +15,12 @@ from cuda.backend import RowBytes, UpdateRule, forbid_event_loop
 from cuda.host import cuts, gather, gradients, rows, slotmap, update
 from cuda.host.batch import NO_WEIGHTS, Batch, describe, plain
 from cuda.host.memory import allocate
+from cuda.host.meta import find_last
 from cuda.host.recycle import Recycler
 from cuda.host.tables import TableSet, stride_for
 from cuda.host.threads import use_threads
 from cuda.host.unique import Deduplicator
-from cuda.plan import MEAN, BatchIds, Float32s, Int32s, Int64s, Matrix, RowPlaces, SlotPlan, UniqueIds
+from cuda.plan import MEAN, BatchIds, BatchMeta, Float32s, Int32s, Int64s, Matrix, RowPlaces, SlotPlan, UniqueIds
 from pipeline.rows.room import RowRoom
 from pipeline.rows.spec import TableSpec
 from pipeline.rows.version import MAX_STEP
@@ -67,6 +68,10 @@ class HostBackend:
         forbid_event_loop("HostBackend.deduplicate")
         use_threads(self.threads)
         return self._deduplicator.find(batch)
+
+    def last_values(self, batch: BatchIds, unique: UniqueIds, meta: BatchMeta) -> tuple[Int64s, RowBytes]:
+        forbid_event_loop("HostBackend.last_values")
+        return find_last(batch, unique, meta)
 
     def locate(self, tables_u: Int32s, ids_u: Int64s) -> Int32s:
         self._enter("locate")
@@ -137,6 +142,17 @@ class HostBackend:
             rows.write_few_rows(self._pool, slots_m, rows_mb, versions_m)
         else:
             rows.write_rows(self._pool, slots_m, rows_mb, versions_m, self.threads)
+
+    def write_part(self, slots_m: Int32s, start: int, values_mb: RowBytes) -> None:
+        self._enter("write_part")
+        slots_m, values_mb = self._checked(slots_m), plain(values_mb, np.uint8)
+        count, width = values_mb.shape
+        assert count == slots_m.shape[0]
+        assert 0 <= start <= start + width <= self.row_bytes, f"bytes {start} .. {start + width}"
+        if count <= self.few:
+            rows.write_few_parts(self._pool, slots_m, start, values_mb)
+        else:
+            rows.write_parts(self._pool, slots_m, start, values_mb, self.threads)
 
     def gather_pool(self, plan: SlotPlan, outs_f: Sequence[Matrix]) -> None:
         self._enter("gather_pool")

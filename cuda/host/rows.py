@@ -12,7 +12,7 @@ import numpy.typing as npt
 from numba import prange
 
 from cuda.host.compiled import device, kernel, parallel_kernel
-from cuda.host.machine import pointer, prefetch_read, prefetch_write, take
+from cuda.host.machine import pointer, prefetch_read, prefetch_write, put_bytes, take
 from cuda.host.vector import ONE, copy
 from cuda.plan import Int32s, Int64s
 
@@ -136,4 +136,29 @@ def write_rows(pool: Pool, slots_m: Int32s, rows_mb: RowBytes, versions_m: Int64
         first = take(taken, 0, CHUNK)
         while first < slots_m.shape[0]:
             _write_some(pool, slots_m, rows_mb, versions_m, first, min(first + CHUNK, slots_m.shape[0]))
+            first = take(taken, 0, CHUNK)
+
+
+@device
+def _write_parts(pool: Pool, slots_m: Int32s, start: int, values_mb: RowBytes, first: int, last: int) -> None:
+    width = values_mb.shape[1]
+    for m in range(first, last):
+        prefetch_write(row_address(pool, slots_m[min(m + AHEAD, last - 1)]) + start, width)
+        put_bytes(row_address(pool, slots_m[m]) + start, values_mb.ctypes.data + m * width, width)
+
+
+@kernel
+def write_few_parts(pool: Pool, slots_m: Int32s, start: int, values_mb: RowBytes) -> None:
+    """``write_parts`` on the calling thread."""
+    _write_parts(pool, slots_m, start, values_mb, 0, slots_m.shape[0])
+
+
+@parallel_kernel
+def write_parts(pool: Pool, slots_m: Int32s, start: int, values_mb: RowBytes, threads: int) -> None:
+    """Copy ``values_mb`` to byte ``start`` of each slot's row. Slots are distinct."""
+    taken = np.zeros(1, np.int64)
+    for _ in prange(threads):
+        first = take(taken, 0, CHUNK)
+        while first < slots_m.shape[0]:
+            _write_parts(pool, slots_m, start, values_mb, first, min(first + CHUNK, slots_m.shape[0]))
             first = take(taken, 0, CHUNK)

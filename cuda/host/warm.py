@@ -20,7 +20,7 @@ from cuda.host.compiled import KERNELS
 from cuda.host.numba_types import llvm
 from cuda.host.rules import RULES
 from cuda.host.threads import require_safe_layer
-from cuda.plan import SUM, BatchIds, FeatureSet, Matrix, SlotPlan
+from cuda.plan import SUM, BatchIds, BatchMeta, FeatureSet, Matrix, MetaPlace, SlotPlan
 from pipeline.rows.layout import Column, RowLayout
 from pipeline.rows.room import RowRoom
 from pipeline.rows.spec import Initializer, TableSpec
@@ -81,10 +81,15 @@ def _run_everything() -> None:
     slots = np.zeros(1, np.int32)
     backend.admit(slots, unique.tables_u, unique.ids_u)
     plan = SlotPlan(batch, unique, backend.locate(unique.tables_u, unique.ids_u))
+    meta = BatchMeta(
+        0, MetaPlace(Column("m", "uint8", 8, "meta"), 0), np.zeros((1, 8), np.uint8), np.zeros(1, np.int64)
+    )
+    rows_m, values = backend.last_values(batch, unique, meta)
     for few in (0, 1):  # by many threads, and by one
         backend.few = few
         backend.locate(unique.tables_u, unique.ids_u)
         backend.write_rows(slots, *backend.read_rows(slots))
+        backend.write_part(slots[rows_m], 0, values)
     backend.read_rows_into(slots, np.empty((1, 16), np.uint8), np.empty((1, 0), np.uint8), np.zeros(1, np.int64))
     matrix = Matrix.of(np.zeros((1, 4), np.float32))
     backend.gather_pool(plan, [matrix])

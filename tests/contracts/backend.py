@@ -138,6 +138,44 @@ class BackendContract:
         wide[:, :48] = narrow
         np.testing.assert_array_equal(backend.read_rows(slots)[0], wide)
 
+    # meta columns
+
+    @pytest.mark.parametrize("bringing", [[0, 3, 6], [6, 0], [3], [0]])
+    @pytest.mark.parametrize(("dtype", "width"), [("int64", 2), ("uint8", 3), ("int16", 1)])
+    @pytest.mark.parametrize("some", [False, True])
+    def test_of_the_values_of_a_row_the_last_one_is_found(
+        self, backend: Backend, random: Random, bringing: list[int], dtype: str, width: int, some: bool
+    ) -> None:
+        """In (feature, position) order, whichever features bring values; ``some``: of pairs, as under an admission."""
+        for num_samples in (0, 1, 30):
+            _, made = cases.mixed(random, num_samples)
+            meta = cases.meta(random, made, 2, dtype, width, bringing)
+            unique = backend.deduplicate(made)
+            if some:
+                kept_u = random.random(unique.count) < 0.5
+                unique = only(unique, kept_u, np.diff(unique.occurrence_start_u))
+            rows, values = backend.last_values(made, unique, meta)
+            pairs = list(zip(unique.tables_u.tolist(), unique.ids_u.tolist(), strict=True))
+            expected = {pair: kept for pair, kept in reference.last_values(made, meta).items() if pair in pairs}
+            assert (np.diff(rows) > 0).all()
+            assert {pairs[u]: line.tobytes() for u, line in zip(rows, values, strict=True)} == expected
+
+    @pytest.mark.parametrize(("start", "width"), [(16, 8), (5, 3), (0, 48)])
+    def test_a_part_of_rows_is_written_and_nothing_else(
+        self, backend: Backend, random: Random, start: int, width: int
+    ) -> None:
+        slots = self.open(backend, cases.mixed(random)[0])[:500]
+        rows = random.integers(0, 256, (500, backend.row_bytes), dtype=np.uint8)
+        versions = random.integers(0, 2**62, 500)
+        backend.write_rows(slots, rows, versions)
+        chosen = random.permutation(500)[:300]
+        values = random.integers(0, 256, (300, width), dtype=np.uint8)
+        backend.write_part(slots[chosen], start, values)
+        rows[chosen, start : start + width] = values
+        found, found_versions = backend.read_rows(slots)
+        np.testing.assert_array_equal(found, rows)
+        np.testing.assert_array_equal(found_versions, versions)
+
     @pytest.mark.parametrize("codec", ["fp32", "fp16"])
     def test_encoded_rows_are_the_codec_applied_to_the_weights(
         self, backend: Backend, random: Random, codec: str

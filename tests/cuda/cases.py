@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cuda.backend import Backend, UpdateRule
-from cuda.plan import MEAN, NONE, SUM, BatchIds, FeatureSet, Matrix, SlotPlan
+from cuda.plan import MEAN, NONE, SUM, BatchIds, BatchMeta, FeatureSet, Matrix, MetaPlace, SlotPlan
 from pipeline.optim import (
     AdagradOptions,
     AdamOptions,
@@ -23,6 +23,7 @@ from pipeline.optim import (
     layout_of,
     rule_of,
 )
+from pipeline.rows.layout import Column
 from pipeline.rows.spec import Initializer, TableSpec
 from tests.cuda.reference import Floats, Pair
 
@@ -115,6 +116,17 @@ def mixed(
         empty=[5],
     )
     return tables(dims), made
+
+
+def meta(random: Random, made: BatchIds, table: int, dtype: str, width: int, bringing: Sequence[int]) -> BatchMeta:
+    """Any bytes for each position of the features ``bringing``, all of ``table``, in a column at byte 4 of a row."""
+    place = MetaPlace(Column("meta", dtype, width, "meta"), 4)
+    counts_f, first_f = np.diff(made.feature_start_f), np.full(len(made.features.names), -1, np.int64)
+    count = 0
+    for f in bringing:
+        first_f[f], count = count, count + int(counts_f[f])
+    values = random.integers(0, 256, (count, place.column.nbytes), dtype=np.uint8)
+    return BatchMeta(table, place, values, first_f)
 
 
 def one_id_a_bag(made: BatchIds, ids: Sequence[int]) -> BatchIds:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from cuda.plan import MEAN, NONE, BatchIds, UniqueIds
+from cuda.plan import MEAN, NONE, BatchIds, BatchMeta, UniqueIds
 
 Floats = npt.NDArray[np.float32]
 Pair = tuple[int, int]
@@ -127,3 +127,13 @@ def weight_gradients(batch: BatchIds, rows: dict[Pair, Floats], grads: list[Floa
             ids = np.float32(batch.offsets_fb[f, b + 1] - batch.offsets_fb[f, b]) if mean else np.float32(1)
             result[n] = dot(found[1], rows[pair_of(batch, f, n)][: found[1].shape[0]]) / ids
     return result
+
+
+def last_values(batch: BatchIds, meta: BatchMeta) -> dict[Pair, bytes]:
+    """What each pair of the table keeps of the values that ``meta`` brings."""
+    found: dict[Pair, bytes] = {}
+    for f, _, n in positions(batch):
+        pair, first = pair_of(batch, f, n), int(meta.first_f[f])
+        if pair[0] == meta.table and first >= 0:
+            found[pair] = meta.values_vb[first + n - int(batch.feature_start_f[f])].tobytes()
+    return found
