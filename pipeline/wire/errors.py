@@ -31,32 +31,6 @@ class TransportClosed(TransportError):
     """The transport or the subscription was closed."""
 
 
-class StreamLost(TransportError):
-    """The storage lives another life than the one that this writer claimed: what it held is gone. ``claim`` tells its new epoch, and
-    ``begin`` goes on there.
-    """
-
-    def __init__(self, place: str, was: str, found: str) -> None:
-        super().__init__(
-            f"{place}: its epoch is {found}, the one claimed was {was}: what was published there is gone; a header and a snapshot cut "
-            "let replicas go on"
-        )
-        self.was = was
-        self.found = found
-
-
-class WriterFenced(TransportError):
-    """A writer of a newer generation has claimed the stream: this one may never publish again."""
-
-    def __init__(self, place: str, generation: int, newer: int) -> None:
-        super().__init__(
-            f"{place}: generation {newer} of this run has claimed the stream, so this one ({generation}) may not publish any more. "
-            "Two trainers write one stream: stop this one, or give the other a stream of its own"
-        )
-        self.generation = generation
-        self.newer = newer
-
-
 class StreamCorrupt(TransportError):
     """A stored record is not what was written. ``segment`` and ``offset`` name it; nothing behind it was delivered."""
 
@@ -86,3 +60,68 @@ class PositionBeyondEnd(TransportError):
             f"{place}: position {position} lies behind the end of the stream ({end}); it belongs to another stream, "
             "or the storage lost data. Subscribe without a position and start from a snapshot cut"
         )
+
+
+class StreamReplaced(TransportError):
+    """The stream is another one than this position, or this reader, began with: its storage was lost and made anew."""
+
+    def __init__(self, place: str, was: str, now: str) -> None:
+        super().__init__(
+            f"{place}: the stream that was read here ({was}) is gone, and another one ({now}) is in its place; "
+            "subscribe without a position and start from its snapshot cut"
+        )
+
+
+class StreamLost(TransportError):
+    """What was published and acknowledged is not there any more: a broker came back without its data, or somebody removed the stream."""
+
+    def __init__(self, place: str, what: str) -> None:
+        super().__init__(
+            f"{place}: {what}; claim the stream again and begin with a snapshot cut, and look why its data went "
+            "(a broker without a data directory, a stream that was deleted)"
+        )
+
+
+class WriterFenced(TransportError):
+    """Another writer has claimed the stream. This one publishes nothing any more."""
+
+    def __init__(self, place: str, what: str) -> None:
+        super().__init__(f"{place}: {what}; one trainer writes a stream: stop this one, or give it a stream of its own")
+
+
+class BrokerUnreachable(TransportError):
+    """The broker is not there, does not answer, or the connection was lost. May be tried again."""
+
+    def __init__(self, place: str, what: str, hint: str) -> None:
+        super().__init__(f"{place}: {what}; {hint}")
+
+
+class BrokerRefuses(TransportError):
+    """The broker is there and does not let this client do what it asked for."""
+
+    def __init__(self, place: str, what: str, hint: str) -> None:
+        super().__init__(f"{place}: {what}; {hint}")
+
+
+class StreamFull(TransportError):
+    """The broker has no room for a frame. Nothing is lost: it may be tried again when there is room."""
+
+    def __init__(self, place: str, what: str, hint: str) -> None:
+        super().__init__(f"{place}: the stream is full ({what}); {hint}")
+
+
+class NotDurable(TransportError):
+    """The broker would lose what it acknowledged."""
+
+    def __init__(self, place: str, what: str, hint: str) -> None:
+        super().__init__(
+            f"{place}: {what}, so a crash of the broker would lose what it acknowledged; {hint}, "
+            "or say durability: any in the transport's settings"
+        )
+
+
+class SignatureRefused(TransportError):
+    """A frame that nobody who holds the key has signed, or that was changed since."""
+
+    def __init__(self, where: str, what: str) -> None:
+        super().__init__(f"stream position {where}: {what}; nothing of it was read")

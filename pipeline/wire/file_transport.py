@@ -155,7 +155,7 @@ class FileTransport:
         return reader
 
     def newest_first(self) -> Iterator[list[bytes]]:
-        """The frames of each segment, the newest segment first; those of a torn end are left out. Raises StreamCorrupt."""
+        """A piece is a segment. See ``Transport``."""
         for number in reversed(self._directory.numbers()):
             reader = self.subscribe(Position(number, 0))
             frames: list[bytes] = []

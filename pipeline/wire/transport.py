@@ -6,14 +6,15 @@ threads at once: each call's frames stay together, and calls are ordered as they
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 
 class Position(NamedTuple):
     """A place between two frames of one stream. Positions only compare; what the numbers mean belongs to the transport.
 
-    The ``file`` transport: segment number and byte offset in it. Valid within one epoch.
+    The ``file`` transport: segment number and byte offset in it. Brokers: a stamp of the stream's life and the sequence number of
+    the last message, so that a position of another life is noticed. Valid within one epoch.
     """
 
     segment: int
@@ -32,7 +33,9 @@ class Subscription(Protocol):
         Each frame comes with the position behind it: where a later subscription goes on. The list is bounded in
         bytes, so memory is too; header frames that a transport repeats (one at the start of each segment) are
         delivered as they stand. Raises StreamCorrupt with the place; the frames before it were delivered by earlier
-        calls, and calling again raises again. Raises StreamTrimmed, PositionBeyondEnd, TransportClosed.
+        calls, and calling again raises again. Raises StreamTrimmed, PositionBeyondEnd, TransportClosed. A lost connection is not
+        raised: the subscription makes it anew and goes on where it was. Raises StreamReplaced where what comes back is another
+        stream: subscribe without a position and wait for a snapshot cut.
         """
 
     def check_end(self) -> None:
@@ -56,8 +59,11 @@ class Transport(Protocol):
         """The writer's end of the stream, before which everything was published."""
 
     def claim(self) -> str:
-        """Become the one writer and recover what a crash left; return the epoch. Again, it only asks the storage for its epoch, which
-        is another one where it has lost what it held. Raises when another writer lives, WriterFenced when a newer one has claimed.
+        """Become the one writer and recover what a crash left; return the epoch. Again, it only returns that, unless StreamLost was
+        raised: then it claims a new stream, with another epoch, and ``begin`` and a snapshot cut have to follow.
+
+        Of two writers at most one is served. Where it shows that an earlier one lives (``file``: a lock) this raises; a broker
+        cannot know, so there the earlier is fenced out: its next calls raise WriterFenced, and nothing of them is readable.
         """
 
     def begin(self, header: bytes) -> Position:
@@ -68,13 +74,25 @@ class Transport(Protocol):
     def publish(self, frames: Sequence[bytes], *, sync: bool) -> Position:
         """Append frames in order and return the position behind them. With ``sync`` they, and all before them, are
         acknowledged (durable) when it returns. After an error nothing of the last frame is readable; what came before
-        it is. (Where an answer can get lost, the last frame may be readable: a writer takes an error for a cut that was not committed,
-        and its next cut carries those rows again.) Raises StreamLost, WriterFenced; after any other error it may be called again.
+        it is.
+
+        Brokers: ``sync=False`` sends and returns; a bounded number of bytes waits for acknowledgement, and frames that an earlier
+        call took are sent again when the connection is back. After an error it is not known which frames of the call that raised
+        arrived. Call again with the same frames, and nothing is lost, doubled or put in another order; with others, and those that had
+        not arrived are let go. Raises BrokerUnreachable, BrokerRefuses, StreamFull (all may be tried again), WriterFenced
+        (for good), StreamLost (see ``claim``).
         """
 
     def subscribe(self, position: Position | None) -> Subscription:
         """Read from a position, or from the oldest frame that is still there. A stream that does not exist yet is
         waited for.
+        """
+
+    def newest_first(self) -> Iterator[list[bytes]]:
+        """All frames there are, backwards, in pieces of neighbouring frames, each piece in order and beginning with a header.
+
+        What is not whole at the very end is left out. For who goes on with a stream: nobody publishes meanwhile. A piece is
+        bounded in bytes, as parts of the stream are. Raises StreamCorrupt. A stream that does not exist has no pieces.
         """
 
     def retain_from(self, position: Position) -> int:
@@ -83,6 +101,4 @@ class Transport(Protocol):
         """
 
     def close(self) -> None:
-        """Free everything, end all subscriptions. May be called twice, and from any thread: a ``publish`` that waits for somebody
-        else ends with TransportClosed.
-        """
+        """Free everything, end all subscriptions. May be called twice."""

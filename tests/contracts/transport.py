@@ -17,6 +17,7 @@ from pipeline.wire import (
     Transport,
     TransportClosed,
     TransportError,
+    WriterFenced,
 )
 
 HEADER = b"header of generation "
@@ -65,6 +66,9 @@ class Reading:
 class TransportContract:
     """``opener`` returns a new handle on one and the same stream each time; parts of a stream (segments) are small."""
 
+    fences = False
+    """Whether a second writer fences out the first; else it is refused while the first lives."""
+
     @pytest.fixture
     def opener(self, tmp_path: Any) -> Any:
         raise NotImplementedError
@@ -112,6 +116,7 @@ class TransportContract:
             with self.reader(opener) as reading:
                 reading.take(30)
                 assert [position for position, _ in reading.frames] == behind
+            assert transport.publish([], sync=True) == behind[-1]
 
     def test_a_large_frame_comes_whole(self, opener: Any) -> None:
         with self.writer(opener) as transport, self.reader(opener) as reading:
@@ -167,15 +172,33 @@ class TransportContract:
             assert sorted(set(headers)) == [HEADER + b"%d" % generation for generation in range(1, 5)]
             assert headers == sorted(headers)
 
-    def test_a_second_writer_is_refused_while_the_first_lives(self, opener: Any) -> None:
+    def test_of_two_writers_at_most_one_is_served(self, opener: Any) -> None:
         with self.writer(opener) as transport:
+            transport.publish([frame(0)], sync=True)
             other = opener()
-            with pytest.raises((TransportError, OSError), match=r"locked|writer"):
-                other.claim()
+            if self.fences:
+                self.fence(transport, other)
+            else:
+                with pytest.raises((TransportError, OSError), match=r"locked|writer"):
+                    other.claim()
+                transport.publish([frame(1)], sync=True)
             other.close()
-            transport.publish([frame(1)], sync=True)
         with self.writer(opener, 2), self.reader(opener) as reading:
-            assert reading.take_all() == [frame(1)]
+            assert reading.take_all() == [frame(0), frame(1)]
+
+    def fence(self, transport: Transport, other: Transport) -> None:
+        """``other`` takes the stream from ``transport``, which is told, again and again, and is never read any more."""
+        other.claim()
+        acts: list[Callable[[], object]] = [
+            lambda: transport.publish([frame(77)], sync=True),
+            lambda: transport.publish([frame(78)], sync=True),
+            lambda: transport.begin(HEADER + b"1"),
+        ]
+        for act in acts:
+            with pytest.raises(WriterFenced, match="stop this one"):
+                act()
+        other.begin(HEADER + b"2")
+        other.publish([frame(1)], sync=True)
 
     def test_only_a_writer_that_began_may_publish(self, opener: Any) -> None:
         transport = opener()
@@ -200,11 +223,44 @@ class TransportContract:
         epoch = transport.claim()
         assert transport.claim() == epoch, "twice is once"
         transport.begin(HEADER)
-        assert opener().epoch == transport.epoch == epoch
+        other = opener()
+        assert other.epoch == transport.epoch == epoch
+        other.close()
         transport.close()
         again = opener()
         assert again.claim() == epoch
         again.close()
+
+    def test_the_newest_frames_come_first_in_pieces_that_begin_with_a_header(self, opener: Any) -> None:
+        sent: list[bytes] = []
+        for generation in (1, 2):
+            with self.writer(opener, generation) as transport:
+                some = [frame(generation * 1000 + k) for k in range(100)]
+                transport.publish(some, sync=True)
+                sent += some
+                pieces = list(transport.newest_first())
+                assert len(pieces) > generation, "a stream this long has parts"
+                assert all(piece[0].startswith(HEADER) for piece in pieces)
+                assert pieces[0][0] == HEADER + b"%d" % generation
+                frames = [data for piece in reversed(pieces) for data in piece if not data.startswith(HEADER)]
+                assert frames == sent
+                assert list(transport.newest_first()) == pieces, "it can be read again"
+
+    def test_a_stream_without_frames_has_no_pieces(self, opener: Any) -> None:
+        transport = opener()
+        assert list(transport.newest_first()) == []
+        transport.claim()
+        assert list(transport.newest_first()) == []
+        transport.close()
+
+    def test_what_retention_left_is_what_comes_newest_first(self, opener: Any) -> None:
+        with self.writer(opener) as transport:
+            behind = [transport.publish([frame(k)], sync=True) for k in range(200)]
+            transport.retain_from(behind[150])
+            pieces = list(transport.newest_first())
+            numbers = [number_of(data) for piece in reversed(pieces) for data in piece if not data.startswith(HEADER)]
+            assert numbers == list(range(numbers[0], 200))
+            assert 0 < numbers[0] <= 151
 
     def test_retention_removes_nothing_behind_the_position(self, opener: Any) -> None:
         with self.writer(opener) as transport:

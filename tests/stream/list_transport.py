@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from pipeline.wire import Position, Subscription
 
@@ -44,6 +44,9 @@ class ListTransport:
 
     def subscribe(self, position: Position | None) -> Subscription:
         raise NotImplementedError("tests read .frames")
+
+    def newest_first(self) -> Iterator[list[bytes]]:
+        yield self.held
 
     def retain_from(self, position: Position) -> int:
         freed = sum(len(frame) for frame in self.frames[self.retained : position.offset])
