@@ -22,9 +22,13 @@ class ReplicaCounters:
     duplicates: int = 0
     """Frames and commits dropped because they were at or below the applied position."""
     abandoned: int = 0
-    """Cuts begun by the trainer and never committed."""
+    """Cuts begun by the trainer and never committed, or not on every shard."""
+    zombie_frames: int = 0
+    """Frames dropped because a trainer of an older generation published them behind the header of a newer one."""
     lacking: int = 0
-    """Committed cuts passed over because cuts before them were missing; a snapshot cut made up for them, or will."""
+    """Committed cuts passed over because cuts before them were missing, counted for each shard; a snapshot cut made up for them, or
+    will.
+    """
     rescans: int = 0
     """How often reading went back in the stream."""
     refusals: int = 0

@@ -53,18 +53,18 @@ class Refused(ReplicaError):
         self.where = where
 
 
-class OlderGeneration(Refused):
-    def __init__(self, where: str, found: int, current: int) -> None:
-        super().__init__(
-            where,
-            f"a frame of generation {found} after the header of generation {current}: "
-            "a trainer that was replaced is still writing; stop it",
-        )
-
-
 class OtherRun(Refused):
     def __init__(self, where: str, found: str, expected: str) -> None:
         super().__init__(where, f"the stream of {found}, this replica follows {expected}; start a new replica for it")
+
+
+class OtherShard(Refused):
+    def __init__(self, where: str, found: tuple[int, int], expected: tuple[int, int]) -> None:
+        super().__init__(
+            where,
+            f"shard {found[0]} of {found[1]} came where shard {expected[0]} of {expected[1]} was expected: a replica follows all shards "
+            "of a stream; name the directory that holds them, or give their transports in the order of the shards",
+        )
 
 
 class TableChanged(Refused):

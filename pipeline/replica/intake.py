@@ -8,6 +8,9 @@ Rules.
 3. Reading may begin inside a cut whose head retention removed. Such a cut is lacking, not damaged.
 4. While cuts are lacking, ordinary cuts are passed over and their places remembered, so that reading can go back to the
    one behind which a loaded snapshot cut goes on.
+5. What comes of an older generation behind the header of a newer one was published by a trainer that was replaced and does not
+   know it yet: it is counted and dropped, header frames included. Of a generation without a header nothing is taken.
+6. A row that another shard carries is damage: its writer has another idea of who carries what.
 """
 
 from __future__ import annotations
@@ -16,12 +19,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from pipeline.replica.counters import ReplicaCounters
-from pipeline.replica.errors import DamagedFrame, NoHeader, OlderGeneration, OtherRun
+from pipeline.replica.errors import DamagedCut, DamagedFrame, NoHeader, OtherRun
 from pipeline.replica.order import Verdict, judge
 from pipeline.replica.staging import StagedCut
-from pipeline.wire.encoding import decode_frame
+from pipeline.rows.sharding import count_elsewhere
 from pipeline.wire.errors import FrameError
 from pipeline.wire.frames import START, CommitFrame, CutPosition, DenseFrame, FrameLimits, HeaderFrame, RowsFrame
+from pipeline.wire.reading import FrameReader
 from pipeline.wire.transport import Position
 
 MAX_PASSED = 1 << 16
@@ -29,10 +33,21 @@ MAX_PASSED = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class ReadyCut:
-    """Whole and checked. Whoever applies it closes ``staged``."""
+    """Whole and checked, of one shard. Whoever applies it closes ``staged``."""
 
     commit: CommitFrame
     staged: StagedCut
+    at: Position
+    """Behind the commit frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where reading may go on, with the header that describes what comes there."""
+
+    at: Position
+    header: HeaderFrame
+    header_bytes: bytes
 
 
 class Intake:
@@ -47,26 +62,30 @@ class Intake:
         staging_bytes: int,
     ) -> None:
         """``on_header(where, header)`` is called for each new header; it may refuse it."""
+        self.staging_bytes = staging_bytes
+        """What the next cut may take in memory."""
         self.header: HeaderFrame | None = None
         self.waiting = False
         """Cuts are missing: only a snapshot cut can be applied."""
         self.newest, self.newest_step = START, 0
         """The furthest cut of which a frame was seen."""
         self._counters, self._on_header, self._wanted = counters, on_header, wanted
-        self._limits, self._staging_bytes = limits, staging_bytes
+        self._limits = limits
+        self._reader = FrameReader(limits)
         self._identity: tuple[str, int, int] | None = None
         self._header_bytes = b""
         self._staged: dict[bool, StagedCut] = {}
         self._headless: dict[bool, CutPosition] = {}
         self._begun: set[bool] = set()
-        self._passed: dict[CutPosition, Position] = {}
+        self._passed: dict[CutPosition, Place] = {}
 
-    def restart(self, *, anywhere: bool) -> None:
-        """Reading goes on at another place: forget what is in the making. ``anywhere``: a header comes first there."""
+    def restart(self, place: Place | None) -> None:
+        """Reading goes on at another place: forget what is in the making. None: where a header comes first."""
         self.close()
         self._headless, self._begun, self._passed, self.waiting = {}, set(), {}, False
-        if anywhere:
-            self.header, self._header_bytes = None, b""
+        self.header = None if place is None else place.header
+        self._reader = FrameReader(self._limits, self.header)
+        self._header_bytes = b"" if place is None else place.header_bytes
 
     def close(self) -> None:
         """Let staged frames go."""
@@ -74,25 +93,27 @@ class Intake:
             staged.close()
         self._staged = {}
 
-    def place_behind(self, position: CutPosition) -> Position | None:
+    def place_behind(self, position: CutPosition) -> Place | None:
         """Where the stream goes on behind an ordinary cut that was passed over; None when that is not known."""
         return self._passed.get(position)
 
-    def take(self, at: Position, payload: bytes, applied: CutPosition) -> ReadyCut | None:
-        """Take the frame that ends at ``at``. ``applied`` is the replica's position. Raises Refused."""
-        where = str(at)
+    def take(self, at: Position, where: str, payload: bytes, applied: CutPosition) -> ReadyCut | None:
+        """Take the frame that ends at ``at``, which errors call ``where``. ``applied`` is the last cut that was applied, or waits to be.
+        Raises Refused.
+        """
         self._counters.frames += 1
         self._counters.bytes += len(payload)
         if payload == self._header_bytes:
             return None
         try:
-            frame = decode_frame(payload, self._limits, self.header)
+            frame = self._reader.read(payload)
         except FrameError as error:
             raise DamagedFrame(where, f"{error}{self._in_progress()}") from error
         if isinstance(frame, HeaderFrame):
             self._take_header(where, frame, payload)
             return None
-        self._check_generation(where, frame.generation)
+        if self._is_of_the_past(where, frame.generation):
+            return None
         if frame.position > self.newest:
             self.newest, self.newest_step = frame.position, frame.step
         if isinstance(frame, CommitFrame):
@@ -106,7 +127,8 @@ class Intake:
             found, expected = (f"run {run}, shard {k} of {n}" for run, k, n in (identity, self._identity))
             raise OtherRun(where, found, expected)
         if self.header is not None and header.generation < self.header.generation:
-            raise OlderGeneration(where, header.generation, self.header.generation)
+            self._counters.zombie_frames += 1
+            return
         if self.header is not None and header.generation == self.header.generation:
             self._take_header_again(where, self.header, header)
         if self.header is not None and header.generation > self.header.generation:
@@ -123,11 +145,14 @@ class Intake:
         for staged in self._staged.values():
             staged.header = header
 
-    def _check_generation(self, where: str, generation: int) -> None:
+    def _is_of_the_past(self, where: str, generation: int) -> bool:
+        """Rule 5."""
         if self.header is None or generation > self.header.generation:
             raise NoHeader(where, generation)
-        if generation < self.header.generation:
-            raise OlderGeneration(where, generation, self.header.generation)
+        if generation == self.header.generation:
+            return False
+        self._counters.zombie_frames += 1
+        return True
 
     def _take_piece(self, where: str, frame: RowsFrame | DenseFrame, payload: bytes, applied: CutPosition) -> None:
         kind, position = frame.snapshot, frame.position
@@ -144,7 +169,22 @@ class Intake:
             return
         if staged is None or position != staged.position:
             staged = self._begin(kind, position)
+        if isinstance(frame, RowsFrame):
+            self._check_shard(where, frame)
         staged.add(where, frame, payload)
+
+    def _check_shard(self, where: str, frame: RowsFrame) -> None:
+        """Rule 6."""
+        assert self.header is not None
+        shard, num_shards = self.header.shard, self.header.num_shards
+        if num_shards == 1:
+            return
+        for run in frame.rows:
+            for ids_n in (run.ids_n, run.tombstones_m):
+                count = count_elsewhere(run.table, ids_n, num_shards, shard)
+                if count:
+                    what = f"{count} rows of table {run.table!r} belong to other shards than {shard} of {num_shards}"
+                    raise DamagedCut(where, frame.position, frame.snapshot, what)
 
     def _is_headless(self, kind: bool, position: CutPosition, number: int) -> bool:
         """Rule 3: the first cut of its kind since reading began, and its first frames were not there."""
@@ -158,7 +198,7 @@ class Intake:
         if before is not None:
             self._abandon(before)
         assert self.header is not None
-        staged = StagedCut(position, kind, self.header, self._wanted, self._limits, self._staging_bytes)
+        staged = StagedCut(position, kind, self.header, self._wanted, self._limits, self.staging_bytes)
         self._staged[kind] = staged
         return staged
 
@@ -184,7 +224,7 @@ class Intake:
             staged = self._begin(kind, commit.position)
         staged.check(where, commit)
         del self._staged[kind]
-        return ReadyCut(commit, staged)
+        return ReadyCut(commit, staged, at)
 
     def _pass_over(self, at: Position, commit: CommitFrame) -> None:
         self._drop(commit)
@@ -192,7 +232,8 @@ class Intake:
             return
         self._counters.lacking += 1
         self.waiting = True
-        self._passed[commit.position] = at
+        assert self.header is not None
+        self._passed[commit.position] = Place(at, self.header, self._header_bytes)
         if len(self._passed) > MAX_PASSED:
             del self._passed[next(iter(self._passed))]
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -23,15 +23,15 @@ from pipeline.replica.counters import ReplicaCounters
 from pipeline.replica.errors import NoStartingPoint, ReplicaClosed, ReplicaError, ReplicaFailed, StepFell
 from pipeline.replica.export import export_table
 from pipeline.replica.freshness import Freshness
-from pipeline.replica.intake import Intake, ReadyCut
+from pipeline.replica.intake import Intake
+from pipeline.replica.joining import Join, JoinedCut, OnHeader
 from pipeline.replica.order import goes_back
 from pipeline.replica.sources import StreamPlace
 from pipeline.replica.tables import Tables
 from pipeline.replica.view import View
 from pipeline.replica.warm import warm_up
-from pipeline.wire.errors import StreamTrimmed
-from pipeline.wire.frames import DEFAULT_LIMITS, CutPosition, FrameLimits, HeaderFrame
-from pipeline.wire.transport import Position, Subscription, Transport
+from pipeline.wire.frames import DEFAULT_LIMITS, START, CutPosition, FrameLimits, HeaderFrame
+from pipeline.wire.transport import Transport
 
 PINNED_BYTES = 256 << 20
 STAGING_BYTES = 256 << 20
@@ -56,7 +56,7 @@ class Replica:
 
     def __init__(
         self,
-        source: str | os.PathLike[str] | Transport,
+        source: str | os.PathLike[str] | Transport | Sequence[Transport],
         *,
         tables: Iterable[str] | None = None,
         pinned_bytes: int = PINNED_BYTES,
@@ -64,11 +64,11 @@ class Replica:
         limits: FrameLimits = DEFAULT_LIMITS,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
-        """``source``: a run directory, a directory of segments, or a transport, which stays the caller's. It need not
-        exist yet.
+        """``source``: a run directory, a directory of segments or of shards, a transport, or those of all shards in order, which stay
+        the caller's. It need not exist yet.
 
         ``tables``: hold these alone. ``pinned_bytes``: old rows kept for views. ``staging_bytes``: a cut that is longer
-        waits for its commit frame in a temporary file.
+        waits for its commit frame in a temporary file; all shards together.
         """
         self.counters = ReplicaCounters()
         self.freshness = Freshness(clock())
@@ -77,9 +77,8 @@ class Replica:
         self._clock = clock
         self._place = StreamPlace(source)
         self._tables = Tables(pinned_bytes, None if tables is None else frozenset(tables))
-        self._intake = Intake(self.counters, self._describe, self._tables.wants, limits, staging_bytes)
-        self._subscription: Subscription | None = None
-        self._go_back: tuple[Position | None] | None = None
+        self._limits, self._staging_bytes = limits, staging_bytes
+        self._join: Join | None = None
         self._applying = threading.Lock()
         self._refusal: ReplicaError | None = None
         self._failure: ReplicaFailed | None = None
@@ -112,11 +111,12 @@ class Replica:
 
     @property
     def lag(self) -> Lag:
-        state, intake = self._tables.state, self._intake
-        same = intake.newest.generation == state.position.generation
-        behind = intake.newest.cut - (state.position.cut if same else 0)
+        state, join = self._tables.state, self._join
+        newest, newest_step = (START, 0) if join is None else join.newest
+        same = newest.generation == state.position.generation
+        behind = newest.cut - (state.position.cut if same else 0)
         age_s = (self._clock() - state.clock_ns) / 1e9 if state.clock_ns else float("nan")
-        return Lag(max(behind, 0), max(intake.newest_step - state.step, 0), age_s, intake.waiting)
+        return Lag(max(behind, 0), max(newest_step - state.step, 0), age_s, join is not None and join.waiting)
 
     def freshness_ms(self) -> dict[str, float | int | None]:
         """``p50``, ``p99``, ``max`` in milliseconds over ``steps`` steps; None before the first."""
@@ -151,15 +151,13 @@ class Replica:
             self._check_alive()
             if self._refusal is not None:
                 raise self._refusal
-            frames = self._next(timeout_s)
-            if frames is None:
+            join = self._open()
+            if join is None or not join.receive(timeout_s):
                 return None
             count = 0
-            for at, payload in frames:
-                count += self._take(at, payload)
-                if self._go_back is not None:
-                    self._resubscribe(*self._go_back)
-                    break
+            while (cut := self._next_cut(join)) is not None:
+                self._apply(cut)
+                count += 1
             return count
 
     def follow(
@@ -188,14 +186,14 @@ class Replica:
     def require_start(self) -> None:
         """Raises StreamAbsent where there is no stream, NoStartingPoint where it cannot be joined yet."""
         self._place.require()
-        if self._intake.waiting:
+        if self.lag.waiting:
             raise NoStartingPoint(self._place.name)
 
     def check_end(self) -> None:
         """Raises StreamCorrupt where the stream ends in a torn frame that nobody will complete. What is held is a whole cut."""
         with self._applying:
-            if self._subscription is not None:
-                self._subscription.check_end()
+            if self._join is not None:
+                self._join.check_end()
 
     def export(self, table: str, path: str | os.PathLike[str]) -> None:
         """Write one table as it stands to an npz: ``ids`` rising, ``weights`` [n, dim], ``version`` [n, 2]. Raises
@@ -207,10 +205,11 @@ class Replica:
     def close(self) -> None:
         """Free everything; ends views and a ``follow`` in another thread. May be called twice."""
         self._closed = True
-        if self._subscription is not None:
-            self._subscription.close()
+        if self._join is not None:
+            self._join.end_waiting()
         with self._applying:
-            self._intake.close()
+            if self._join is not None:
+                self._join.close()
             self._place.close()
 
     def __enter__(self) -> Replica:
@@ -227,66 +226,50 @@ class Replica:
         if self._closed:
             raise ReplicaClosed("the replica was closed")
 
-    def _next(self, timeout_s: float) -> list[tuple[Position, bytes]] | None:
-        if self._subscription is None:
-            transport = self._place.find()
-            if transport is None:
-                return None
-            self._subscription = transport.subscribe(None)
-        try:
-            return self._subscription.next(timeout_s)
-        except StreamTrimmed:
-            # Retention overtook this replica. What is left holds a snapshot cut, or soon will.
-            self._resubscribe(None)
-            return []
+    def _open(self) -> Join | None:
+        """None while there is no stream."""
+        transports = None if self._join is not None else self._place.find()
+        if transports is not None:
+            self._join = Join(transports, self._make_intake, self._describe, self.counters, self._staging_bytes)
+        return self._join
 
-    def _resubscribe(self, position: Position | None) -> None:
-        assert self._subscription is not None
-        self._subscription.close()
-        self._subscription = self._place.require().subscribe(position)
-        self._intake.restart(anywhere=position is None)
-        self._go_back = None
-        self.counters.rescans += 1
+    def _make_intake(self, on_header: OnHeader) -> Intake:
+        return Intake(self.counters, on_header, self._tables.wants, self._limits, self._staging_bytes)
 
-    def _take(self, at: Position, payload: bytes) -> int:
+    def _next_cut(self, join: Join) -> JoinedCut | None:
         try:
-            ready = self._intake.take(at, payload, self.position)
-            if ready is not None:
-                self._check_step(str(at), ready)
+            cut = join.next_cut(self.position)
+            if cut is not None:
+                self._check_step(cut)
         except ReplicaError as refusal:
             self.counters.refusals += 1
             self._refusal = refusal
-            self._intake.close()
+            join.close()
             raise
-        if ready is None:
-            return 0
-        self._apply(ready)
-        return 1
+        return cut
 
-    def _check_step(self, where: str, ready: ReadyCut) -> None:
-        commit, state = ready.commit, self._tables.state
+    def _check_step(self, cut: JoinedCut) -> None:
+        commit, state = cut.commit, self._tables.state
         if goes_back(state.position, state.step, commit):
-            ready.staged.close()
-            raise StepFell(where, commit.position, commit.step, state.position, state.step)
+            cut.close()
+            raise StepFell(str(cut.places[0]), commit.position, commit.step, state.position, state.step)
 
-    def _apply(self, ready: ReadyCut) -> None:
-        commit, was_waiting = ready.commit, self._intake.waiting
+    def _apply(self, cut: JoinedCut) -> None:
+        commit = cut.commit
         try:
-            self.counters.rows_forgotten += self._tables.apply(commit, ready.staged)
+            self.counters.rows_forgotten += self._tables.apply(commit, cut)
         except BaseException as error:
             self._failure = ReplicaFailed(commit.position, error)
             self._tables.settled.set()
             raise self._failure from error
         finally:
-            ready.staged.close()
+            cut.close()
         self.freshness.add(commit.ended_k2[:, 1], self._clock())
         self.counters.rows += commit.num_rows
         self.counters.cuts += not commit.snapshot
         self.counters.snapshot_cuts += commit.snapshot
         self.counters.expired_views = self._tables.undo.expired
         self.ended = commit.end
-        if commit.snapshot:
-            self._go_back = (self._intake.place_behind(commit.position),) if was_waiting else None
 
     def _describe(self, where: str, header: HeaderFrame) -> None:
         self._tables.describe(where, header)

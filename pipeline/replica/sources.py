@@ -1,41 +1,56 @@
-"""Where a replica reads: a transport, a directory of segments, or a run directory that holds one."""
+"""Where a replica reads: a transport or those of all shards, a directory of segments or of shards, or a run directory that holds one."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from typing import Any
 
 from pipeline.wire.errors import StreamAbsent
-from pipeline.wire.file_transport import FileTransport, holds_stream
+from pipeline.wire.file_shards import find_shards
 from pipeline.wire.transport import Transport
 
 STREAM_DIR = "stream"
 
 
 class StreamPlace:
-    """Finds the transport when it is there: a replica may be started before its run."""
+    """Finds the transports of all shards when they are there: a replica may be started before its run."""
 
-    def __init__(self, source: str | os.PathLike[str] | Transport) -> None:
-        self._path = os.fspath(source) if isinstance(source, str | os.PathLike) else None
-        self._transport: Transport | None = source if not isinstance(source, str | os.PathLike) else None
-        self.name = self._path or str(getattr(source, "name", "stream"))
+    def __init__(self, source: str | os.PathLike[str] | Transport | Sequence[Transport]) -> None:
+        """Raises ValueError for an empty list."""
+        self._path: str | None = None
+        self._transports: tuple[Transport, ...] | None = None
+        if isinstance(source, str | os.PathLike):
+            self._path = os.fspath(source)
+        else:
+            self._transports = _listed(source)
+        if self._transports == ():
+            raise ValueError("a replica of no transport: give that of the stream, or those of all its shards")
+        self.name = self._path or str(getattr(self._transports[0] if self._transports else None, "name", "stream"))
 
-    def find(self) -> Transport | None:
-        """The transport, or None while neither the path nor the folder ``stream`` in it holds a stream."""
-        if self._transport is None and self._path is not None:
+    def find(self) -> Sequence[Transport] | None:
+        """In the order of the shards; None while neither the path nor the folder ``stream`` in it holds a stream, all shards of it."""
+        if self._transports is None and self._path is not None:
             for path in (self._path, os.path.join(self._path, STREAM_DIR)):
-                if holds_stream(path):
-                    self._transport = FileTransport(path)
+                found = find_shards(path)
+                if found is not None:
+                    self._transports = tuple(found)
                     break
-        return self._transport
+        return self._transports
 
-    def require(self) -> Transport:
-        """The transport. Raises StreamAbsent."""
-        transport = self.find()
-        if transport is None:
+    def require(self) -> Sequence[Transport]:
+        """The transports. Raises StreamAbsent."""
+        transports = self.find()
+        if transports is None:
             raise StreamAbsent(self.name)
-        return transport
+        return transports
 
     def close(self) -> None:
-        """Close a transport that was made here; one that was given belongs to the caller."""
-        if self._path is not None and self._transport is not None:
-            self._transport.close()
+        """Close transports that were made here; those that were given belong to the caller."""
+        if self._path is not None:
+            for transport in self._transports or ():
+                transport.close()
+
+
+def _listed(source: Any) -> tuple[Transport, ...]:
+    return tuple(source) if isinstance(source, Sequence) else (source,)

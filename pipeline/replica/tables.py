@@ -26,9 +26,10 @@ import numpy.typing as npt
 
 from pipeline.replica import kernels
 from pipeline.replica.errors import TableChanged, UnknownTable
+from pipeline.replica.joining import JoinedCut
 from pipeline.replica.locks import ReadWriteLock
 from pipeline.replica.rowmap import Float32s, Int64s, RowMap
-from pipeline.replica.staging import StagedCut, StagedRows
+from pipeline.replica.staging import StagedRows
 from pipeline.replica.undo import ABSENT, UndoLog
 from pipeline.rows.arrays import read_only_ids
 from pipeline.rows.initial import rule, table_key
@@ -114,7 +115,7 @@ class Tables:
         with self.lock.write:
             self.by_name = made | self.by_name
 
-    def apply(self, commit: CommitFrame, staged: StagedCut) -> int:
+    def apply(self, commit: CommitFrame, staged: JoinedCut) -> int:
         """Apply a whole, checked cut; returns how many rows were forgotten. What it raises leaves the tables torn."""
         if not commit.snapshot and staged.is_short(WHOLE_ROWS):
             whole = self._apply_at_once(commit, staged)
@@ -136,7 +137,7 @@ class Tables:
         self._commit(commit, staged)
         return forgotten
 
-    def _apply_at_once(self, commit: CommitFrame, staged: StagedCut) -> int | None:
+    def _apply_at_once(self, commit: CommitFrame, staged: JoinedCut) -> int | None:
         """Rule 4; returns how many rows were forgotten. None, and nothing is done, while a view is pinned."""
         dense = staged.dense()
         with self.lock.write:
@@ -207,7 +208,7 @@ class Tables:
         if not self.undo.is_open:
             self.settled.clear()
 
-    def _commit(self, commit: CommitFrame, staged: StagedCut) -> None:
+    def _commit(self, commit: CommitFrame, staged: JoinedCut) -> None:
         dense = staged.dense()
         with self.lock.write:
             if dense is not None:

@@ -111,7 +111,7 @@ def test_a_segment_cut_short_is_named_and_what_lies_before_is_a_whole_cut(tmp_pa
 def test_a_stream_cut_short_between_two_records_is_not_called_ended(tmp_path: Path, published: Published) -> None:
     segment = published.copy(tmp_path / "run")
     replica = Replica(str(tmp_path / "run" / "stream"))
-    frames = replica._place.require().subscribe(None).next(0)
+    frames = replica._place.require()[0].subscribe(None).next(0)
     assert frames is not None
     end = frames[len(frames) // 2][0].offset
     replica.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import numpy as np
@@ -12,7 +13,6 @@ from pipeline.replica import (
     DamagedFrame,
     NoHeader,
     NoStartingPoint,
-    OlderGeneration,
     OtherRun,
     Replica,
     ReplicaClosed,
@@ -415,14 +415,6 @@ def test_dense_weights_whose_digest_differs_are_refused() -> None:
         replica.apply_available()
 
 
-def older_generation() -> tuple[DictTrainer, list[bytes], type[ReplicaError], str]:
-    trainer, frames = trained(1)
-    trainer.update({"item": [1]})
-    zombie = trainer.cut()
-    header = trainer.next_generation()
-    return trainer, [*frames, header, *zombie], OlderGeneration, "generation 1 after the header of generation 2"
-
-
 def another_run() -> tuple[DictTrainer, list[bytes], type[ReplicaError], str]:
     trainer, frames = trained(1)
     return trainer, [*frames, DictTrainer(DIMS, run_id="else").header()], OtherRun, "run else.*follows run run"
@@ -468,7 +460,6 @@ def back_without_a_fork() -> tuple[DictTrainer, list[bytes], type[ReplicaError],
 @pytest.mark.parametrize(
     "case",
     [
-        older_generation,
         another_run,
         another_dim,
         another_header_of_the_generation,
@@ -489,6 +480,22 @@ def test_what_does_not_belong_to_the_stream_is_refused(
         replica.apply_available()
     with replica.view() as view:
         assert_shows(view, trainer, CutPosition(1, 1))
+
+
+def test_a_trainer_that_was_replaced_and_still_publishes_stops_nobody() -> None:
+    trainer, frames = trained(2)
+    old = copy.deepcopy(trainer)
+    transport, replica = stream_of(trainer, *frames)
+    transport.begin(trainer.next_generation())
+    for _ in range(3):
+        old.update({"item": [1, 2, 3]})
+        transport.publish([old.header(), *old.cut(), *old.snapshot()])
+        trainer.update({"item": [2]})
+        transport.publish(trainer.cut())
+        replica.apply_available()
+        assert_equal(replica, trainer)
+    assert replica.counters.zombie_frames >= 9
+    assert replica.counters.refusals == 0
 
 
 def test_a_closed_replica_says_so() -> None:

@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-from pipeline.replica import intake, replica, tables
+from pipeline.replica import intake, joining, replica, tables
 from pipeline.replica.intake import Intake
 from pipeline.replica.order import Verdict
 from pipeline.replica.staging import StagedCut, StagedRows
@@ -58,17 +58,24 @@ def skip_undo() -> Iterator[None]:
 def apply_an_old_cut_again() -> Iterator[None]:
     take = Intake.take
 
-    def forgetful(self: Intake, at: Any, payload: bytes, applied: Any) -> Any:
+    def forgetful(self: Intake, at: Any, where: str, payload: bytes, applied: Any) -> Any:
         del applied
-        return take(self, at, payload, START)
+        return take(self, at, where, payload, START)
 
-    with patch.object(Intake, "take", forgetful), patch.object(intake, "judge", lambda *_: Verdict.APPLY):
+    with patch.object(Intake, "take", forgetful), _judging(lambda *_: Verdict.APPLY):
+        yield
+
+
+@contextmanager
+def _judging(judge: Any) -> Iterator[None]:
+    """A shard judges its cuts, and so does the join of all."""
+    with patch.object(intake, "judge", judge), patch.object(joining, "judge", judge):
         yield
 
 
 @contextmanager
 def apply_over_a_gap() -> Iterator[None]:
-    with patch.object(intake, "judge", lambda applied, cut: Verdict.APPLY if cut.position > applied else Verdict.DROP):
+    with _judging(lambda applied, cut: Verdict.APPLY if cut.position > applied else Verdict.DROP):
         yield
 
 

@@ -1,0 +1,70 @@
+"""Where the shards of a stream lie in the ``file`` transport.
+
+    DIR                the segments of a stream of one shard
+    DIR/shard-0000     those of shard 0 of several, DIR/shard-0001 those of the next, and so on
+
+How many there are, each header says.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from pipeline.files import Files, RealFiles
+from pipeline.wire.encoding import decode_frame
+from pipeline.wire.file_transport import FileTransport, FileTransportOptions, holds_stream
+from pipeline.wire.frames import HeaderFrame
+from pipeline.wire.transport import Transport
+
+
+def shard_paths(directory: str, num_shards: int) -> list[str]:
+    """Where each shard's segments lie."""
+    if num_shards == 1:
+        return [directory]
+    return [os.path.join(directory, f"shard-{number:04d}") for number in range(num_shards)]
+
+
+def open_shards(
+    directory: str, num_shards: int, files: Files | None = None, options: FileTransportOptions | None = None
+) -> list[FileTransport]:
+    """A transport for each shard. Touches nothing yet."""
+    return [FileTransport(path, files, options) for path in shard_paths(directory, num_shards)]
+
+
+def find_shards(directory: str) -> Sequence[FileTransport] | None:
+    """The transports of the stream in ``directory``, in the order of its shards; None while it is not there, or not all of it."""
+    if holds_stream(directory):
+        return (FileTransport(directory),)
+    first = shard_paths(directory, 2)[0]
+    if not holds_stream(first):
+        return None
+    transport = FileTransport(first)
+    try:
+        header = read_header(transport)
+    finally:
+        transport.close()
+    if header is None or not all(holds_stream(path) for path in shard_paths(directory, header.num_shards)):
+        return None
+    return open_shards(directory, header.num_shards)
+
+
+def count_shards(directory: str, files: Files | None = None) -> int:
+    """How many shards the stream in ``directory`` was begun with; 0 where there is none."""
+    if holds_stream(directory, files):
+        return 1
+    files, found = files or RealFiles(), 0
+    if files.exists(directory):
+        found = sum(holds_stream(os.path.join(directory, name), files) for name in files.list(directory))
+    return found
+
+
+def read_header(transport: Transport) -> HeaderFrame | None:
+    """The header that the stream begins with; None while it is not there. Raises FrameError, and as ``Subscription.next``."""
+    subscription = transport.subscribe(None)
+    try:
+        frames = subscription.next(0)
+    finally:
+        subscription.close()
+    frame = decode_frame(frames[0][1]) if frames else None
+    return frame if isinstance(frame, HeaderFrame) else None
