@@ -99,6 +99,13 @@ def xxh64_pair(first, second, seed):  # type: ignore[no-untyped-def]
     return _avalanche(state)
 
 
+@njit(nogil=True, cache=True)
+def xxh64_word(word, seed):  # type: ignore[no-untyped-def]
+    """XXH64 of the 8 bytes of a uint64 word, little endian."""
+    state = seed + PRIME_5 + EIGHT
+    return _avalanche(_rotate(state ^ _round(ZERO, word), 27) * PRIME_1 + PRIME_4)
+
+
 def hash_bytes(data: bytes, seed: int = 0) -> int:
     """XXH64 of a byte string, as an int in 0 .. 2**64 - 1."""
     array = np.frombuffer(data, dtype=np.uint8)
