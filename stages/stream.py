@@ -44,7 +44,7 @@ class StreamOptions(StageOptions):
     every: When = Field(
         "25ms", description='when to cut: "10 steps", "25ms", "1s"; a timed cut waits for the end of the running step'
     )
-    codec: CodecName = Field("fp32", description="how weights travel: fp32 (bit for bit), fp16")
+    codec: CodecName = Field("fp32", description="how weights travel: fp32 (bit for bit), fp16, bf16, int8, int4")
     dense: bool = Field(False, description="whether the dense weights ride in every cut")
     snapshot_every: When | None = Field(
         "300s",

@@ -221,7 +221,7 @@ class HostBackend:
             plain(counts_t, np.int64),
             tables.dims_t,
             tables.kinds_t,
-            tables.halves(codecs_t),
+            *tables.codecs(codecs_t),
             tables.keys_t,
             *versions,
             room.content_b,

@@ -19,8 +19,8 @@ from cuda.host.rows import AHEAD as ROWS_AHEAD
 from cuda.host.rows import Pool, RowBytes, prefetch_row, row_address
 from cuda.host.slotmap import AHEAD, EMPTY, Entries, find, home_of
 from cuda.plan import Int32s, Int64s
+from pipeline.rows.codec.formulas import decode_row, encode_row
 from pipeline.rows.digest import row_key
-from pipeline.rows.half import decode_row, encode_row
 from pipeline.rows.narrow import SINGLE
 from pipeline.rows.version import MAX_STEP
 from pipeline.rows.xxh64 import xxh64
@@ -74,7 +74,8 @@ def encode_slots(
     counts_t: Int64s,
     dims_t: Int64s,
     kinds_t: Int64s,
-    halves_t: Int64s,
+    codecs_t: Int64s,
+    row_bytes_t: Int64s,
     keys_t: npt.NDArray[np.uint64],
     low: int,
     high: int,
@@ -83,20 +84,26 @@ def encode_slots(
     rows_at: int,
     versions_at: int,
 ) -> Any:
-    """Encode the rows of slots, those of table 0 first, into a frame's content: as halves where ``halves_t`` is not 0, else as float32.
+    """Encode the rows of slots, those of table 0 first, into a frame's content by each table's codec (``rows.codec.formulas``).
 
     ``kinds_t`` says what the weights in the pool are; ``words_w`` is the pool as words. Returns (the sum of ``rows.digest`` of what
     a reader decodes, how many versions are not within ``low + 1 .. high``).
     """
     widest = whole(dims_t.max())
-    halves_d, decoded_d = np.empty(widest, np.uint16), np.empty(widest, np.uint32)
+    shorts_d, weights_d, decoded_d = (
+        np.empty(widest, np.uint16),
+        np.empty(widest, np.uint32),
+        np.empty(widest, np.uint32),
+    )
+    encoded_b = np.empty(row_bytes_t.max(), np.uint8)
     decoded_bytes = decoded_d.view(np.uint8)
     versions, step, words, ids = pointer(pool.versions), pool.version_step, pool.stride >> 2, pointer(pair_ids_s)
     content, versions_base, ids_base = content_b.ctypes.data, pool.versions.ctypes.data, pair_ids_s.ctypes.data
     to_id, to_row, to_version = content + ids_at, content + rows_at, content + versions_at
     total, strangers, n, last = np.uint64(0), 0, 0, slots_n.shape[0] - 1
     for t in range(counts_t.shape[0]):
-        dim, key, halves, kind = dims_t[t], keys_t[t], halves_t[t], kinds_t[t]
+        dim, key, codec, kind, nbytes = dims_t[t], keys_t[t], codecs_t[t], kinds_t[t], row_bytes_t[t]
+        row_b, singles_d = encoded_b[:nbytes], decoded_d[:dim]
         for _ in range(counts_t[t]):
             coming = slots_n[min(n + ROWS_AHEAD, last)]
             prefetch_row(row_address(pool, coming), weight_bytes(dim, kind))
@@ -104,21 +111,14 @@ def encode_slots(
             prefetch_read(ids_base + 8 * np.int64(coming), 8)
             slot = np.int64(slots_n[n])
             version, row_id = versions[slot * step], ids[slot]
-            if kind != SINGLE:
-                widen_row(row_address(pool, slots_n[n]), kind, dim, halves_d.ctypes.data, decoded_d.ctypes.data)
-            if halves:
-                if kind != SINGLE:
-                    encode_row(decoded_d, 0, halves_d, 0, dim)
-                else:
-                    encode_row(words_w, slot * words, halves_d, 0, dim)
-                decode_row(halves_d, 0, decoded_d, 0, dim)
-                put_bytes(to_row, halves_d.ctypes.data, 2 * dim)
-                to_row += 2 * dim
+            if kind == SINGLE:
+                encode_row(codec, words_w[slot * words : slot * words + dim], row_b)
             else:
-                if kind == SINGLE:
-                    put_bytes(decoded_d.ctypes.data, row_address(pool, slots_n[n]), 4 * dim)
-                put_bytes(to_row, decoded_d.ctypes.data, 4 * dim)
-                to_row += 4 * dim
+                widen_row(row_address(pool, slots_n[n]), kind, dim, shorts_d.ctypes.data, weights_d.ctypes.data)
+                encode_row(codec, weights_d[:dim], row_b)
+            decode_row(codec, row_b, singles_d)
+            put_bytes(to_row, encoded_b.ctypes.data, nbytes)
+            to_row += nbytes
             total += xxh64(decoded_bytes, 0, 4 * dim, row_key(key, row_id, version & _STEPS))
             strangers += version <= low or version > high
             put_word(to_id + 8 * n, row_id)

@@ -14,12 +14,13 @@ from cuda.host.recycle import aligned_bytes
 from cuda.host.rules import RULES
 from cuda.host.update_rules import Rules
 from cuda.plan import Float32s, Int64s
+from pipeline.rows.codec.formulas import KINDS as CODECS
+from pipeline.rows.codec.formulas import row_bytes
 from pipeline.rows.digest import table_key
 from pipeline.rows.initial import table_key as noise_key
 from pipeline.rows.narrow import KINDS, SINGLE
 from pipeline.rows.spec import TableSpec
 
-CODECS = ("fp32", "fp16")
 NOISE_BYTES = 128
 """``noise`` writes so many at a time."""
 
@@ -43,7 +44,7 @@ class TableSet:
         self._stored = [Stored.of(spec) for spec in specs]
         self.keys_t = np.array([table_key(spec.name) for spec in specs], np.uint64)
         """What the digests of rows begin with."""
-        self._halves: tuple[tuple[str, ...], Int64s] | None = None
+        self._codecs: tuple[tuple[str, ...], Int64s, Int64s] | None = None
         self._last: tuple[tuple[UpdateRule, ...], Float32s, Rules] | None = None
         self._width = whole_lanes(int(self.dims_t.max()))
         self._stored_t = {
@@ -77,14 +78,16 @@ class TableSet:
         """A room for each thread of an update: a gradient, then floats for a row's numbers, then as many of 16 bits with their noise."""
         return _rooms(threads, 4 * self._width + (4 + 2) * self._numbers + NOISE_BYTES)
 
-    def halves(self, codecs_t: Sequence[str]) -> Int64s:
-        """Which tables travel as halves [T]: 1, or 0 for as they are. A codec that the kernels lack is our own bug."""
+    def codecs(self, codecs_t: Sequence[str]) -> tuple[Int64s, Int64s]:
+        """How kernels name the codec of each table [T], and the bytes of its encoded row [T]. A codec that they lack is our own bug."""
         wanted = tuple(codecs_t)
-        if self._halves is None or self._halves[0] != wanted:
+        if self._codecs is None or self._codecs[0] != wanted:
             assert len(wanted) == len(self._specs), f"{len(wanted)} codecs for {len(self._specs)} tables"
-            assert set(wanted) <= set(CODECS), f"codecs {wanted}; the kernels have {CODECS}"
-            self._halves = (wanted, np.array([CODECS.index(codec) for codec in wanted], np.int64))
-        return self._halves[1]
+            assert set(wanted) <= set(CODECS), f"codecs {wanted}; the kernels have {list(CODECS)}"
+            kinds = [CODECS[codec] for codec in wanted]
+            sizes = [row_bytes(kind, spec.dim) for kind, spec in zip(kinds, self._specs, strict=True)]
+            self._codecs = (wanted, np.array(kinds, np.int64), np.array(sizes, np.int64))
+        return self._codecs[1:]
 
     def _pack(self, rules: tuple[UpdateRule, ...]) -> tuple[Float32s, Rules]:
         """The hyper-parameters, which must outlive the rules, and the rules."""

@@ -27,7 +27,7 @@ class ModuleStream(Part):
     """The stream of a module: rows alone, as files in ``path``."""
 
     every: When = Field("25ms", description='when to cut: "10 steps", "25ms", "1s"')
-    codec: CodecName = Field("fp32", description="how weights travel: fp32 (bit for bit), fp16")
+    codec: CodecName = Field("fp32", description="how weights travel: fp32 (bit for bit), fp16, bf16, int8, int4")
     snapshot_every: When | None = Field("300s", description="when to publish every row held; null: never")
     path: Path | None = Field(None, description="directory of the stream; not set: DIR/stream")
     segment_bytes: int = Field(64 << 20, ge=4096, description="a segment that holds this much is followed by another")

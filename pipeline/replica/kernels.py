@@ -13,7 +13,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 from numba.np.numpy_support import carray
 
-from pipeline.rows.half import decode_row
+from pipeline.rows.codec.formulas import decode_row
 from pipeline.rows.index_kernels import find_position
 from pipeline.rows.initial import fill_row
 from pipeline.rows.native import ask_for
@@ -78,10 +78,9 @@ def write_rows(weights_k, versions_k, positions_n, rows_nd, new_versions_n):  # 
 
 
 @njit(nogil=True, cache=True)
-def write_halves(weights_k, versions_k, positions_n, halves_nd, new_versions_n):  # type: ignore[no-untyped-def]
-    """``write_rows`` of rows that come as binary16 (uint16)."""
-    dim, last = halves_nd.shape[1], positions_n.shape[0] - 1
-    halves_m = halves_nd.reshape(-1)
+def write_encoded(kind, dim, weights_k, versions_k, positions_n, encoded_nb, new_versions_n):  # type: ignore[no-untyped-def]
+    """``write_rows`` of rows that come as a built-in codec encodes them (``rows.codec.formulas``)."""
+    last = positions_n.shape[0] - 1
     for n in range(last + 1):
         coming = positions_n[min(n + AHEAD, last)]
         coming_row = weights_k[coming >> BLOCK_BITS] + (coming & _MASK) * dim * 4
@@ -91,7 +90,7 @@ def write_halves(weights_k, versions_k, positions_n, halves_nd, new_versions_n):
         block, row = positions_n[n] >> BLOCK_BITS, positions_n[n] & _MASK
         carray(_words_at(versions_k[block]), (BLOCK_ROWS,))[row] = new_versions_n[n]  # type: ignore[call-arg]
         bits_d = carray(_bits_at(weights_k[block] + row * dim * 4), (dim,))
-        decode_row(halves_m, n * dim, bits_d, 0, dim)
+        decode_row(kind, encoded_nb[n], bits_d)
 
 
 @njit(nogil=True, cache=True)

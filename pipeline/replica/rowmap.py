@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from pipeline.replica import kernels
 from pipeline.rows.arrays import read_only, read_only_ids
-from pipeline.rows.codec import Codec, Fp16
+from pipeline.rows.codec import Codec, aligned
 from pipeline.rows.index import IdIndex
 
 Int64s = npt.NDArray[np.int64]
@@ -54,14 +54,15 @@ class RowMap:
         return positions_n
 
     def put_encoded(self, ids_n: Int64s, encoded_nb: RowBytes, codec: Codec, versions_n: Int64s) -> Int64s:
-        """``put`` of what ``encoded_nb`` decodes to; halves are decoded where they will lie."""
-        if codec.name != Fp16.name or not len(ids_n):
+        """``put`` of what ``encoded_nb`` decodes to; what kernels can decode is decoded where it will lie."""
+        if codec.kind is None or not len(ids_n):
             return self.put(ids_n, codec.decode(encoded_nb, self.dim), versions_n)
         positions_n = self.index.insert(ids_n)
         self._reserve(int(positions_n.max()) + 1)
-        halves_nd = read_only(encoded_nb.reshape(-1).view(np.uint16).reshape(-1, self.dim), np.uint16)
-        versions_n = read_only(versions_n, np.int64)
-        kernels.write_halves(self._weights_k, self._versions_k, positions_n, halves_nd, versions_n)
+        encoded_nb, versions_n = aligned(encoded_nb), read_only(versions_n, np.int64)
+        kernels.write_encoded(
+            codec.kind, self.dim, self._weights_k, self._versions_k, positions_n, encoded_nb, versions_n
+        )
         return positions_n
 
     def remove(self, ids_n: Int64s) -> None:

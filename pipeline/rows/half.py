@@ -5,16 +5,12 @@ In the arithmetic every branch is a selection, so that its loops run on vector r
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from pipeline.rows.arrays import read_only
-from pipeline.rows.digest import TableRuns, row_key
+from pipeline.rows.arrays import row_words
 from pipeline.rows.half_vectors import LANES, PROCESSOR_CONVERTS, to_halves, to_singles
-from pipeline.rows.xxh64 import xxh64
 
 SIGN = np.uint32(0x8000)
 MAGNITUDE = np.uint32(0x7FFFFFFF)
@@ -101,72 +97,14 @@ def _decode(halves_m, dim, bits_m):  # type: ignore[no-untyped-def]
         decode_row(halves_m, n * dim, bits_m, n * dim, dim)
 
 
-@njit(nogil=True, cache=True)
-def _encode_hashed(bits_w, dim, stride, halves_m, keys_t, starts_t, ids_n, steps_mask, versions_n):  # type: ignore[no-untyped-def]
-    """``_encode``, and ``digest.sum_hashes`` of the rows as they decode, one row after the other while it is in the cache."""
-    total = np.uint64(0)
-    decoded_d = np.empty(dim, dtype=np.uint32)
-    payload = decoded_d.view(np.uint8)
-    for t in range(keys_t.shape[0]):
-        for n in range(starts_t[t], starts_t[t + 1]):
-            encode_row(bits_w, n * stride, halves_m, n * dim, dim)
-            decode_row(halves_m, n * dim, decoded_d, 0, dim)
-            key = row_key(keys_t[t], ids_n[n], versions_n[n] & steps_mask)
-            total += xxh64(payload, 0, 4 * dim, key)
-    return total
-
-
-@njit(nogil=True, cache=True)
-def _hash_halves(halves_m, dim, keys_t, starts_t, ids_n, steps_mask, versions_n):  # type: ignore[no-untyped-def]
-    """``digest.sum_hashes`` of rows as they decode, which is never written down."""
-    total = np.uint64(0)
-    decoded_d = np.empty(dim, dtype=np.uint32)
-    payload = decoded_d.view(np.uint8)
-    for t in range(keys_t.shape[0]):
-        for n in range(starts_t[t], starts_t[t + 1]):
-            decode_row(halves_m, n * dim, decoded_d, 0, dim)
-            key = row_key(keys_t[t], ids_n[n], versions_n[n] & steps_mask)
-            total += xxh64(payload, 0, 4 * dim, key)
-    return total
-
-
 def encode_halves(weights_nd: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
     """float32 [n, d], any strides -> uint16 [n, d]. Rows that are contiguous are read where they are."""
     count, dim = weights_nd.shape
     halves_nd = np.empty((count, dim), dtype=np.uint16)
     if halves_nd.size:
-        words_w, stride = _words(weights_nd)
+        words_w, stride = row_words(weights_nd)
         _encode(words_w, dim, stride, halves_nd.reshape(-1))
     return halves_nd
-
-
-def encode_halves_hashed(weights_nd: npt.NDArray[np.float32], rows: TableRuns) -> tuple[npt.NDArray[np.uint16], int]:
-    """``encode_halves`` of the rows that ``rows`` names, and the digest of what they decode to."""
-    count, dim = weights_nd.shape
-    halves_nd = np.empty((count, dim), dtype=np.uint16)
-    if not halves_nd.size:
-        return halves_nd, 0
-    words_w, stride = _words(weights_nd)
-    return halves_nd, int(_encode_hashed(words_w, dim, stride, halves_nd.reshape(-1), *rows.for_kernels()))
-
-
-def digest_halves(halves_nd: npt.NDArray[np.uint16], rows: TableRuns) -> int:
-    """The digest of what the rows that ``rows`` names decode to; uint16 [n, d], contiguous."""
-    return int(_hash_halves(read_only(halves_nd, np.uint16).reshape(-1), halves_nd.shape[1], *rows.for_kernels()))
-
-
-def _words(weights_nd: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.uint32], int]:
-    """The words from the first weight to the last, gaps included, and the distance of rows in words."""
-    count, dim = weights_nd.shape
-    step, item = weights_nd.strides
-    if (dim > 1 and item != 4) or (count > 1 and (step % 4 != 0 or step < 4 * dim)):
-        weights_nd = np.ascontiguousarray(weights_nd)
-        step = 4 * dim
-    stride = step // 4 if count > 1 else dim
-    span: npt.NDArray[Any] = np.lib.stride_tricks.as_strided(
-        weights_nd, ((count - 1) * stride + dim,), (4,), writeable=False
-    )
-    return span.view(np.uint32), stride
 
 
 def decode_halves(halves_nd: npt.NDArray[np.uint16]) -> npt.NDArray[np.float32]:

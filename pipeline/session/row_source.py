@@ -9,6 +9,7 @@ import torch
 
 from pipeline.flow.run_info import RunInfo
 from pipeline.models.arrays import dense_arrays
+from pipeline.rows.codec import find_codec
 from pipeline.rows.room import MakeRoom
 from pipeline.rows.spec import TableSpec
 from pipeline.rows.version import pack_version
@@ -22,7 +23,8 @@ Result = TypeVar("Result")
 class StoreRowSnapshot:
     """A store's snapshot, its loss told in the stream's words."""
 
-    def __init__(self, snapshot: Snapshot, codecs_t: Sequence[str]) -> None:
+    def __init__(self, snapshot: Snapshot, codecs_t: Sequence[str] | None) -> None:
+        """``codecs_t``: None where kernels lack one of them."""
         self._snapshot, self._codecs_t = snapshot, codecs_t
         self.step = snapshot.step
 
@@ -36,7 +38,7 @@ class StoreRowSnapshot:
             raise SnapshotLost(str(error)) from error
 
     def encode(self, tables: Sequence[str], groups: tuple[Any, Any], make_room: MakeRoom) -> int | None:
-        return self._snapshot.encode(tables, groups, self._codecs_t, make_room)
+        return None if self._codecs_t is None else self._snapshot.encode(tables, groups, self._codecs_t, make_room)
 
     def close(self) -> None:
         self._snapshot.close()
@@ -48,13 +50,14 @@ class StoreRowSource:
     def __init__(self, store: Store, specs: Sequence[TableSpec], model: torch.nn.Module, run: RunInfo) -> None:
         self.store, self._specs, self._model, self._run = store, specs, model, run
         self.tables: tuple[StreamedTable, ...] = ()
-        self._codecs_t: tuple[str, ...] = ()
+        self._codecs_t: tuple[str, ...] | None = None
 
     def with_codec(self, codec: str) -> StoreRowSource:
         """The same rows, every table encoded by ``codec``."""
         source = StoreRowSource(self.store, self._specs, self._model, self._run)
         source.tables = tuple(StreamedTable(spec, codec) for spec in self._specs)
-        source._codecs_t = tuple(table.codec for table in source.tables)
+        inline = all(find_codec(table.codec).kind is not None for table in source.tables)
+        source._codecs_t = tuple(table.codec for table in source.tables) if inline else None
         return source
 
     def at_fence(self, call: Callable[[int], Result]) -> Result:

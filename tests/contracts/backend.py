@@ -17,6 +17,7 @@ import pytest
 from cuda.backend import Backend
 from cuda.plan import MEAN, NONE, SUM, BatchIds, Int64s, SlotPlan
 from pipeline.rows.codec import find_codec
+from pipeline.rows.codec.formulas import KINDS
 from pipeline.rows.digest import rows_digest
 from pipeline.rows.room import RowRoom
 from pipeline.rows.version import MAX_STEP
@@ -33,6 +34,10 @@ VERSION = (3 << 40) | 17
 @pytest.fixture
 def random() -> Random:
     return np.random.default_rng()
+
+
+MIXED = ("int4", "int8", "bf16", "fp32")
+"""Codecs of four tables."""
 
 
 class BackendContract:
@@ -176,7 +181,7 @@ class BackendContract:
         np.testing.assert_array_equal(found, rows)
         np.testing.assert_array_equal(found_versions, versions)
 
-    @pytest.mark.parametrize("codec", ["fp32", "fp16"])
+    @pytest.mark.parametrize("codec", list(KINDS))
     def test_encoded_rows_are_the_codec_applied_to_the_weights(
         self, backend: Backend, random: Random, codec: str
     ) -> None:
@@ -223,7 +228,9 @@ class BackendContract:
         backend.forget(plan.slots_u[-1:])
         assert backend.find_distinct(plan.unique.ids_u, plan.unique.table_start_t[None]) is None
 
-    @pytest.mark.parametrize("codecs", [("fp16",) * 4, ("fp32",) * 4, ("fp16", "fp32", "fp32", "fp16")])
+    @pytest.mark.parametrize(
+        "codecs", [*((name,) * 4 for name in KINDS), MIXED, MIXED[::-1], ("fp16", "fp32", "fp32", "fp16")]
+    )
     @pytest.mark.parametrize("shift", [0, 3])
     def test_a_cut_is_encoded_as_its_rows_are_one_by_one(
         self, backend: Backend, random: Random, codecs: tuple[str, ...], shift: int

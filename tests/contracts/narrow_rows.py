@@ -24,6 +24,7 @@ from pipeline.optim import (
     rule_of,
 )
 from pipeline.rows.codec import find_codec
+from pipeline.rows.codec.formulas import KINDS
 from pipeline.rows.digest import rows_digest
 from pipeline.rows.room import RowRoom
 from pipeline.rows.spec import Initializer, TableSpec
@@ -128,7 +129,7 @@ class NarrowRowsContract:
             assert not bad.any()
         assert (backend.read_versions(plan.slots_u) == VERSION + 1).all()
 
-    @pytest.mark.parametrize("codec", ["fp32", "fp16"])
+    @pytest.mark.parametrize("codec", list(KINDS))
     def test_narrow_rows_are_encoded_from_float32(self, backend: Backend, random: Random, codec: str) -> None:
         tables, made = self.tables("stochastic"), self.batch(random, 12)
         plan = self.fill(backend, random, tables, made)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.replica import Replica
+from pipeline.rows.codec import find_codec
 from tests.e2e.jobs import Job
 
 
-def assert_replica_equals(job: Job) -> None:
-    """The replica's export equals the trainer's, for every row ever updated: ids, weights, step of version."""
+def assert_replica_equals(job: Job, codec: str = "fp32") -> None:
+    """The replica's export equals the trainer's, for every row ever updated: ids, weights as ``codec`` sends them, step of version."""
     replica = Replica(str(job.dir / "stream"))
     try:
         replica.apply_available()
@@ -18,7 +19,9 @@ def assert_replica_equals(job: Job) -> None:
             replica.export(name, str(out))
             with np.load(out) as held:
                 assert np.array_equal(held["ids"], exported["ids"]), name
-                assert held["weights"].tobytes() == exported["weights"].astype(np.float32).tobytes(), name
+                weights = exported["weights"].astype(np.float32)
+                sent = find_codec(codec).decode(find_codec(codec).encode(weights), weights.shape[1])
+                assert held["weights"].tobytes() == sent.tobytes(), name
                 assert np.array_equal(held["version"][:, 1], exported["version"][:, 1]), name
         with replica.view() as view:
             assert view.step == job.summary["last_step"]

@@ -21,6 +21,7 @@ from pipeline.replica import (
     TableChanged,
     UnknownTable,
 )
+from pipeline.rows.codec.formulas import KINDS
 from pipeline.wire import decode_frame, encode_frame
 from pipeline.wire.envelope import FORMAT_VERSION
 from pipeline.wire.frames import START, CutPosition
@@ -48,7 +49,7 @@ def trained(cuts: int = 3, **options: object) -> tuple[DictTrainer, list[bytes]]
     return trainer, frames
 
 
-@pytest.mark.parametrize("codec", ["fp32", "fp16"])
+@pytest.mark.parametrize("codec", list(KINDS))
 def test_a_replica_equals_the_trainer_after_each_cut(codec: str) -> None:
     trainer = DictTrainer(DIMS, codec=codec)
     transport, replica = stream_of(trainer)

@@ -128,6 +128,8 @@ class DictTrainer:
         self.previous = START
         self.share = 0.0
         """How often the next part goes into the same frame."""
+        self._sent: dict[bytes, bytes] = {}
+        """How a row that decodes to these bytes travels: to encode it anew may give others."""
         self.dictionary = b""
         self.shuffled: tuple[str, ...] = ()
         """How frames travel from now on: what is in them stays the same. A header goes before the first one that needs a dictionary."""
@@ -156,10 +158,11 @@ class DictTrainer:
         for name, some in ids.items():
             dim = self.specs[name].dim
             weights = self.rng.normal(size=(len(some), dim)).astype(np.float32)
-            weights = codec.decode(codec.encode(weights), dim)
-            for row_id, row in zip(some, weights, strict=True):
+            encoded = codec.encode(weights)
+            for row_id, row, sent in zip(some, codec.decode(encoded, dim), encoded, strict=True):
                 self.model[name][row_id] = (row.tobytes(), pack_version(self.generation, self.step))
                 self.changed[name].add(row_id)
+                self._sent[row.tobytes()] = sent.tobytes()
 
     def forget(self, table: str, ids: Sequence[int]) -> None:
         for row_id in ids:
@@ -252,12 +255,13 @@ class DictTrainer:
 
     def _part(self, name: str, ids: Sequence[int]) -> tuple[TableRows, npt.NDArray[np.float32]]:
         rows, dim = self.model[name], self.specs[name].dim
+        width = find_codec(self.codec).row_bytes(dim)
         held = [row_id for row_id in ids if row_id in rows]
         weights = np.frombuffer(b"".join(rows[i][0] for i in held), np.float32).reshape(len(held), dim)
         part = TableRows(
             table=name,
             ids_n=np.array(held, dtype=np.int64),
-            rows_nb=find_codec(self.codec).encode(weights),
+            rows_nb=np.frombuffer(b"".join(self._sent[rows[i][0]] for i in held), np.uint8).reshape(len(held), width),
             versions_n=np.array([rows[i][1] for i in held], dtype=np.int64),
             tombstones_m=np.array([i for i in ids if i not in rows], dtype=np.int64),
         )

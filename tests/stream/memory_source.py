@@ -96,7 +96,7 @@ class MemorySnapshot:
             for row_id in ids.tolist():
                 weights, version = self.state[name][row_id]
                 encoded = codec.encode(np.frombuffer(weights, dtype=np.float32)[None])
-                decoded = codec.decode(encoded, encoded.shape[1] // (4 if codec.name == "fp32" else 2))
+                decoded = codec.decode(encoded, len(weights) // 4)
                 one = np.array([row_id]), decoded.view(np.uint8), np.array([version])
                 total += rows_digest(name, *one)
                 for at, data in ((ids_at, one[0]), (rows_at, encoded), (versions_at, one[2])):
