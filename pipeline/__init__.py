@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from pipeline.modules import EmbeddingBags as EmbeddingBags
     from pipeline.modules import Embeddings as Embeddings
     from pipeline.replica import Replica as Replica
+    from pipeline.stream import RowStreamer as RowStreamer
 
 __version__ = "0.1.0"
 
-_ROOMS = {"EmbeddingBags": "modules", "Embeddings": "modules", "Replica": "replica"}
+_ROOMS = {"EmbeddingBags": "modules", "Embeddings": "modules", "Replica": "replica", "RowStreamer": "stream"}
 
 
 def __getattr__(name: str) -> Any:

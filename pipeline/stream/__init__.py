@@ -5,10 +5,10 @@ from pipeline.stream.counters import StreamCounters
 from pipeline.stream.errors import BacklogLeft, PolicyError, SnapshotLost, StreamError
 from pipeline.stream.grouped import GroupedIds
 from pipeline.stream.options import CodecName, StreamerOptions, StreamIdentity, When
+from pipeline.stream.own import OwnInitializer, OwnRows, OwnTable, RowReader, RowStreamer
 from pipeline.stream.policy import CutPolicy
 from pipeline.stream.published import published_since
 from pipeline.stream.source import ChangedIds, RowSnapshot, RowSource, RowsRead
-from pipeline.stream.streamer import RowStreamer
 from pipeline.stream.tail import StreamTail, find_tail
 
 __all__ = [
@@ -19,7 +19,11 @@ __all__ = [
     "CodecName",
     "CutPolicy",
     "GroupedIds",
+    "OwnInitializer",
+    "OwnRows",
+    "OwnTable",
     "PolicyError",
+    "RowReader",
     "RowSnapshot",
     "RowSource",
     "RowStreamer",

@@ -17,17 +17,21 @@ import numpy as np
 
 from pipeline.rows.codec import find_codec
 from pipeline.rows.digest import TableRuns
+from pipeline.stream.carried import carried_bytes, carried_columns
 from pipeline.stream.changed import Changed
 from pipeline.stream.errors import StreamError
 from pipeline.stream.source import Int64s, RowSnapshot, RowsRead
 from pipeline.stream.whole_cut import WholeCut, WholeFrame
 from pipeline.wire.dense import DenseArrays, dense_digest, split_dense
 from pipeline.wire.digest import MASK, extra_digest
-from pipeline.wire.frames import CommitFrame, CutPosition, DenseFrame, Frame, RowsFrame, StreamedTable
+from pipeline.wire.frames import DEFAULT_LIMITS, CommitFrame, CutPosition, DenseFrame, Frame, RowsFrame, StreamedTable
 from pipeline.wire.row_runs import NO_BYTES, NO_IDS, RowBytes, RowRuns, RunHead
 
 MAX_FRAME_BYTES = 16 << 20
 """Of rows before compression: well below what readers accept, however long a row is."""
+
+MAX_COLUMNS = 16 * DEFAULT_LIMITS.columns
+"""That ride along in one frame, all runs together: what readers accept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +45,22 @@ class FrameSizes:
         """Rows of ``row_bytes`` encoded bytes, with id and version, for one frame."""
         return max(1, min(self.chunk_rows, MAX_FRAME_BYTES // (row_bytes + 16)))
 
-    def chunks(self, ids: Mapping[str, Int64s], row_bytes: Mapping[str, int]) -> Iterator[dict[str, Int64s]]:
-        """Cut ``ids`` up, in order, into what goes into one frame each: no empty tables, no empty chunk."""
+    def chunks(
+        self, ids: Mapping[str, Int64s], row_bytes: Mapping[str, int], columns: Mapping[str, int]
+    ) -> Iterator[dict[str, Int64s]]:
+        """Cut ``ids`` up, in order, into what goes into one frame each: no empty tables, no empty chunk.
+
+        ``columns``: how many ride along.
+        """
         chunk: dict[str, Int64s] = {}
         room = 1.0
         for name, ids_u in ids.items():
             most, start = self.rows(row_bytes[name]), 0
             while start < len(ids_u):
-                count = min(len(ids_u) - start, int(room * most))
+                count = min(len(ids_u) - start, int(room * most)) if room * MAX_COLUMNS >= columns[name] else 0
                 if count:
                     chunk[name] = ids_u[start : start + count]
-                    start, room = start + count, room - count / most
+                    start, room = start + count, room - max(count / most, columns[name] / MAX_COLUMNS)
                 if start < len(ids_u):
                     yield chunk
                     chunk, room = {}, 1.0
@@ -98,9 +107,9 @@ class CutBuilder:
         Closes ``rows`` as soon as the last one was read: training need not keep old rows while they are encoded.
         """
         self._check_step(rows)
-        row_bytes = {name: _row_bytes(tables[name]) for name in ids}
+        row_bytes = {name: _row_bytes(tables[name]) + carried_bytes(tables[name]) for name in ids}
         left = sum(len(ids_u) for ids_u in ids.values())
-        for chunk in sizes.chunks(ids, row_bytes):
+        for chunk in sizes.chunks(ids, row_bytes, {name: len(tables[name].carries) for name in ids}):
             read = rows.read(chunk)
             left -= len(read.versions_n)
             if not left:
@@ -133,6 +142,7 @@ class CutBuilder:
             versions_n=versions_n,
             rows_b=encoded[0] if len(encoded) == 1 else np.concatenate(encoded),
             tombstones_m=np.concatenate(list(dead.values())) if dead else NO_IDS,
+            columns=carried_columns([(tables[name], len(ids)) for name, ids in chunk.items()], rows_nb),
         )
         self._count(runs)
         return RowsFrame(**self._common, number=self._number(), rows=runs)

@@ -24,7 +24,7 @@ class Outlet:
         counters: StreamCounters,
         clock: Callable[[], int],
     ) -> None:
-        self._transport, self._identity, self._tables = transport, identity, tuple(tables)
+        self._transport, self.identity, self._tables = transport, identity, tuple(tables)
         self._level, self._counters, self._clock = zstd_level, counters, clock
 
     def open(self) -> None:
@@ -34,7 +34,7 @@ class Outlet:
         self._counters.add(frames=1, bytes_streamed=len(data))
 
     def _header(self, epoch: str) -> HeaderFrame:
-        identity = self._identity
+        identity = self.identity
         return HeaderFrame(
             run_id=identity.run_id,
             writer=identity.writer,

@@ -46,7 +46,8 @@ class ListTransport:
         raise NotImplementedError("tests read .frames")
 
     def newest_first(self) -> Iterator[list[bytes]]:
-        yield self.held
+        if self.frames:
+            yield self.held
 
     def retain_from(self, position: Position) -> int:
         freed = sum(len(frame) for frame in self.frames[self.retained : position.offset])

@@ -1,0 +1,65 @@
+"""What a stream holds already, for who opens it again: whose it is, and where it goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from pipeline.stream.errors import OtherStream
+from pipeline.stream.tail import StreamTail, find_tail
+from pipeline.wire.frames import START, CutPosition, HeaderFrame, StreamedTable
+from pipeline.wire.reading import FrameReader
+from pipeline.wire.transport import Transport
+
+
+@dataclass(frozen=True, slots=True)
+class StreamLife:
+    """An earlier life of a stream."""
+
+    header: HeaderFrame
+    """The newest."""
+    tail: StreamTail | None
+    """None where no cut was ever committed."""
+
+    @property
+    def position(self) -> CutPosition:
+        return START if self.tail is None else self.tail.commit.position
+
+    @property
+    def step(self) -> int:
+        """The last published step; 0 where none is."""
+        return 0 if self.tail is None else self.tail.commit.step
+
+    def check(self, name: str, run: str | None, tables: Sequence[StreamedTable]) -> None:
+        """Raises OtherStream unless ``run`` with these tables may go on with it."""
+        if run is not None and run != self.header.run_id:
+            raise OtherStream(name, f"it is of run {self.header.run_id!r}, not {run!r}")
+        known = {table.spec.name: table for table in self.header.tables}
+        given = {table.spec.name: table for table in tables}
+        if known.keys() != given.keys():
+            raise OtherStream(name, f"it carries the tables {sorted(known)}, not {sorted(given)}")
+        for table, one in given.items():
+            if (one.spec, one.carries) != (known[table].spec, known[table].carries):
+                raise OtherStream(name, f"its table {table!r} is another: {_told(known[table])}, not {_told(one)}")
+
+
+def find_life(transport: Transport) -> StreamLife | None:
+    """What a claimed transport holds; None for a new stream. Raises FrameError, and what the transport raises."""
+    header = _newest_header(transport.newest_first())
+    return None if header is None else StreamLife(header, find_tail(transport.newest_first()))
+
+
+def _newest_header(parts: Iterable[Sequence[bytes]]) -> HeaderFrame | None:
+    for part in parts:
+        reader = FrameReader()
+        for data in part:
+            reader.read(data)
+        if reader.header is not None:
+            return reader.header
+    return None
+
+
+def _told(table: StreamedTable) -> str:
+    columns = [f"{column.name} {column.dtype}[{column.width}]" for column in table.spec.layout.columns]
+    begins = table.spec.initializer if table.spec.default is None else f"default {table.spec.default}"
+    return f"{', '.join(columns)}, {begins}, seed {table.spec.seed}"

@@ -1,0 +1,297 @@
+"""RowStreamer: the rows of somebody's own loop, streamed.
+
+    streamer = RowStreamer({"item": {"dim": 16}}, "streams/items", rows=lambda table, ids: weights[ids])
+    with streamer:
+        for step in range(1, 1001):
+            ...                              # train
+            streamer.touch("item", ids)      # the rows that this step updated
+            streamer.end_step(step)
+
+Rules.
+
+1. ``touch``, ``push`` and ``delete`` speak of the running step; replicas see all of it or nothing, at a cut behind ``end_step``.
+2. ``end_step`` makes a cut itself when one is due (``every``), or when more than half of ``pushed_bytes`` waits. It returns when that
+   is acknowledged: a loop without threads needs nothing else.
+3. Steps rise. A row is what the last call before the step's end made of it; of ids that repeat in one call, the last.
+4. What was told and is in no committed cut when the process dies is gone with it. Who opens the stream again (``resume=True``) goes on
+   behind ``committed_step``: tell again what changed since. Nothing proves that it is the same; a loop that goes back further, or
+   cannot tell, tells of all rows that it has and calls ``restart``.
+
+Any thread may call anything. With ``rows`` and further threads, change rows inside ``with streamer.step(number)``: no cut reads them
+there, and none begins before the step has ended.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from pipeline.stream import streamer
+from pipeline.stream.changed import distinct_ids
+from pipeline.stream.errors import CannotPush, CannotRead, NoSuchTable, StepWentBack, StreamExists, WrongMoment
+from pipeline.stream.options import StreamerOptions, StreamIdentity
+from pipeline.stream.own.going_on import find_life
+from pipeline.stream.own.source import OwnSource, RowReader, as_reader
+from pipeline.stream.own.tables import OwnTable, as_ids, pack_rows, streamed_tables
+from pipeline.stream.own.telling import Telling
+from pipeline.stream.own.told import GONE, READ, Told
+from pipeline.stream.policy import CutPolicy
+from pipeline.stream.published import published_since
+from pipeline.stream.source import Int64s, RowSource
+from pipeline.wire.file_transport import FileTransport
+from pipeline.wire.frames import START, CommitFrame, CutPosition, StreamedTable
+from pipeline.wire.transport import Transport
+
+WRITER = "trainer"
+PUSHED_BYTES = 256 << 20
+UNKNOWN = StreamIdentity("unknown", WRITER, 0)
+"""Until the stream is opened."""
+Tables = Mapping[str, OwnTable | Mapping[str, Any]]
+
+
+class RowStreamer(streamer.RowStreamer):
+    """See the module docstring. A context manager: it opens, and at the end finishes the stream; after an error it only closes it."""
+
+    def __init__(
+        self,
+        source: RowSource | Tables,
+        transport: Transport | str | os.PathLike[str],
+        identity: StreamIdentity | None = None,
+        options: StreamerOptions | None = None,
+        *,
+        previous: CutPosition = START,
+        previous_step: int = 0,
+        clock: Callable[[], int] = time.time_ns,
+        rows: RowReader | Callable[[str, Int64s], Any] | None = None,
+        dense: Callable[[], Mapping[str, Any]] | None = None,
+        every: str | None = "25ms",
+        pushed_bytes: int = PUSHED_BYTES,
+        resume: bool = False,
+        run: str | None = None,
+    ) -> None:
+        """``source``: tables by name (``OwnTable``), or a RowSource. ``transport``: a directory, or a transport, which stays the caller's.
+
+        ``rows`` reads what ``touch`` names. ``dense`` gives dense weights by name, which ride in every cut. ``every``: when ``end_step``
+        cuts; None: never. ``pushed_bytes`` bounds what was pushed and waits for a cut. ``resume``: go on with a stream that is there;
+        where none is, begin. ``run`` names it, by default anew. Who gives an ``identity`` knows where the stream goes on:
+        ``previous`` is the last cut committed, at ``previous_step``.
+
+        Raises BadTables, PolicyError.
+        """
+        self._own = (
+            None if not isinstance(source, Mapping) else OwnSource(streamed_tables(source), as_reader(rows), dense)
+        )
+        self._owned = None if not isinstance(transport, str | os.PathLike) else FileTransport(os.fspath(transport))
+        self._carrier: Transport = self._owned or transport  # type: ignore[assignment]
+        self._place = f"transport {self._carrier.name}" if self._owned is None else os.fspath(transport)  # type: ignore[arg-type]
+        options = options or StreamerOptions(dense=dense is not None)
+        super().__init__(
+            self._own or source,  # type: ignore[arg-type]
+            self._carrier,
+            identity or UNKNOWN,
+            options,
+            previous=previous,
+            previous_step=previous_step,
+            clock=clock,
+        )
+        self._begins = identity is None
+        self._resume, self._run = resume, run
+        self._every = None if every is None else CutPolicy.parse(every)
+        self._pushed_bytes, self._last_cut = pushed_bytes, time.monotonic()
+        self._telling, self._ending = Telling(self._own, pushed_bytes), threading.RLock()
+        self._opened = self._any_ended = False
+        self._last_ended = previous_step
+        self._stepping: int | None = None
+
+    def open(self) -> None:
+        """Claim the stream and begin, or go on with, it. Raises StreamExists, OtherStream, and what the transport raises."""
+        if self._begins:
+            self._find_beginning()
+        super().open()
+        if self._own is not None:
+            self._own.generation, self._own.step = self._identity.generation, self.committed_step
+        self._last_ended, self._opened = self.committed_step, True
+
+    def _find_beginning(self) -> None:
+        self._carrier.claim()
+        life = find_life(self._carrier)
+        if life is None:
+            self._identity = self._outlet.identity = StreamIdentity(self._run or uuid.uuid4().hex, WRITER, 1)
+            return
+        if not self._resume:
+            raise StreamExists(self._place)
+        life.check(self._place, self._run, tuple(self._tables.values()))
+        self._identity = self._outlet.identity = StreamIdentity(life.header.run_id, WRITER, life.header.generation + 1)
+        self.committed, self.committed_step = life.position, life.step
+
+    def touch(self, table: str, ids: Any) -> None:
+        """The running step updates these rows; they are read when a cut carries them. ``ids``: integers of any shape, copied.
+
+        Raises NoSuchTable, BadRows, CannotRead.
+        """
+        if self._own is not None and self._own.reader is None:
+            raise CannotRead(table)
+        self._table(table)
+        self._telling.add(table, Told.of(as_ids(table, ids), 0, READ))
+
+    def push(
+        self, table: str, ids: Any, rows: Any, identities: Any = None, states: Mapping[str, Any] | None = None
+    ) -> None:
+        """The running step updates these rows: ``ids`` [n], ``rows`` float32 [n, dim], and what else the table has. All is copied.
+
+        Raises NoSuchTable, BadRows, CannotPush; PushedRowsFull where the rows that wait would take more than ``pushed_bytes``.
+        """
+        described = self._table(table)
+        if self._own is None:
+            raise CannotPush(table)
+        ids_n = as_ids(table, ids)
+        self._telling.add(table, Told.of(ids_n, 0, pack_rows(described, len(ids_n), rows, states, identities)))
+
+    def delete(self, table: str, ids: Any) -> None:
+        """These rows end with the running step: replicas forget them. ``ids`` as for ``touch``. Raises NoSuchTable, BadRows."""
+        self._table(table)
+        self._telling.add(table, Told.of(as_ids(table, ids), 0, GONE))
+
+    def end_step(self, step: int) -> None:
+        """Step ``step`` has ended with all that was told since the one before; cut where one is due.
+
+        Raises StepWentBack, and what ``cut`` raises: then the step has ended all the same, and its rows wait for the next cut.
+        """
+        if self._stepping == threading.get_ident():
+            raise WrongMoment("`with streamer.step(...)` ends its step itself: leave out end_step inside it")
+        with self._ending:
+            self._end(step)
+        self._cut_if_due()
+
+    @contextmanager
+    def step(self, step: int) -> Iterator[None]:
+        """A step that changes rows inside the block, while no cut reads any; it ends behind it. An error leaves it open: what was told
+        waits for the next end of a step.
+        """
+        self._check_step(step)
+        with self._ending, self._fence():
+            self._stepping = threading.get_ident()
+            try:
+                yield
+            finally:
+                self._stepping = None
+            self._end(step)
+        self._cut_if_due()
+
+    def restart(self, step: int) -> CommitFrame:
+        """Before the first step of this life: one cut that takes replicas to ``step`` and to the rows told so far, and to no others.
+        The step may be lower than any published. Reads the whole stream for what it has named. Raises WrongMoment.
+        """
+        with self._ending:
+            if not self._opened or self._any_ended:
+                raise WrongMoment("restart comes before the first step that ends, in a stream that was opened")
+            told = self._telling.take()
+            named = published_since(self._carrier.newest_first(), -1)
+            pieces = {table: [told[table].ids_n] for table in told}
+            for table, ids_n in named.items():
+                pieces.setdefault(table, []).append(ids_n)
+            commit = self._rewind_to(step, told, distinct_ids(pieces))
+            self._last_ended, self._any_ended = step, True
+        return commit
+
+    def _rewind_to(self, step: int, told: Mapping[str, Told], ids: Mapping[str, Int64s]) -> CommitFrame:
+        if self._own is None:
+            return self.rewind(ids)
+        self._own.end_step(step, told)
+        self._own.told_alone = True
+        try:
+            commit = self.rewind(ids)
+        finally:
+            self._own.told_alone = False
+        self._own.release(step)
+        return commit
+
+    def cut(self) -> CommitFrame | None:
+        """See the base class. What the cut carried is let go."""
+        self._check_open()
+        commit = super().cut()
+        self._last_cut = time.monotonic()
+        if self._own is not None:
+            self._own.release(self.committed_step)
+        return commit
+
+    def snapshot_cut(self) -> CommitFrame | None:
+        """See the base class. Raises CannotList where nobody can say which rows there are."""
+        self._check_open()
+        if self._own is not None:
+            self._own.check_lists()
+        commit = super().snapshot_cut()
+        if self._own is not None:
+            self._own.release(self.committed_step)
+        return commit
+
+    @property
+    def pushed_nbytes(self) -> int:
+        """Memory that rows hold which were pushed and are in no committed cut."""
+        return self._telling.nbytes
+
+    def close(self) -> None:
+        """Give back a transport that was made here. What was told and not published is gone. May be called twice."""
+        self._opened = False
+        if self._owned is not None:
+            self._owned.close()
+
+    def __enter__(self) -> RowStreamer:
+        try:
+            self.open()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                self.finish()
+        finally:
+            self.close()
+
+    def _table(self, name: str) -> StreamedTable:
+        self._check_open()
+        if name not in self._tables:
+            raise NoSuchTable(name, self._tables)
+        return self._tables[name]
+
+    def _check_open(self) -> None:
+        if not self._opened:
+            raise WrongMoment("the stream is not open: `with streamer:` opens and closes it, or open() and close() do")
+
+    def _check_step(self, step: int) -> None:
+        self._check_open()
+        if isinstance(step, bool) or not isinstance(step, int | np.integer) or step <= self._last_ended:
+            raise StepWentBack(step, self._last_ended)
+
+    def _fence(self) -> Any:
+        return nullcontext() if self._own is None else self._own.fence
+
+    def _end(self, step: int) -> None:
+        """Under ``_ending``."""
+        self._check_step(step)
+        with self._fence():
+            told = self._telling.take()
+            if self._own is not None:
+                self._own.end_step(step, told)
+            self.add(int(step), self._clock(), {table: piece.ids_n for table, piece in told.items()})
+            self._last_ended, self._any_ended = int(step), True
+
+    def _cut_if_due(self) -> None:
+        waits = self.changed.num_steps
+        full = self._own is not None and self._own.nbytes > self._pushed_bytes // 2
+        due = self._every is not None and self._every.is_due(waits, time.monotonic() - self._last_cut, True)
+        if waits and (due or full):
+            self.cut()

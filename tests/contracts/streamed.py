@@ -1,0 +1,165 @@
+"""What a stream says is what the trainer had: every row in every frame, for a loop of one's own and for whole runs.
+
+A test class for a transport inherits ``StreamedContract`` and says how to open one (``opener``) and how a job names it (``keys``).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline import RowStreamer
+from pipeline.replica import Replica
+from pipeline.rows.codec import CODECS
+from pipeline.session.resources import Resources
+from pipeline.store import Expired
+from pipeline.wire import Transport
+from tests.e2e.jobs import RAGGED
+from tests.stream.oracle import Oracle, check_replica, check_stream
+
+ITEM: dict[str, Any] = {"dim": 8, "default": 0.25}
+USER: dict[str, Any] = {"dim": 3, "init": {"kind": "normal"}, "seed": 5}
+RIDING = {"states": {"momentum": 2}, "identities": 3}
+
+
+def frames_of(transport: Transport) -> Iterator[bytes]:
+    """All that is there, in order."""
+    subscription = transport.subscribe(None)
+    while (some := subscription.next(0)) is not None:
+        for _, data in some:
+            yield data
+
+
+class Loop:
+    """A trainer in plain dictionaries that tells a streamer, and an oracle, what its steps did."""
+
+    def __init__(self, seed: int, riding: bool) -> None:
+        self.rng, self.riding, self.oracle = np.random.default_rng(seed), riding, Oracle()
+        self.step = 0
+
+    def push(self, streamer: RowStreamer) -> None:
+        self.step += 1
+        for table, dim in (("item", ITEM["dim"]), ("user", USER["dim"])):
+            ids = self.rng.choice(np.arange(-20, 60), size=int(self.rng.integers(0, 25)), replace=False)
+            rows_nd = self.rng.standard_normal((len(ids), dim)).astype(np.float32)
+            columns: dict[str, Any] = {"weight": rows_nd}
+            if self.riding and table == "item":
+                columns["momentum"] = self.rng.standard_normal((len(ids), 2)).astype(np.float32)
+                columns["identities"] = self.rng.integers(-(2**63), 2**63 - 1, (len(ids), 3))
+                streamer.push(table, ids, rows_nd, columns["identities"], {"momentum": columns["momentum"]})
+            else:
+                streamer.push(table, ids, rows_nd)
+            self.oracle.write(self.step, table, ids, columns)
+            rows_nd[:] = np.nan  # the streamer has copied them
+            if self.step % 5 == 0:
+                streamer.delete(table, ids[:4])
+                self.oracle.end(self.step, table, ids[:4])
+        self.oracle.last_step = self.step
+        streamer.end_step(self.step)
+
+
+class Run:
+    """A whole job, watched from inside: its hooks tell the oracle what each step wrote and what it ended."""
+
+    def __init__(self) -> None:
+        self.oracle = Oracle()
+
+    def watch(self, resources: Resources) -> None:
+        store, names = resources.store, [spec.name for spec in resources.plan.specs]
+
+        def after_update(table: str, ids: Any, rows: Any) -> None:
+            self.oracle.write(rows.step, table, ids, rows.columns)
+
+        def expired(step: int, gone: Expired) -> None:
+            for number, ids in gone.by_table():
+                self.oracle.end(step, names[number], ids)
+
+        def ended(step: int, _plan: Any) -> None:
+            self.oracle.last_step = step
+
+        store.add_hook("after_update", after_update)
+        store.on_expired(expired)
+        store.on_step(ended)
+
+
+def job(**stream: Any) -> dict[str, Any]:
+    """Admission and expiry, states of every row, L1 much smaller than the tables."""
+    made = copy.deepcopy(RAGGED)
+    made["tables"]["shared"] |= {
+        "admission": {"after": 2, "default": 0.25},
+        "expiry": {"steps": 8, "rows": 40, "score": "uses", "every": 3},
+    }
+    made["tables"]["wide"] |= {"optimizer": {"kind": "adam", "lr": 0.05}, "expiry": {"steps": 6, "every": 1}}
+    made["stages"]["source"]["batches"] = 25
+    made["stages"]["stream"] |= stream
+    return made
+
+
+class StreamedContract:
+    @pytest.fixture
+    def opener(self, tmp_path: Path) -> Callable[[], Transport]:
+        """Returns a new handle on one and the same stream each time."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def keys(self, tmp_path: Path) -> Mapping[str, Any]:
+        """Options of the stage ``stream`` that name the stream which ``opener`` opens."""
+        raise NotImplementedError
+
+    @contextmanager
+    def follower(self, opener: Callable[[], Transport]) -> Iterator[Replica]:
+        with closing(opener()) as transport, Replica(transport) as replica:
+            replica.apply_available()
+            yield replica
+
+    def check(
+        self, opener: Callable[[], Transport], oracle: Oracle, expected: Mapping[str, tuple[str, Sequence[str]]]
+    ) -> Any:
+        with closing(opener()) as transport:
+            seen = check_stream(frames_of(transport), oracle, expected)
+        assert seen.last_step == oracle.last_step, "the last step is not there"
+        with self.follower(opener) as replica, replica.view() as view:
+            assert view.step == oracle.last_step
+            check_replica(view.lookup, view.ids, oracle, {name: codec for name, (codec, _) in expected.items()})
+        return seen
+
+    @pytest.mark.parametrize("riding", [False, True])
+    @pytest.mark.parametrize("codec", sorted(CODECS))
+    def test_every_row_a_loop_pushes_is_streamed_as_it_was(self, opener: Any, codec: str, riding: bool) -> None:
+        loop = Loop(3, riding)
+        item = {**ITEM, "codec": codec, **(RIDING if riding else {})}
+        with (
+            closing(opener()) as transport,
+            RowStreamer({"item": item, "user": USER}, transport, every=None) as streamer,
+        ):
+            for number in range(40):
+                loop.push(streamer)
+                if number % 3 == 0:
+                    streamer.cut()
+        carries = ["momentum", "identities"] if riding else []
+        seen = self.check(opener, loop.oracle, {"item": (codec, carries), "user": ("fp32", [])})
+        assert seen.cuts > 10
+        assert seen.rows > 300
+        assert seen.dead > 20
+        assert (seen.bytes_of_columns > 0) == riding
+
+    def test_a_loop_that_goes_on_pushes_behind_what_was_committed(self, opener: Any) -> None:
+        loop, tables = Loop(4, False), {"item": ITEM, "user": USER}
+        with closing(opener()) as transport:
+            streamer = RowStreamer(tables, transport, every=None)
+            streamer.open()
+            for _ in range(10):
+                loop.push(streamer)
+            streamer.cut()
+        with closing(opener()) as transport, RowStreamer(tables, transport, resume=True, every=None) as streamer:
+            assert streamer.committed_step == loop.step
+            for _ in range(10):
+                loop.push(streamer)
+        seen = self.check(opener, loop.oracle, {"item": ("fp32", []), "user": ("fp32", [])})
+        assert (seen.last_step, seen.cuts) == (20, 3)

@@ -1,0 +1,471 @@
+"""RowStreamer for rows of a loop of one's own: what it takes, what it refuses, and what replicas hold then."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline import RowStreamer
+from pipeline.files import DiskFull
+from pipeline.replica import Replica
+from pipeline.rows.initial import initial_rows
+from pipeline.stream import OwnRows, RowReader
+from pipeline.stream.errors import (
+    BadRows,
+    BadTables,
+    CannotList,
+    CannotPush,
+    CannotRead,
+    NoSuchTable,
+    OtherStream,
+    PushedRowsFull,
+    StepWentBack,
+    StreamExists,
+    WrongMoment,
+)
+from pipeline.stream.own.tables import OwnTable
+from pipeline.wire import FileTransport, RowsFrame, decode_frame
+from tests.contracts.streamed import frames_of
+from tests.stream.list_transport import ListTransport
+from tests.stream.memory_source import MemorySource
+
+ITEM = {"item": {"dim": 2}}
+SOON_S = 20.0
+
+
+def ones(count: int, value: float = 1.0) -> Any:
+    return np.full((count, 2), value, dtype=np.float32)
+
+
+@contextmanager
+def replica_of(path: Path) -> Iterator[Any]:
+    with Replica(str(path)) as replica:
+        replica.apply_available()
+        with replica.view() as view:
+            yield view
+
+
+class Weights(RowReader):
+    """Rows in an array, whose owner can list them."""
+
+    def __init__(self, count: int) -> None:
+        self.rows_nd = np.zeros((count, 2), dtype=np.float32)
+        self.reads: list[list[int]] = []
+
+    def read(self, table: str, ids: Any) -> Any:  # noqa: ARG002
+        self.reads.append(ids.tolist())
+        return self.rows_nd[ids]
+
+    def ids(self, table: str) -> Any:  # noqa: ARG002
+        return np.arange(len(self.rows_nd))
+
+
+def test_touched_rows_are_read_once_when_a_cut_carries_them(tmp_path: Path) -> None:
+    weights = Weights(100)
+    with RowStreamer(ITEM, tmp_path, rows=weights, every=None) as streamer:
+        for step in (1, 2, 3):
+            weights.rows_nd[step : step + 2] = step
+            streamer.touch("item", [[step], [step + 1]])
+            streamer.end_step(step)
+        assert weights.reads == []
+        streamer.cut()
+        assert weights.reads == [[1, 2, 3, 4]]
+    with replica_of(tmp_path) as view:
+        found, versions = view.lookup_versions("item", [1, 2, 3, 4, 5])
+        assert found[:, 0].tolist() == [1, 2, 3, 3, 0]
+        assert [int(version & 0xFF) for version in versions] == [1, 2, 3, 3, 0]
+
+
+def test_of_ids_that_repeat_the_last_row_counts(tmp_path: Path) -> None:
+    with RowStreamer(ITEM, tmp_path, every="1 step") as streamer:
+        streamer.push("item", [7, 7, 8], np.array([[1, 1], [2, 2], [3, 3]], dtype=np.float32))
+        streamer.push("item", torch.tensor([8]), torch.full((1, 2), 4.0, requires_grad=True))
+        streamer.end_step(1)
+        assert streamer.committed_step == 1
+        assert streamer.pushed_nbytes == 0, "what a cut carried is let go"
+    with replica_of(tmp_path) as view:
+        assert view.lookup("item", [7, 8])[:, 0].tolist() == [2, 4]
+
+
+def test_rows_that_nobody_updated_are_those_of_the_initializer(tmp_path: Path) -> None:
+    table = {"dim": 4, "init": {"kind": "uniform", "low": -1, "high": 1}, "seed": 9}
+    with RowStreamer({"item": table}, tmp_path) as streamer:
+        streamer.end_step(1)
+    spec = OwnTable.model_validate(table).streamed("item").spec
+    with replica_of(tmp_path) as view:
+        expected = spec.layout.view(initial_rows(spec, np.array([-3, 12])), "weight")
+        assert view.lookup("item", [-3, 12]).tobytes() == np.ascontiguousarray(expected).tobytes()
+
+
+def test_deleted_rows_are_forgotten_and_may_come_back(tmp_path: Path) -> None:
+    with RowStreamer({"item": {"dim": 2, "default": 0.5}}, tmp_path, every="1 step") as streamer:
+        streamer.push("item", [1, 2], ones(2))
+        streamer.end_step(1)
+        streamer.delete("item", [1, 2])
+        streamer.push("item", [2], ones(1, 3.0))
+        streamer.end_step(2)
+    with replica_of(tmp_path) as view:
+        assert view.ids("item").tolist() == [2]
+        assert view.lookup("item", [1, 2])[:, 0].tolist() == [0.5, 3.0]
+
+
+def test_a_reader_may_say_that_rows_are_gone(tmp_path: Path) -> None:
+    def read(_table: str, ids: Any) -> OwnRows:
+        return OwnRows(ones(len(ids)), held=ids != 2)
+
+    with RowStreamer(ITEM, tmp_path, rows=read) as streamer:
+        streamer.touch("item", [1, 2, 3])
+        streamer.end_step(1)
+    with replica_of(tmp_path) as view:
+        assert view.ids("item").tolist() == [1, 3]
+
+
+def test_dense_weights_ride_in_every_cut(tmp_path: Path) -> None:
+    top = torch.nn.Linear(3, 1)
+    with RowStreamer(ITEM, tmp_path, dense=lambda: dict(top.named_parameters())) as streamer:
+        streamer.end_step(1)
+    with replica_of(tmp_path) as view:
+        assert view.dense()["weight"].tobytes() == top.weight.detach().numpy().tobytes()
+
+
+def test_late_replicas_start_at_a_snapshot_cut_of_who_can_list_rows(tmp_path: Path) -> None:
+    weights = Weights(50)
+    with RowStreamer(ITEM, tmp_path, rows=weights, every=None) as streamer:
+        weights.rows_nd[:] = 2.0
+        streamer.touch("item", range(50))
+        streamer.end_step(1)
+        streamer.cut()
+        weights.rows_nd[4] = 3.0
+        streamer.touch("item", [4])
+        streamer.end_step(2)
+        streamer.snapshot_cut()
+    with replica_of(tmp_path) as view:
+        assert view.ids("item").tolist() == list(range(50))
+        assert view.lookup("item", [3, 4])[:, 0].tolist() == [2.0, 3.0]
+
+
+def test_who_cannot_list_rows_makes_no_snapshot_cut(tmp_path: Path) -> None:
+    with RowStreamer(ITEM, tmp_path) as streamer:
+        streamer.push("item", [1], ones(1))
+        streamer.end_step(1)
+        with pytest.raises(CannotList, match="nobody can list the rows of table 'item'"):
+            streamer.snapshot_cut()
+
+
+def test_a_row_source_of_ones_own_is_touched(tmp_path: Path) -> None:
+    source = MemorySource()
+    with RowStreamer(source, tmp_path, every=None) as streamer:
+        for step in (1, 2):
+            source.train({"users": [step], "items": [7]})
+            streamer.touch("users", [step])
+            streamer.touch("items", [7])
+            streamer.end_step(step)
+        with pytest.raises(CannotPush, match="touch"):
+            streamer.push("items", [7], ones(1))
+    with replica_of(tmp_path) as view:
+        for table, rows in source.state.items():
+            assert view.ids(table).tolist() == sorted(rows)
+            for row_id, (weights, _) in rows.items():
+                assert view.lookup(table, [row_id]).tobytes() == weights
+
+
+def test_rows_wait_for_a_cut_that_failed() -> None:
+    transport = ListTransport()
+    streamer = RowStreamer(ITEM, transport, every=None)
+    streamer.open()
+    streamer.push("item", [1, 2], ones(2))
+    streamer.end_step(1)
+    transport.fails = DiskFull("somewhere", 100)
+    with pytest.raises(DiskFull):
+        streamer.cut()
+    streamer.push("item", [2], ones(1, 2.0))
+    streamer.end_step(2)
+    commit = streamer.cut()
+    assert commit is not None
+    assert (commit.step, commit.num_rows) == (2, 2)
+
+
+def test_a_step_that_ends_while_a_cut_is_published_goes_into_the_next() -> None:
+    class Training(ListTransport):
+        def publish(self, frames: Sequence[bytes], *, sync: bool) -> Any:
+            if streamer.committed_step == 0 and streamer.changed.last_step == 1:
+                streamer.push("item", [2], ones(1))
+                streamer.end_step(2)
+            return super().publish(frames, sync=sync)
+
+    streamer = RowStreamer(ITEM, Training(), every=None)
+    streamer.open()
+    streamer.push("item", [1, 2], ones(2))
+    streamer.end_step(1)
+    commits = [streamer.cut(), streamer.cut()]
+    assert [(commit.step, commit.num_rows) for commit in commits if commit is not None] == [(1, 2), (2, 1)]
+
+
+def test_frames_carry_no_more_columns_than_readers_accept(tmp_path: Path) -> None:
+    tables = {f"t{number}": {"dim": 1, "states": {f"s{k}": 1 for k in range(8)}} for number in range(150)}
+    one = np.ones((1, 1), dtype=np.float32)
+    with RowStreamer(tables, tmp_path) as streamer:
+        for table in tables:
+            streamer.push(table, [5], one, states={f"s{k}": one for k in range(8)})
+        streamer.end_step(1)
+    with replica_of(tmp_path) as view:
+        assert all(view.lookup(table, [5])[0, 0] == 1 for table in tables)
+
+
+def test_pushed_rows_take_bounded_memory(tmp_path: Path) -> None:
+    with RowStreamer(ITEM, tmp_path, every=None, pushed_bytes=4000) as streamer:
+        for step in range(1, 101):  # 10 rows of 40 bytes
+            streamer.push("item", np.arange(10) + 10 * step, ones(10, step))
+            streamer.end_step(step)
+            assert streamer.pushed_nbytes <= 2400
+        assert streamer.committed_step > 80, "it cuts when half of it waits, although nobody asked it to"
+        with pytest.raises(
+            PushedRowsFull, match=r"pushed on top of \d+ that no cut has carried yet, and pushed_bytes is 4000"
+        ):
+            streamer.push("item", np.arange(200), ones(200))
+        for _ in range(50):
+            streamer.push("item", np.arange(20), ones(20))  # the newest alone is kept
+        streamer.end_step(101)
+    with replica_of(tmp_path) as view:
+        assert len(view.ids("item")) == 20 + 1010 - 20
+        assert view.lookup("item", [1005])[0, 0] == 100
+
+
+def test_rows_change_inside_a_step_while_other_threads_cut(tmp_path: Path) -> None:
+    """Both rows are written by each step: a cut that read one before and one after would show a half of it."""
+    weights, stop, step = Weights(2), threading.Event(), 0
+    with RowStreamer(ITEM, tmp_path, rows=weights, every=None) as streamer:
+
+        def cut() -> None:
+            while not stop.is_set():
+                streamer.cut()
+
+        thread = threading.Thread(target=cut)
+        thread.start()
+        try:
+            while streamer.counters.cuts < 50:
+                step += 1
+                with streamer.step(step):
+                    weights.rows_nd[0] = step
+                    streamer.touch("item", [0, 1])
+                    weights.rows_nd[1] = step
+        finally:
+            stop.set()
+            thread.join(SOON_S)
+    with closing(FileTransport(str(tmp_path))) as transport:
+        frames = [decode_frame(data) for data in frames_of(transport)]
+    whole = [frame for frame in frames if isinstance(frame, RowsFrame)]
+    assert len(whole) >= 50
+    for frame in whole:
+        assert set(frame.rows.rows_b.view(np.float32).tolist()) == {frame.step}
+
+
+def test_a_stream_that_is_there_is_not_overwritten(tmp_path: Path) -> None:
+    with RowStreamer(ITEM, tmp_path) as streamer:
+        streamer.end_step(1)
+    with pytest.raises(StreamExists, match="resume=True goes on with it"), RowStreamer(ITEM, tmp_path):
+        raise AssertionError("it opened")
+
+
+@pytest.mark.parametrize(
+    ("tables", "run", "what"),
+    [
+        ({"user": {"dim": 2}}, None, r"it carries the tables \['item'\], not \['user'\]"),
+        ({"item": {"dim": 3}}, None, "its table 'item' is another"),
+        ({"item": {"dim": 2, "states": {"m": 1}}}, None, "its table 'item' is another"),
+        ({"item": {"dim": 2, "default": 1.0}}, None, "default 0.0.*default 1.0"),
+        (ITEM, "another", "not 'another'"),
+    ],
+)
+def test_only_who_began_a_stream_goes_on_with_it(tmp_path: Path, tables: Any, run: str | None, what: str) -> None:
+    with RowStreamer(ITEM, tmp_path) as streamer:
+        streamer.end_step(1)
+    with pytest.raises(OtherStream, match=what), RowStreamer(tables, tmp_path, resume=True, run=run):
+        raise AssertionError("it opened")
+    with RowStreamer(ITEM, tmp_path, resume=True) as again:
+        assert again.committed_step == 1
+
+
+def test_a_loop_that_died_goes_on_behind_the_last_cut(tmp_path: Path) -> None:
+    first = RowStreamer(ITEM, tmp_path, resume=True, every=None)
+    first.open()
+    for step in (1, 2, 3):
+        first.push("item", [step], ones(1, step))
+        first.end_step(step)
+        if step == 2:
+            first.cut()
+    first.close()  # as if it died: step 3 is in no cut
+    with RowStreamer(ITEM, tmp_path, resume=True, every=None) as second:
+        assert second.committed_step == 2
+        with pytest.raises(StepWentBack, match="step 2 cannot end behind step 2"):
+            second.end_step(2)
+        second.push("item", [3], ones(1, 3.5))
+        second.end_step(3)
+    with replica_of(tmp_path) as view:
+        assert (view.step, view.position.generation) == (3, 2)
+        assert view.lookup("item", [1, 2, 3])[:, 0].tolist() == [1, 2, 3.5]
+
+
+def test_a_loop_that_begins_elsewhere_takes_replicas_with_it(tmp_path: Path) -> None:
+    with RowStreamer(ITEM, tmp_path) as first:
+        for step in range(1, 11):
+            first.push("item", [step, 100], ones(2, step))
+            first.end_step(step)
+    with Replica(str(tmp_path)) as replica:
+        replica.apply_available()
+        assert replica.step == 10
+        with RowStreamer(ITEM, tmp_path, resume=True) as second:
+            second.push("item", [1, 2, 100], ones(3, 2.0))
+            second.restart(2)
+            replica.apply_available()
+            with replica.view() as view:
+                assert view.step == 2
+                assert view.ids("item").tolist() == [1, 2, 100]
+            second.push("item", [5], ones(1, 5.0))
+            second.end_step(3)
+            with pytest.raises(WrongMoment, match="before the first step"):
+                second.restart(4)
+        replica.apply_available()
+        with replica.view() as view:
+            assert (view.step, view.ids("item").tolist()) == (3, [1, 2, 5, 100])
+            assert view.lookup("item", [1, 5, 100])[:, 0].tolist() == [2, 5, 2]
+
+
+def test_a_restart_with_a_reader_names_the_rows_that_there_are(tmp_path: Path) -> None:
+    weights = Weights(10)
+    with RowStreamer(ITEM, tmp_path, rows=weights) as first:
+        first.touch("item", range(10))
+        first.end_step(1)
+    weights.rows_nd[:] = 4.0
+    with RowStreamer(ITEM, tmp_path, rows=weights, resume=True) as second:
+        second.touch("item", range(5))
+        second.restart(1)
+    with replica_of(tmp_path) as view:
+        assert view.ids("item").tolist() == [0, 1, 2, 3, 4]
+        assert set(view.lookup("item", range(5)).ravel().tolist()) == {4.0}
+
+
+def test_an_error_in_the_loop_leaves_no_end_mark(tmp_path: Path) -> None:
+    def loop() -> None:
+        with RowStreamer(ITEM, tmp_path) as streamer:
+            for step in (1, 1):
+                streamer.end_step(step)
+
+    with pytest.raises(StepWentBack):
+        loop()
+    with Replica(str(tmp_path)) as replica:
+        replica.apply_available()
+        assert not replica.ended
+    with closing(FileTransport(str(tmp_path))) as transport:
+        transport.claim()  # it was given back
+
+
+@pytest.mark.parametrize(
+    ("tables", "what"),
+    [
+        ({}, "no table is given"),
+        ({"a b": {"dim": 2}}, r"table name 'a b' does not match \[A-Za-z0-9_.-\]\{1,128\}"),
+        ({"x" * 129: {"dim": 2}}, "does not match"),
+        ({"": {"dim": 2}}, "does not match"),
+        ({"item": {"dim": 0}}, "dim: .*greater than or equal to 1"),
+        ({"item": {"dims": 2}}, "dims: .*options are dim, codec"),
+        ({"item": {"dim": 2, "codec": "fp7"}}, "fp7"),
+        ({"item": {"dim": 2, "states": {"weight": 1}}}, "names each column once"),
+        ({"item": {"dim": 2, "states": {"m": 0}}}, "at least one number wide"),
+    ],
+)
+def test_tables_that_cannot_be_are_refused(tmp_path: Path, tables: Any, what: str) -> None:
+    with pytest.raises(BadTables, match=what):
+        RowStreamer(tables, tmp_path)
+
+
+WIDE = {"item": {"dim": 2, "states": {"m": 1}, "identities": 3}}
+GOOD: dict[str, Any] = {
+    "ids": [1, 2],
+    "rows": ones(2),
+    "identities": np.zeros((2, 3), np.int64),
+    "states": {"m": np.zeros((2, 1), np.float32)},
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "what"),
+    [
+        ({"rows": ones(3)}, r"rows of 2 ids are float32 \[2, 2\]; got float32 \[3, 2\]"),
+        ({"rows": np.ones((2, 3), np.float32)}, r"got float32 \[2, 3\]"),
+        ({"rows": np.ones((2, 2))}, r"got float64 \[2, 2\]"),
+        ({"rows": np.ones(4, np.float32)}, r"got float32 \[4\]"),
+        ({"identities": np.zeros((2, 2), np.int64)}, r"identities of 2 ids are int64 \[2, 3\]; got int64 \[2, 2\]"),
+        ({"identities": np.zeros((1, 3), np.int64)}, r"identities of 2 ids are int64 \[2, 3\]; got int64 \[1, 3\]"),
+        ({"identities": np.zeros((2, 3), np.int32)}, "got int32"),
+        ({"identities": None}, "m, weight were given; a row of it has identities, m, weight"),
+        ({"states": {}}, "identities, weight were given"),
+        ({"states": {"n": GOOD["states"]["m"]}}, "identities, n, weight were given"),
+        ({"ids": [1.5, 2]}, r"ids are integers of 64 bits; got float64 \[2\]"),
+        ({"ids": np.array([1, 2**63], np.uint64)}, "more than an int64 holds"),
+        ({"rows": [[1, 2], [3]]}, "rows|weight are no array"),
+    ],
+)
+def test_rows_that_do_not_fit_are_refused_and_nothing_of_them_is_taken(
+    tmp_path: Path, changed: dict[str, Any], what: str
+) -> None:
+    with RowStreamer(WIDE, tmp_path) as streamer:
+        with pytest.raises(BadRows, match=f"table 'item': .*{what}"):
+            streamer.push("item", **{**GOOD, **changed})
+        assert streamer.pushed_nbytes == 0
+        streamer.push("item", **GOOD)
+        streamer.end_step(1)
+    with replica_of(tmp_path) as view:
+        assert view.ids("item").tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("given", [np.ones((1, 3), np.float32), np.ones((1, 2)), "no rows", OwnRows(ones(1), held=[1])])
+def test_a_reader_that_gives_something_else_is_told_and_its_rows_wait(tmp_path: Path, given: Any) -> None:
+    answers: list[Any] = [given]
+    with RowStreamer(
+        ITEM, tmp_path, rows=lambda _, ids: answers.pop() if answers else ones(len(ids)), every=None
+    ) as streamer:
+        streamer.touch("item", [1])
+        streamer.end_step(1)
+        with pytest.raises(BadRows, match="table 'item': "):
+            streamer.cut()
+    with replica_of(tmp_path) as view:
+        assert view.lookup("item", [1])[0, 0] == 1
+
+
+@pytest.mark.parametrize("steps", [[3, 3], [3, 2], [0], [-1], [True], ["1"], [1.0]])
+def test_steps_rise(tmp_path: Path, steps: Sequence[Any]) -> None:
+    with RowStreamer(ITEM, tmp_path) as streamer:
+        *before, wrong = steps
+        for step in before:
+            streamer.end_step(step)
+        streamer.push("item", [1], ones(1))
+        with pytest.raises(StepWentBack, match="steps are whole numbers that rise"):
+            streamer.end_step(wrong)
+        with pytest.raises(StepWentBack), streamer.step(wrong):
+            raise AssertionError("the step began")
+        streamer.end_step(9)
+    with replica_of(tmp_path) as view:
+        assert (view.step, view.ids("item").tolist()) == (9, [1])
+
+
+def test_calls_at_the_wrong_moment_say_what_would_have_worked(tmp_path: Path) -> None:
+    streamer = RowStreamer(ITEM, tmp_path)
+    with pytest.raises(WrongMoment, match="with streamer:"):
+        streamer.push("item", [1], ones(1))
+    with streamer:
+        with pytest.raises(NoSuchTable, match="no table 'itme' is streamed; the tables are item"):
+            streamer.push("itme", [1], ones(1))
+        with pytest.raises(CannotRead, match="give `rows`"):
+            streamer.touch("item", [1])
+        with streamer.step(1), pytest.raises(WrongMoment, match="ends its step itself"):
+            streamer.end_step(1)
+    with pytest.raises(WrongMoment):
+        streamer.end_step(2)
