@@ -89,6 +89,8 @@ class StreamResume:
             return f"the rows of step {self.step} are those that were published"
         if self._tail is None or self._resumed.step > self.step:
             return f"none: the checkpoint (step {self._resumed.step}) lies behind the last published step ({max(self.step, 0)})"
+        if self._tail.alone:
+            return f"none: the cut of step {self.step} is a snapshot cut that stands alone"
         return f"none: the cut of step {self.step} is not whole in the stream any more"
 
     def unpublished(self, parts: Iterable[Sequence[bytes]], holds: Holds) -> Mapping[str, Any]:

@@ -29,7 +29,10 @@ class StoreRowSnapshot:
         self.step = snapshot.step
 
     def ids(self, table: str) -> Any:
-        return self._snapshot.ids(table)
+        try:
+            return self._snapshot.ids(table)
+        except SnapshotAbandoned as error:
+            raise SnapshotLost(str(error)) from error
 
     def read(self, ids: Mapping[str, Any]) -> RowsRead:
         try:
@@ -51,6 +54,7 @@ class StoreRowSource:
         self.store, self._specs, self._model, self._run = store, specs, model, run
         self.tables: tuple[StreamedTable, ...] = ()
         self._codecs_t: tuple[str, ...] | None = None
+        self.lists_changes = not store.forgets
 
     def with_codec(self, codec: str) -> StoreRowSource:
         """The same rows, every table encoded by ``codec``."""
@@ -63,7 +67,7 @@ class StoreRowSource:
     def at_fence(self, call: Callable[[int], Result]) -> Result:
         return self.store.fence.at(lambda: call(self.store.fence.step))
 
-    def freeze(self, changed: ChangedIds | Literal["all"], *, changed_since: int) -> StoreRowSnapshot:
+    def freeze(self, changed: ChangedIds | Literal["all", "changed"], *, changed_since: int) -> StoreRowSnapshot:
         """All rows updated after step ``changed_since`` are covered; which of them are read is the streamer's choice."""
         if changed == "all":
             return self._freeze_all("snapshot cut")
@@ -72,7 +76,8 @@ class StoreRowSource:
             # Rows of a checkpoint have the versions of older generations, which are all below this one's.
             return self._freeze_all("cut")
         since = pack_version(self._run.generation, changed_since)
-        snapshot = self.store.freeze({}, changed_since=since, blocking=False, reason="cut")
+        ids: Any = "all" if changed == "changed" else {}
+        snapshot = self.store.freeze(ids, changed_since=since, blocking=False, reason="cut")
         return StoreRowSnapshot(snapshot, self._codecs_t)
 
     def _freeze_all(self, reason: str) -> StoreRowSnapshot:

@@ -1,6 +1,6 @@
 """From changed rows to published cuts; see README.md."""
 
-from pipeline.stream.changed import Changed, ChangedSet
+from pipeline.stream.changed import ChangedSet
 from pipeline.stream.counters import StreamCounters
 from pipeline.stream.errors import BacklogLeft, PolicyError, SnapshotLost, StreamError
 from pipeline.stream.grouped import GroupedIds
@@ -10,6 +10,7 @@ from pipeline.stream.policy import CutPolicy
 from pipeline.stream.published import published_since
 from pipeline.stream.source import ChangedIds, RowSnapshot, RowSource, RowsRead
 from pipeline.stream.tail import StreamTail, find_tail
+from pipeline.stream.taken import Changed
 
 __all__ = [
     "BacklogLeft",

@@ -5,8 +5,11 @@ Rules.
 1. ``add`` runs inside the fence, where training waits: it keeps a reference to what the step says of itself, and does not
    look into it. ``take`` swaps references out there.
 2. What waits is ids. Whoever has time calls ``compact``, which merges them to distinct ones; when nobody has, ``add``
-   does it itself, and counts that. So memory is bounded by the number of distinct rows, whatever the receiver does.
+   does it itself, and counts that.
 3. Compaction sorts outside the lock, and throws its work away when the set was taken meanwhile.
+4. All ids together, those of the cut that is being published among them, take at most ``limit_bytes``, whatever the receiver does:
+   half of it to hold them, and as much again while some are merged. Beyond it the set collapses: it lets its ids go, without a look
+   at them, and knows only that rows have changed. Who takes it lists them again, by their versions. Collapses are counted.
 """
 
 from __future__ import annotations
@@ -14,98 +17,66 @@ from __future__ import annotations
 import threading
 from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-from pipeline.rows.distinct import drop_repeats
 from pipeline.stream.grouped import GroupedIds
-
-Int64s = npt.NDArray[np.int64]
-NO_IDS: Int64s = np.empty(0, dtype=np.int64)
-NO_STEPS: Int64s = np.empty((0, 2), dtype=np.int64)
+from pipeline.stream.merging import PIECE_COST, Int64s, StepIds, block_bytes, distinct_ids, pieces_cost, step_cost
+from pipeline.stream.taken import NO_STEPS, Changed
 
 SMALL = 1 << 16
 """So many ids are not worth merging."""
-PIECE_COST = 16
-"""An array costs as much as this many ids, however short it is."""
 BACKSTOP = 4
 MAX_STEPS = 1 << 18
 """Steps whose ends are remembered; older ones lose their clock, counted."""
-
-
-def distinct_ids(pieces: Mapping[str, Sequence[Int64s]]) -> dict[str, Int64s]:
-    """The ids of all arrays of a table, each once, rising; tables without ids are left out. Sorting releases the GIL."""
-    starts = [0, *accumulate(sum(map(len, arrays)) for arrays in pieces.values())]
-    merged_n = np.concatenate([NO_IDS, *(ids_n for arrays in pieces.values() for ids_n in arrays)])
-    for start, stop in pairwise(starts):
-        merged_n[start:stop].sort()  # numpy's sort uses the processor's vectors
-    found = zip(pieces, starts, drop_repeats(merged_n, np.array(starts)).tolist(), strict=False)
-    # Copies: a view would keep what was merged away.
-    return {table: merged_n[start : start + count].copy() for table, start, count in found if count}
-
-
-StepIds = Mapping[str, Int64s]
-"""What one step updated: each table's ids, each named once. It may make its arrays when it is asked for them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Changed:
-    """What was taken. Ids may repeat."""
-
-    pieces: Mapping[str, Sequence[Int64s]]
-    told: Sequence[StepIds]
-    """Steps that were not sorted by table yet, and not counted."""
-    ended_k2: Int64s
-    """[k, 2]: (step, wall clock ns of its end), steps rising."""
-
-    def by_table(self) -> Mapping[str, Sequence[Int64s]]:
-        """All that changed: arrays of ids, by table."""
-        found = {table: list(arrays) for table, arrays in self.pieces.items()}
-        for ids in self.told:
-            for table, ids_n in ids.items():
-                if len(ids_n):
-                    found.setdefault(table, []).append(ids_n)
-        return found
-
-    @property
-    def is_empty(self) -> bool:
-        return not self.pieces and not self.told and not len(self.ended_k2)
+LIMIT_BYTES = 256 << 20
+LEAST_LIMIT_BYTES = 1 << 16
 
 
 class ChangedSet:
     """Safe to use from several threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit_bytes: int = LIMIT_BYTES) -> None:
         self._lock = threading.Lock()
         self._pieces: dict[str, list[Int64s]] = {}
         self._told: list[StepIds] = []
         self._steps, self._clocks = array("q"), array("q")
-        self._cost = 0
-        self._merged_cost = 0
-        self._takes = 0
+        self._max_steps = min(MAX_STEPS, limit_bytes // 256)  # an eighth of what may be held
+        self._most_bytes = limit_bytes // 2
+        self._pieces_cost = self._told_cost = self._merged_cost = 0
+        self._blocks = 0
+        """Bytes that ``_told`` keeps."""
+        self._out = 0
+        """Bytes of ids that were taken and are neither published nor back."""
+        self._turns = 0
+        self._dropped = 0
+        self.collapsed = False
+        """Ids are not known any more; see rule 4."""
         self.rows_told: Counter[str] = Counter()
         """Distinct rows of each step, by table, as far as ``distinct`` or ``compact`` has come."""
         self.last_step = 0
         """The last step that was added."""
         self.inline_compactions = 0
         self.untimed_steps = 0
+        self.collapses = 0
 
     def add(self, step: int, clock_ns: int, ids: StepIds, count: int | None = None) -> None:
         """Step ``step`` ended at ``clock_ns`` and updated these rows, ``count`` in all. Keeps ``ids``."""
         if count is None:
             count = sum(map(len, ids.values()))
         with self._lock:
-            if count:
+            if count and self.collapsed:
+                self._drop([ids], count)
+            elif count:
                 self._told.append(ids)
-                self._cost += count + PIECE_COST * len(ids)
+                self._told_cost += count + PIECE_COST * len(ids)
+                self._blocks += block_bytes(ids, count)
             self._steps.append(step)
             self._clocks.append(clock_ns)
             self.last_step = max(self.last_step, step)
             self._forget_oldest_steps()
+            self._keep_within(self._most_bytes)
             crowded = self._cost > BACKSTOP * self._room()
         if crowded:
             self.inline_compactions += 1
@@ -114,62 +85,105 @@ class ChangedSet:
     def add_ended(self, ids: StepIds) -> None:
         """These rows end with the step that is added next. Keeps ``ids``."""
         with self._lock:
+            if self.collapsed:
+                self._dropped += sum(map(len, ids.values()))
+                return
             for table, ids_n in ids.items():
                 self._pieces.setdefault(table, []).append(ids_n)
-                self._cost += len(ids_n) + PIECE_COST
+                self._pieces_cost += len(ids_n) + PIECE_COST
+            self._keep_within(self._most_bytes)
 
     def take(self) -> Changed:
-        """Everything since the last ``take``; the set is empty afterwards. Constant time but for the steps' clocks."""
+        """Everything since the last ``take``; the set is empty afterwards. Constant time but for the steps' clocks.
+
+        What was taken counts as held until it is ``published`` or ``put_back``.
+        """
         with self._lock:
             pieces, told, steps, clocks = self._pieces, self._told, self._steps, self._clocks
-            self._pieces, self._told, self._steps, self._clocks = {}, [], array("q"), array("q")
-            self._cost = self._merged_cost = 0
-            self._takes += 1
+            collapsed, dropped, nbytes = self.collapsed, self._dropped, self._id_bytes
+            self._steps, self._clocks = array("q"), array("q")
+            self.collapsed, self._dropped = False, 0
+            self._let_go()
+            self._out += nbytes
         ended_k2 = np.empty((len(steps), 2), dtype=np.int64)
         ended_k2[:, 0], ended_k2[:, 1] = steps, clocks
-        return Changed(pieces, told, ended_k2)
+        return Changed(pieces, told, ended_k2, collapsed, dropped, nbytes)
 
-    def count_told(self, told: Sequence[StepIds]) -> None:
-        """What ``told`` steps updated was published as it was taken: add it to ``rows_told``."""
-        with self._lock:
-            self._count(told)
-
-    def distinct(self, changed: Changed) -> Changed:
-        """What was taken with one array of distinct, rising ids per table; tables without ids are left out. Sorts."""
-        pieces = {table: (ids_n,) for table, ids_n in distinct_ids(changed.by_table()).items()}
+    def published(self, changed: Changed) -> None:
+        """What was taken, or what ``distinct`` made of it, was published: it need not be kept any more."""
         with self._lock:
             self._count(changed.told)
-        return Changed(pieces, (), changed.ended_k2)
+            self._out -= changed.nbytes
+
+    def distinct(self, changed: Changed) -> Changed:
+        """What was taken with one array of distinct, rising ids per table; tables without ids are left out. Sorts.
+
+        It takes the place of ``changed``, which the caller lets go.
+        """
+        pieces = {table: (ids_n,) for table, ids_n in distinct_ids(changed.by_table()).items()}
+        nbytes = 8 * sum(map(pieces_cost, pieces.values()))
+        with self._lock:
+            self._count(changed.told)
+            self._out += nbytes - changed.nbytes
+        return Changed(pieces, (), changed.ended_k2, changed.collapsed, changed.dropped, nbytes)
 
     def put_back(self, changed: Changed) -> None:
         """Return what could not be published: the next ``take`` has it, with all that was added since."""
         with self._lock:
             for table, pieces in changed.pieces.items():
                 self._pieces.setdefault(table, []).extend(pieces)
-                self._cost += sum(len(ids_n) + PIECE_COST for ids_n in pieces)
+                self._pieces_cost += pieces_cost(pieces)
             self._told.extend(changed.told)  # behind what ``compact`` may be merging: it takes away from the front
-            self._cost += sum(_cost(ids) for ids in changed.told)
+            self._told_cost += sum(map(step_cost, changed.told))
+            self._blocks += sum(map(block_bytes, changed.told))
+            self._out -= changed.nbytes
+            self._dropped += changed.dropped
+            if self.collapsed or changed.collapsed:
+                self._collapse()
             steps, clocks = (np.ascontiguousarray(column).tobytes() for column in changed.ended_k2.T)
             self._steps = array("q", steps) + self._steps
             self._clocks = array("q", clocks) + self._clocks
             self._forget_oldest_steps()
+            self._keep_within(self._most_bytes)
 
     def compact(self) -> None:
         """Merge what waits to distinct ids. For a lane: it sorts. ``crowded`` says when it pays."""
         with self._lock:
-            takes, told = self._takes, list(self._told)
+            turns, told = self._turns, list(self._told)
             before = {table: list(pieces) for table, pieces in self._pieces.items()}
         after = distinct_ids(Changed(before, told, NO_STEPS).by_table())
         with self._lock:
-            if takes != self._takes:
+            if turns != self._turns:
                 return
             for table, ids_n in after.items():
                 self._pieces.setdefault(table, [])[: len(before.get(table, ()))] = [ids_n]
             del self._told[: len(told)]
             self._count(told)
-            self._merged_cost = sum(len(ids_n) + PIECE_COST for ids_n in after.values())
-            self._cost = sum(len(ids_n) + PIECE_COST for pieces in self._pieces.values() for ids_n in pieces)
-            self._cost += sum(_cost(ids) for ids in self._told)
+            self._merged_cost = pieces_cost(after.values())
+            self._pieces_cost = sum(map(pieces_cost, self._pieces.values()))
+            self._told_cost = sum(map(step_cost, self._told))
+            self._blocks = sum(map(block_bytes, self._told))
+            self._keep_within(6 * self._most_bytes // 8)
+
+    def _keep_within(self, most_bytes: int) -> None:
+        if not self.collapsed and self.nbytes > most_bytes and (self._pieces or self._told):
+            self._collapse()
+
+    def _collapse(self) -> None:
+        """Let all ids go. With the lock."""
+        self.collapses += not self.collapsed
+        self.collapsed = True
+        self._drop(self._told, self._num_ids())
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self._pieces, self._told = {}, []
+        self._pieces_cost = self._told_cost = self._merged_cost = self._blocks = 0
+        self._turns += 1
+
+    def _drop(self, told: Sequence[StepIds], count: int) -> None:
+        self._count(told)
+        self._dropped += count
 
     def _count(self, told: Sequence[StepIds]) -> None:
         for ids in told:
@@ -179,14 +193,19 @@ class ChangedSet:
     @property
     def crowded(self) -> bool:
         """Whether ``compact`` would pay."""
-        return self._cost > self._room()
+        full = self._cost > self._merged_cost and self.nbytes > 7 * self._most_bytes // 8
+        return full or self._cost > self._room()
+
+    @property
+    def _cost(self) -> int:
+        return self._pieces_cost + self._told_cost
 
     def _room(self) -> int:
         return 2 * self._merged_cost + SMALL
 
     def _forget_oldest_steps(self) -> None:
-        if len(self._steps) > MAX_STEPS:
-            surplus = len(self._steps) - MAX_STEPS // 2
+        if len(self._steps) > self._max_steps:
+            surplus = len(self._steps) - self._max_steps // 2
             self.untimed_steps += surplus
             del self._steps[:surplus], self._clocks[:surplus]
 
@@ -197,16 +216,19 @@ class ChangedSet:
 
     @property
     def count(self) -> int:
-        """Ids that wait, repeated ones counted as often as they are held: an upper bound of the distinct rows."""
+        """Ids that wait, repeated ones counted as often as they are held or were let go: an upper bound of the distinct rows."""
         with self._lock:
-            merged = sum(len(ids_n) for pieces in self._pieces.values() for ids_n in pieces)
-            return merged + sum(len(ids_n) for ids in self._told for ids_n in ids.values())
+            return self._num_ids() + self._dropped
+
+    def _num_ids(self) -> int:
+        pieces = sum(len(ids_n) for pieces in self._pieces.values() for ids_n in pieces)
+        return pieces + sum(len(ids_n) for ids in self._told for ids_n in ids.values())
+
+    @property
+    def _id_bytes(self) -> int:
+        return 8 * self._pieces_cost + self._blocks
 
     @property
     def nbytes(self) -> int:
-        """Memory held, near enough."""
-        return 8 * self._cost + 16 * len(self._steps)
-
-
-def _cost(ids: StepIds) -> int:
-    return sum(map(len, ids.values())) + PIECE_COST * len(ids)
+        """Memory held, near enough, what was taken and is not published yet among it."""
+        return self._id_bytes + self._out + 16 * len(self._steps)

@@ -18,9 +18,9 @@ import numpy as np
 from pipeline.rows.codec import find_codec
 from pipeline.rows.digest import TableRuns
 from pipeline.stream.carried import carried_bytes, carried_columns
-from pipeline.stream.changed import Changed
 from pipeline.stream.errors import StreamError
 from pipeline.stream.source import Int64s, RowSnapshot, RowsRead
+from pipeline.stream.taken import Changed
 from pipeline.stream.whole_cut import WholeCut, WholeFrame
 from pipeline.wire.dense import DenseArrays, dense_digest, split_dense
 from pipeline.wire.digest import MASK, extra_digest
@@ -108,13 +108,14 @@ class CutBuilder:
         """
         self._check_step(rows)
         row_bytes = {name: _row_bytes(tables[name]) + carried_bytes(tables[name]) for name in ids}
-        left = sum(len(ids_u) for ids_u in ids.values())
-        for chunk in sizes.chunks(ids, row_bytes, {name: len(tables[name].carries) for name in ids}):
-            read = rows.read(chunk)
-            left -= len(read.versions_n)
-            if not left:
+        chunks = sizes.chunks(ids, row_bytes, {name: len(tables[name].carries) for name in ids})
+        chunk = next(chunks, None)
+        while chunk is not None:
+            read, following = rows.read(chunk), next(chunks, None)
+            if following is None:
                 rows.close()
             yield self._rows_frame(tables, chunk, read)
+            chunk = following
         if dense is not None:
             self.dense_digest = dense_digest(dense)
             for pieces in split_dense(dense, sizes.dense_bytes):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pipeline.stream.changed import Changed
 from pipeline.stream.counters import StreamCounters
 from pipeline.stream.cut import CutBuilder, FrameSizes
 from pipeline.stream.options import StreamerOptions
 from pipeline.stream.outlet import Outlet
 from pipeline.stream.source import Int64s, RowSnapshot
+from pipeline.stream.taken import Changed
 from pipeline.stream.whole_cut import WholeCut
 from pipeline.wire.dense import DenseArrays
 from pipeline.wire.frames import CommitFrame, Frame, StreamedTable

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from pipeline.rows.codec import find_codec
+from pipeline.stream.changed import LEAST_LIMIT_BYTES, LIMIT_BYTES
 from pipeline.stream.policy import CutPolicy
 from pipeline.wire.envelope import DEFAULT_LEVEL
 
@@ -36,6 +37,11 @@ class StreamerOptions(BaseModel):
     )
     dense: bool = Field(default=False, description="whether the dense weights ride in every cut")
     dense_frame_bytes: int = Field(default=4 << 20, ge=1024, le=32 << 20, description="dense weights sent as one frame")
+    backlog_bytes: int = Field(
+        default=LIMIT_BYTES,
+        ge=LEAST_LIMIT_BYTES,
+        description="most memory for the ids of changed rows; beyond it they are forgotten, and listed again when they are published",
+    )
     zstd_level: int = Field(default=DEFAULT_LEVEL, ge=-50, le=19, description="zstd level of frames; lower is faster")
 
 

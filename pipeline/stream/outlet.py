@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from pipeline.stream.counters import StreamCounters
 from pipeline.stream.options import StreamIdentity
 from pipeline.stream.whole_cut import WholeFrame
 from pipeline.wire.encoding import encode_frame
+from pipeline.wire.errors import TransportError
 from pipeline.wire.frames import Frame, HeaderFrame, StreamedTable
 from pipeline.wire.transport import Position, Transport
 
@@ -26,12 +28,30 @@ class Outlet:
     ) -> None:
         self._transport, self.identity, self._tables = transport, identity, tuple(tables)
         self._level, self._counters, self._clock = zstd_level, counters, clock
+        self._epoch: str | None = None
+        """That of the header which was published last."""
+        self._begun = 0
+        self._doubtful = False
+        self.failure: Exception | None = None
+        """What the transport raised last."""
 
-    def open(self) -> None:
-        """Claim the transport and publish the header of this generation, acknowledged."""
-        data = encode_frame(self._header(self._transport.claim()), self._level)
-        self._transport.begin(data)
-        self._counters.add(frames=1, bytes_streamed=len(data))
+    def renew(self) -> bool:
+        """Claim the transport and begin, where that was not done yet. After an error ask for its epoch: where it is another one, what was
+        published is gone, and the stream begins again. Returns whether it was so. Else nothing is done.
+        """
+        if self._epoch is not None and not self._doubtful:
+            return False
+        with self._watched():
+            was, epoch = self._epoch, self._transport.claim()
+            if epoch != was:
+                self._epoch = None
+                data = encode_frame(self._header(epoch), self._level)
+                self._transport.begin(data)
+                self._counters.add(frames=1, bytes_streamed=len(data))
+                self._epoch = epoch
+                self._begun += 1
+        self._doubtful = False
+        return epoch != was and self._begun > 1
 
     def _header(self, epoch: str) -> HeaderFrame:
         identity = self.identity
@@ -49,7 +69,8 @@ class Outlet:
     @property
     def end(self) -> Position:
         """As ``Transport.end``."""
-        return self._transport.end
+        with self._watched():
+            return self._transport.end
 
     def send(self, frames: Sequence[Frame | WholeFrame], *, sync: bool) -> None:
         """Publish frames together; none: nothing is done."""
@@ -58,9 +79,19 @@ class Outlet:
             data = [
                 frame.seal(level) if isinstance(frame, WholeFrame) else encode_frame(frame, level) for frame in frames
             ]
-            self._transport.publish(data, sync=sync)
+            with self._watched():
+                self._transport.publish(data, sync=sync)
             self._counters.add(frames=len(data), bytes_streamed=sum(map(len, data)))
 
     def retain_from(self, position: Position) -> None:
         """As ``Transport.retain_from``."""
-        self._transport.retain_from(position)
+        with self._watched():
+            self._transport.retain_from(position)
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        try:
+            yield
+        except (TransportError, OSError) as error:
+            self.failure, self._doubtful = error, True
+            raise

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from pipeline.rows.version import MAX_STEP
-from pipeline.stream.changed import distinct_ids
+from pipeline.stream.merging import distinct_ids
 from pipeline.stream.source import Int64s
 from pipeline.wire.frames import CommitFrame, RowsFrame
 from pipeline.wire.reading import FrameReader

@@ -18,6 +18,7 @@ Int64s = npt.NDArray[np.int64]
 RowBytes = npt.NDArray[np.uint8]
 Result = TypeVar("Result")
 AllRows = Literal["all"]
+ChangedRows = Literal["changed"]
 ChangedIds = Callable[[], Mapping[str, Sequence[Int64s]]]
 
 
@@ -41,7 +42,9 @@ class RowSnapshot(Protocol):
     def step(self) -> int: ...
 
     def ids(self, table: str) -> Int64s:
-        """Every id whose row was ever updated, distinct, rising; only asked of a snapshot of all rows."""
+        """Every id whose row was ever updated, or, of a snapshot of ``"changed"`` rows, was updated behind its step. Distinct, rising. Only
+        asked of these two. Raises SnapshotLost.
+        """
 
     def read(self, ids: Mapping[str, Int64s]) -> RowsRead:
         """The rows of some ids of some tables, n in all: those of the first table, then those of the second, and so on.
@@ -62,6 +65,8 @@ class RowSnapshot(Protocol):
 
 
 class RowSource(Protocol):
+    """One that can say itself which rows changed has ``lists_changes = True``. It can no more where rows may end."""
+
     @property
     def tables(self) -> Sequence[StreamedTable]:
         """The tables that are streamed, each with its codec. Fixed."""
@@ -72,11 +77,12 @@ class RowSource(Protocol):
         Training stands still meanwhile, so ``call`` only swaps references. Served also while no step is coming.
         """
 
-    def freeze(self, changed: ChangedIds | AllRows, *, changed_since: int) -> RowSnapshot:
+    def freeze(self, changed: ChangedIds | AllRows | ChangedRows, *, changed_since: int) -> RowSnapshot:
         """Inside ``at_fence``: mark rows, copy nothing, wait for nothing.
 
         ``changed()`` gives the ids that will be read: per table any number of arrays, which may repeat ids. All of them
-        were last updated after step ``changed_since``, so a source may go by that alone. ``"all"``: every row held.
+        were last updated after step ``changed_since``, so a source may go by that alone. ``"all"``: every row held. ``"changed"``: the
+        rows that were last updated after that step, and perhaps others; only where ``lists_changes`` is true.
         """
 
     def dense(self) -> Mapping[str, npt.NDArray[Any]]:

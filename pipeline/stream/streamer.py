@@ -9,41 +9,34 @@ Rules.
 4. A snapshot cut shares the fence and the number of an ordinary cut, which is published first. Its frames may then
    mix with later cuts'. When it is committed, the transport may forget what lay before that ordinary cut.
 5. A fork begins with a rewind cut, before its first step.
+6. Where the changed set has collapsed, the rows that changed since the last cut are listed by their versions. Where the source cannot
+   do that, or rows may have ended meanwhile, a snapshot cut stands alone in the place of the next cut: replicas drop what it does not
+   name. No other cut is made before it is committed.
+7. After an error of the transport its epoch is asked for. A storage that lost its data gets a header and a snapshot cut.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
-from pipeline.stream.changed import NO_STEPS, Changed, ChangedSet, StepIds
+from pipeline.stream.changed import ChangedSet
 from pipeline.stream.counters import StreamCounters
 from pipeline.stream.cut import CutBuilder
 from pipeline.stream.cut_writer import CutWriter
 from pipeline.stream.errors import BacklogLeft, SnapshotLost
+from pipeline.stream.freezing import Freezer, Frozen, Listed
+from pipeline.stream.merging import StepIds
 from pipeline.stream.options import StreamerOptions, StreamIdentity
 from pipeline.stream.outlet import Outlet
-from pipeline.stream.source import Int64s, RowSnapshot, RowSource
-from pipeline.wire.dense import DenseArrays
+from pipeline.stream.source import Int64s, RowSource
+from pipeline.stream.taken import NO_STEPS
 from pipeline.wire.frames import START, CommitFrame, CutPosition
 from pipeline.wire.transport import Transport
 
 DRAIN_ATTEMPTS = 8
-
-
-@dataclass(frozen=True, slots=True)
-class _Frozen:
-    """What one visit to the fence brought."""
-
-    step: int
-    clock_ns: int
-    changed: Changed
-    rows: RowSnapshot
-    dense: DenseArrays | None
-    everything: RowSnapshot | None
 
 
 class RowStreamer:
@@ -64,7 +57,7 @@ class RowStreamer:
     ) -> None:
         """``previous`` is the last cut that the stream has already committed, taken at ``previous_step``."""
         self.options = options or StreamerOptions()
-        self.changed = ChangedSet()
+        self.changed = ChangedSet(self.options.backlog_bytes)
         self.counters = StreamCounters()
         self.committed, self.committed_step = previous, previous_step
         """The last cut that was committed, and its step."""
@@ -75,13 +68,26 @@ class RowStreamer:
         self._writer = CutWriter(self._outlet, source.tables, self.options, self.counters)
         self._tables = self._writer.tables
         self._raw_bytes = {name: 4 * table.spec.dim for name, table in self._tables.items()}
+        self._freezer = Freezer(source, self.changed, self._tables, clock, dense=self.options.dense)
         self._last_number = 0
+        self._wants_everything = False
+        """The storage lost what was published."""
         self._cutting = threading.Lock()
-        self._snapshotting = threading.Lock()
+        self._snapshotting = threading.RLock()  # ``finish`` may come to a cut that stands alone
 
     def open(self) -> None:
-        """Claim the transport and publish the header of this generation, acknowledged."""
-        self._outlet.open()
+        """Claim the transport and publish the header of this generation, acknowledged. Cuts do it where it was not done yet."""
+        self._renew()
+
+    @property
+    def transport_failure(self) -> Exception | None:
+        """What the transport raised last: with this the streamer can go on later. Any other error is somebody else's."""
+        return self._outlet.failure
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether there is something that ended and is not published."""
+        return self.committed_step < self.changed.last_step or self._wants_everything
 
     def add(self, step: int, clock_ns: int, ids: StepIds, count: int | None = None) -> None:
         """Inside the fence: ``step`` ended at ``clock_ns`` (wall) and updated these rows, ``count`` in all.
@@ -100,6 +106,7 @@ class RowStreamer:
         may be lower than that of the cut before. Before the first step. Raises what the transport raises, and SnapshotLost.
         """
         with self._cutting:
+            self._renew()
             frozen = self._source.at_fence(self._freeze_all)
             rows = frozen.everything
             assert rows is not None
@@ -121,34 +128,43 @@ class RowStreamer:
     def cut(self) -> CommitFrame | None:
         """Publish what changed since the cut before. None when no step ended since, or when the cut was abandoned.
 
-        Raises what the transport raises; then, too, nothing is lost: the rows are in the changed set again.
+        Raises what the transport raises; then, too, nothing is lost: the rows are in the changed set again. Rules 6 and 7.
         """
         with self._cutting:
-            if not self.changed.num_steps:
-                return None
-            return self._publish_changed(self._source.at_fence(self._freeze))
+            self._renew()
+            if not self._wants_everything:
+                if not self.changed.num_steps:
+                    return None
+                frozen = self._source.at_fence(self._freeze)
+                if not self._freezer.cannot_list(frozen.changed):
+                    return self._publish_changed(frozen)
+                frozen.close()
+                self.changed.put_back(frozen.changed)
+        return self.snapshot_cut()
 
     def snapshot_cut(self) -> CommitFrame | None:
         """Publish an ordinary cut, empty perhaps, and every row held as it stood there; then let the transport forget.
 
-        None when either was abandoned. Cuts may be made meanwhile; a second snapshot cut waits.
+        None when either was abandoned. Cuts may be made meanwhile; a second snapshot cut waits. Where the ordinary one cannot be made
+        (rule 6) the other stands alone.
         """
         with self._snapshotting:
             with self._cutting:
+                self._renew()
                 start = self._outlet.end
                 frozen = self._source.at_fence(self._freeze_all)
-                assert frozen.everything is not None
                 previous = self.committed
                 try:
-                    ordinary = self._publish_changed(frozen)
+                    alone = self._freezer.cannot_list(frozen.changed)
+                    commit = self._publish_alone(frozen) if alone else self._publish_changed(frozen)
                 except BaseException:
-                    frozen.everything.close()
+                    frozen.close()
                     raise
-            if ordinary is None:
-                frozen.everything.close()
-                return None
-            commit = self._publish_everything(frozen, ordinary, previous)
+            if commit is not None and not alone:
+                commit = self._publish_everything(frozen, commit, previous)
+            frozen.close()
             if commit is not None:
+                self._wants_everything = False
                 self._outlet.retain_from(start)
             return commit
 
@@ -157,7 +173,7 @@ class RowStreamer:
         BacklogLeft.
         """
         target, attempts = self.changed.last_step, 0
-        while self.committed_step < target:
+        while self.committed_step < target or self._wants_everything:
             attempts = 0 if self.cut() is not None else attempts + 1
             if attempts == DRAIN_ATTEMPTS:
                 raise BacklogLeft(self.changed.count, target, attempts)
@@ -170,6 +186,7 @@ class RowStreamer:
         with self._snapshotting:
             self.drain()
             with self._cutting:
+                self._renew()
                 position = self._next_position()
                 builder = CutBuilder(position, self.committed, self.committed_step, self._clock(), snapshot=False)
                 commit = replace(builder.commit(NO_STEPS), end=True)
@@ -182,36 +199,29 @@ class RowStreamer:
         self._last_number += 1
         return CutPosition(self._identity.generation, self._last_number)
 
-    def _freeze_all(self, step: int) -> _Frozen:
+    def _renew(self) -> None:
+        """Before a cut: the transport is claimed and has a header. With ``_cutting``, or before any cut."""
+        if self._outlet.renew():
+            self._wants_everything = True
+
+    def _freeze_all(self, step: int) -> Frozen:
         return self._freeze(step, with_everything=True)
 
-    def _freeze(self, step: int, with_everything: bool = False) -> _Frozen:
-        """Inside the fence: swap references. What was done is undone if the source fails."""
-        with ExitStack() as undo:
-            changed = self.changed.take()
-            undo.callback(self.changed.put_back, changed)
-            rows = self._source.freeze(lambda: self._streamed(changed), changed_since=self.committed_step)
-            undo.callback(rows.close)
-            everything = self._source.freeze("all", changed_since=0) if with_everything else None
-            if everything is not None:
-                undo.callback(everything.close)
-            dense = self._source.dense() if self.options.dense else None
-            undo.pop_all()
-        return _Frozen(step, self._clock(), changed, rows, dense, everything)
+    def _freeze(self, step: int, with_everything: bool = False) -> Frozen:
+        return self._freezer.freeze(step, self.committed_step, with_everything=with_everything)
 
-    def _publish_changed(self, frozen: _Frozen) -> CommitFrame | None:
+    def _publish_changed(self, frozen: Frozen) -> CommitFrame | None:
         position = self._next_position()
         builder = CutBuilder(position, self.committed, frozen.step, frozen.clock_ns, snapshot=False)
         changed = frozen.changed
         try:
-            commit = None if frozen.dense is not None else self._writer.write_whole(builder, frozen.rows, changed)
+            commit = None
+            if frozen.dense is None and not changed.collapsed:
+                commit = self._writer.write_whole(builder, frozen.rows, changed)
             if commit is None:
-                changed = self.changed.distinct(changed)
-                ids = {name: pieces[0] for name, pieces in self._streamed(changed).items()}
+                changed = frozen.changed = self.changed.distinct(changed)  # what it was made from is let go
+                ids = self._ids(frozen)
                 commit = self._writer.write(builder, frozen.rows, ids, frozen.dense, changed.ended_k2)
-            else:
-                self.changed.count_told(changed.told)
-            self._count_raw()
         except SnapshotLost:
             self.changed.put_back(changed)
             self.counters.add(abandoned=1)
@@ -221,24 +231,47 @@ class RowStreamer:
             raise
         finally:
             frozen.rows.close()
-        self.committed, self.committed_step = position, frozen.step
+        self._committed(builder, frozen)
         self.counters.add(cuts=1)
         return commit
 
-    def _streamed(self, changed: Changed) -> Mapping[str, Sequence[Int64s]]:
-        return {name: pieces for name, pieces in changed.by_table().items() if name in self._tables}
+    def _ids(self, frozen: Frozen) -> Mapping[str, Int64s]:
+        if frozen.changed.collapsed:
+            return Listed(frozen.rows, tuple(self._tables))
+        return {name: pieces[0] for name, pieces in self._freezer.streamed(frozen.changed).items()}
+
+    def _committed(self, builder: CutBuilder, frozen: Frozen) -> None:
+        self.changed.published(frozen.changed)
+        self._count_raw()
+        self.committed, self.committed_step = builder.position, frozen.step
 
     def _count_raw(self) -> None:
         told = self.changed.rows_told
         self.counters.bytes_if_raw = sum(told[name] * nbytes for name, nbytes in self._raw_bytes.items())
 
-    def _publish_everything(self, frozen: _Frozen, ordinary: CommitFrame, previous: CutPosition) -> CommitFrame | None:
+    def _publish_alone(self, frozen: Frozen) -> CommitFrame | None:
+        """Rule 6. It carries the ends of the steps itself."""
+        builder = CutBuilder(self._next_position(), self.committed, frozen.step, frozen.clock_ns, snapshot=True)
+        try:
+            commit = self._write_everything(builder, frozen, frozen.changed.ended_k2)
+        except BaseException:
+            self.changed.put_back(frozen.changed)
+            raise
+        if commit is None:
+            self.changed.put_back(frozen.changed)
+        else:
+            self._committed(builder, frozen)
+        return commit
+
+    def _publish_everything(self, frozen: Frozen, ordinary: CommitFrame, previous: CutPosition) -> CommitFrame | None:
+        builder = CutBuilder(ordinary.position, previous, frozen.step, frozen.clock_ns, snapshot=True)
+        return self._write_everything(builder, frozen, NO_STEPS)
+
+    def _write_everything(self, builder: CutBuilder, frozen: Frozen, ended_k2: Int64s) -> CommitFrame | None:
         rows = frozen.everything
         assert rows is not None
-        builder = CutBuilder(ordinary.position, previous, frozen.step, frozen.clock_ns, snapshot=True)
         try:
-            ids = {name: rows.ids(name) for name in self._tables}
-            commit = self._writer.write(builder, rows, ids, frozen.dense, ordinary.ended_k2[:0])
+            commit = self._writer.write(builder, rows, Listed(rows, tuple(self._tables)), frozen.dense, ended_k2)
         except SnapshotLost:
             self.counters.add(abandoned=1)
             return None

@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pipeline.stream.source import Int64s
-from pipeline.wire.frames import CommitFrame, CutPosition, HeaderFrame, RowsFrame
+from pipeline.wire.frames import CommitFrame, CutPosition, Frame, HeaderFrame, RowsFrame
 from pipeline.wire.reading import FrameReader
 
 
 @dataclass(frozen=True, slots=True)
 class StreamTail:
     """``ids`` and ``dead`` by table: the rows that the cut ``shown`` carried, and those it said are gone. ``whole``: all its frames were
-    seen.
+    seen. ``alone``: it is a snapshot cut that no ordinary one goes with; its ids are not gathered.
     """
 
     header: HeaderFrame
@@ -30,37 +30,48 @@ class StreamTail:
     ids: Mapping[str, Int64s]
     dead: Mapping[str, Int64s]
     whole: bool
+    alone: bool = False
 
 
 def find_tail(parts: Iterable[list[bytes]]) -> StreamTail | None:
-    """The last committed ordinary cut. ``parts`` are the frames of neighbouring pieces of the stream, each beginning with a header, the
-    newest piece first; as many are looked at as are needed. None where no cut was ever committed. Raises FrameError.
+    """The last committed cut. ``parts`` are the frames of neighbouring pieces of the stream, each beginning with a header, the newest
+    piece first; as many are looked at as are needed. None where no cut was ever committed. Raises FrameError.
     """
-    frames: list[bytes] = []
+    frames: list[Frame] = []
     found: StreamTail | None = None
     for part in parts:
-        begun, has_commit = found is not None, _last_of(part) is not None
-        frames = part + frames
+        begun, older = found is not None, _decode(part)
+        frames = older + frames
         found = _last_of(frames)
-        if found is not None and (found.whole or (begun and has_commit)):
+        if found is not None and (found.whole or (begun and any(map(_is_ordinary, older)))):
             break  # frames of a cut do not lie before an earlier commit frame
     return found
 
 
-def _last_of(frames: Iterable[bytes]) -> StreamTail | None:
-    reader = FrameReader()
+def _decode(part: Iterable[bytes]) -> list[Frame]:
+    """All but the rows of snapshot cuts."""
+    frames = map(FrameReader().read, part)
+    return [frame for frame in frames if isinstance(frame, HeaderFrame | CommitFrame) or not frame.snapshot]
+
+
+def _is_ordinary(frame: Frame) -> bool:
+    return isinstance(frame, CommitFrame) and not frame.snapshot
+
+
+def _last_of(frames: Iterable[Frame]) -> StreamTail | None:
     header: HeaderFrame | None = None
     making: dict[CutPosition, list[RowsFrame]] = {}
     numbers: dict[CutPosition, int] = {}
     last: StreamTail | None = None
-    for data in frames:
-        frame = reader.read(data)
+    for frame in frames:
         if isinstance(frame, HeaderFrame):
             header = frame
-        elif frame.snapshot:
-            continue
         elif isinstance(frame, CommitFrame):
             assert header is not None, "a run of frames begins with a header"
+            if frame.snapshot:
+                if last is None or frame.position > last.commit.position:
+                    last = StreamTail(header, frame, frame, {}, {}, whole=False, alone=True)
+                continue
             whole = numbers.get(frame.position, 0) == frame.num_frames
             if frame.end and not frame.num_frames and last is not None and last.commit.step == frame.step:
                 last = replace(last, commit=frame)

@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from pipeline.rows.codec import find_codec
 from pipeline.rows.room import RowRoom
-from pipeline.stream.changed import Changed
 from pipeline.stream.grouped import GroupedIds, join
 from pipeline.stream.source import Int64s, RowSnapshot
+from pipeline.stream.taken import Changed
 from pipeline.wire.envelope import seal
 from pipeline.wire.frames import RowsFrame, StreamedTable
 from pipeline.wire.row_runs import NO_BYTES, RunHead

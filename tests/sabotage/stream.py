@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-from pipeline.stream import changed, published
+from pipeline.stream import changed, merging, published
 from pipeline.stream.changed import ChangedSet
 from pipeline.stream.cut import CutBuilder
 from pipeline.stream.cut_writer import CutWriter
@@ -112,7 +112,7 @@ def _leave_out_deleted_rows() -> AbstractContextManager[Any]:
 
 
 def _drop_an_id_when_coalescing() -> AbstractContextManager[Any]:
-    distinct = changed.distinct_ids
+    distinct = merging.distinct_ids
     shorter = lambda pieces: {table: ids_n[:-1] for table, ids_n in distinct(pieces).items()}  # noqa: E731
     return patch.object(changed, "distinct_ids", shorter)
 
@@ -181,7 +181,8 @@ def _freeze_outside_the_fence() -> AbstractContextManager[Any]:
         rows = self._source.freeze(frozen.changed.by_table, changed_since=self.committed_step)
         frozen.rows.close()
         rows.step = frozen.step  # type: ignore[misc]
-        return replace(frozen, rows=rows)
+        frozen.rows = rows
+        return frozen
 
     return patch.object(RowStreamer, "_freeze", take_late)
 

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from pipeline.stream import Changed, ChangedSet
 from pipeline.stream import changed as changed_module
-from pipeline.stream.changed import distinct_ids
+from pipeline.stream.merging import distinct_ids
 
 
 def ids(*values: int) -> npt.NDArray[np.int64]:
@@ -28,9 +28,11 @@ def as_sets(changed: Changed) -> dict[str, set[int]]:
 class ChangedMachine(RuleBasedStateMachine):
     """Beside a plain dict of sets and a list of steps."""
 
+    limit_bytes = 256 << 20
+
     def __init__(self) -> None:
         super().__init__()
-        self.real = ChangedSet()
+        self.real = ChangedSet(self.limit_bytes)
         self.held: dict[str, set[int]] = {}
         self.steps: list[list[int]] = []
         self.taken: list[tuple[Changed, dict[str, set[int]], list[list[int]]]] = []
@@ -43,6 +45,16 @@ class ChangedMachine(RuleBasedStateMachine):
         for table, some in added.items():
             self.held.setdefault(table, set()).update(some)
         self.steps.append([self.step, self.step * 10])
+        self.note_collapse()
+
+    def note_collapse(self) -> None:
+        """The ends of so few steps are all remembered."""
+        del self.steps[: len(self.steps) - self.real.num_steps]
+
+    @rule(table=st.sampled_from("abc"), some=st.sets(st.integers(-3, 9)))
+    def end(self, table: str, some: set[int]) -> None:
+        self.real.add_ended({table: ids(*sorted(some))})
+        self.held.setdefault(table, set()).update(some)
 
     @rule()
     def compact(self) -> None:
@@ -52,7 +64,7 @@ class ChangedMachine(RuleBasedStateMachine):
     def take(self) -> None:
         taken = self.real.take()
         self.held = {table: some for table, some in self.held.items() if some}
-        assert as_sets(taken) == self.held
+        assert as_sets(taken) == ({} if taken.collapsed else self.held)
         assert taken.ended_k2.tolist() == self.steps
         self.taken.append((taken, self.held, self.steps))
         self.held, self.steps = {}, []
@@ -62,11 +74,23 @@ class ChangedMachine(RuleBasedStateMachine):
     def put_back(self, merged: bool) -> None:
         """The newest first, as a streamer does that has one cut at a time."""
         taken, held, steps = self.taken.pop()
-        self.taken.clear()
+        self.forget_the_others()
         self.real.put_back(self.real.distinct(taken) if merged else taken)
         for table, some in held.items():
             self.held.setdefault(table, set()).update(some)
         self.steps = steps + self.steps
+        self.note_collapse()
+
+    def forget_the_others(self) -> None:
+        for taken, _, _ in self.taken:
+            self.real.published(taken)
+        self.taken.clear()
+
+    @precondition(lambda self: self.taken)
+    @rule(merged=st.booleans())
+    def publish(self, merged: bool) -> None:
+        taken, _, _ = self.taken.pop()
+        self.real.published(self.real.distinct(taken) if merged else taken)
 
     @invariant()
     def counts_agree(self) -> None:
@@ -74,9 +98,24 @@ class ChangedMachine(RuleBasedStateMachine):
         assert self.real.last_step == self.step
         assert self.real.count >= sum(len(some) for some in self.held.values())
 
+    @invariant()
+    def memory_is_bounded(self) -> None:
+        assert self.real.nbytes <= self.limit_bytes * 9 // 16, "half of it, and the ends of steps"
+        assert not self.real.collapses or self.limit_bytes < 1 << 20
+
 
 TestChangedSet = ChangedMachine.TestCase
 TestChangedSet.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+class SmallMachine(ChangedMachine):
+    """With room for a few arrays: it collapses now and then."""
+
+    limit_bytes = 3000
+
+
+TestSmallChangedSet = SmallMachine.TestCase
+TestSmallChangedSet.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 
 
 def test_distinct_ids_are_each_named_once_and_rise() -> None:

@@ -35,7 +35,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.stream import streamer
-from pipeline.stream.changed import distinct_ids
+from pipeline.stream.merging import distinct_ids
 from pipeline.stream.errors import CannotPush, CannotRead, NoSuchTable, StepWentBack, StreamExists, WrongMoment
 from pipeline.stream.options import StreamerOptions, StreamIdentity
 from pipeline.stream.own.going_on import find_life
