@@ -15,57 +15,19 @@ A stream of one shard takes the same way; its cuts wait for nobody.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
-
-import numpy.typing as npt
+from collections.abc import Callable, Sequence
 
 from pipeline.replica.counters import ReplicaCounters
-from pipeline.replica.errors import DamagedCut, OtherRun, OtherShard
-from pipeline.replica.intake import Intake, ReadyCut
+from pipeline.replica.errors import OtherRun, OtherShard
+from pipeline.replica.intake import Intake
+from pipeline.replica.joined import JoinedCut, join_cut
 from pipeline.replica.order import Verdict, judge
 from pipeline.replica.shard import ShardReader
-from pipeline.replica.staging import StagedRows
-from pipeline.wire.digest import MASK
-from pipeline.wire.frames import CommitFrame, CutPosition, HeaderFrame
-from pipeline.wire.transport import Position, Transport
+from pipeline.wire.frames import START, CutPosition, HeaderFrame
+from pipeline.wire.transport import Transport
 
 OnHeader = Callable[[str, HeaderFrame], None]
 MakeIntake = Callable[[OnHeader], Intake]
-
-
-@dataclass(frozen=True, slots=True)
-class JoinedCut:
-    """The shares of all shards in one cut. Whoever applies it closes it."""
-
-    commit: CommitFrame
-    """Counts and digest are those of all shards together."""
-    shares: Sequence[ReadyCut]
-
-    @property
-    def places(self) -> tuple[Position, ...]:
-        """Behind the commit frame, on each shard."""
-        return tuple(share.at for share in self.shares)
-
-    def is_short(self, most_ids: int) -> bool:
-        """As ``StagedCut.is_short``."""
-        few = self.commit.num_rows + self.commit.num_tombstones <= most_ids
-        return few and all(share.staged.is_short(most_ids) for share in self.shares)
-
-    def parts(self) -> Iterator[StagedRows]:
-        """All rows, shard by shard. No row comes twice: each belongs to one shard."""
-        for share in self.shares:
-            yield from share.staged.parts()
-
-    def dense(self) -> Mapping[str, npt.NDArray[Any]] | None:
-        """The dense weights, from the shard that carries them; None where none does."""
-        found = (share.staged.dense() for share in self.shares)
-        return next((arrays for arrays in found if arrays is not None), None)
-
-    def close(self) -> None:
-        for share in self.shares:
-            share.staged.close()
 
 
 class Join:
@@ -153,7 +115,7 @@ class Join:
 
     def _is_ahead(self, shard: ShardReader) -> bool:
         if not self._waiting:
-            return bool(shard.cuts) and (shard.is_full or shard.intake.waiting)
+            return shard.snapshot is not None or (bool(shard.cuts) and (shard.is_full or shard.intake.waiting))
         return shard.snapshot is not None and any(
             other.snapshot is None and (other.has_frames or not other.idle) for other in self._shards
         )
@@ -163,12 +125,13 @@ class Join:
             joined = self._join_snapshots()
             if joined is not None:
                 return joined
+        self._drop_passed()
         while all(shard.cuts for shard in self._shards):
             position = max(shard.cuts[0].commit.position for shard in self._shards)
             if dropped := sum(shard.drop_cuts(position) for shard in self._shards):
                 self._counters.abandoned += dropped
                 continue
-            joined = self._joined([shard.pop_cut() for shard in self._shards])
+            joined = join_cut([shard.pop_cut() for shard in self._shards])
             verdict = judge(applied, joined.commit)
             if verdict is Verdict.APPLY:
                 return joined
@@ -189,29 +152,22 @@ class Join:
                     shard.pop_snapshot().staged.close()
             return None
         self._loaded = position
-        return self._joined([shard.pop_snapshot() for shard in self._shards])
+        return join_cut([shard.pop_snapshot() for shard in self._shards])
 
-    def _joined(self, shares: Sequence[ReadyCut]) -> JoinedCut:
-        """Raises DamagedCut where the shards do not mean the same cut."""
-        first = shares[0].commit
-        for number, share in enumerate(shares):
-            if _meaning(share.commit) != _meaning(first):
-                what = f"its commit frame says {_meaning(share.commit)}, that of shard 0 {_meaning(first)}"
-                for other in shares:
-                    other.staged.close()
-                raise DamagedCut(f"{share.at} of shard {number}", first.position, first.snapshot, what)
-        if len(shares) == 1:
-            return JoinedCut(first, shares)
-        commits = [share.commit for share in shares]
-        commit = replace(
-            first,
-            num_frames=sum(commit.num_frames for commit in commits),
-            num_rows=sum(commit.num_rows for commit in commits),
-            num_tombstones=sum(commit.num_tombstones for commit in commits),
-            digest=sum(commit.digest for commit in commits) & MASK,
-            dense_digest=next((c.dense_digest for c in commits if c.dense_digest is not None), None),
-        )
-        return JoinedCut(commit, shares)
+    def _drop_passed(self) -> None:
+        """A snapshot cut may stand alone, with no ordinary cut of its position: rule 1 between those and ordinary cuts."""
+        if self._waiting:
+            return
+        furthest = max((shard.cuts[-1].commit.position for shard in self._shards if shard.cuts), default=START)
+        for shard in self._shards:
+            if shard.snapshot is None:
+                continue
+            alone = shard.snapshot.commit.position
+            if alone < furthest:
+                shard.pop_snapshot().staged.close()
+                self._counters.abandoned += 1
+            elif not shard.cuts:
+                self._counters.abandoned += sum(other.drop_cuts(alone) for other in self._shards)
 
     def _wait_for_snapshot(self, applied: CutPosition) -> None:
         """Rule 3."""
@@ -242,8 +198,3 @@ class Join:
             self._run_id = header.run_id
 
         return check
-
-
-def _meaning(commit: CommitFrame) -> tuple[Any, ...]:
-    """What the commit frames of all shards say alike."""
-    return (commit.position, commit.step, commit.kind, commit.previous, commit.rewind, commit.end)

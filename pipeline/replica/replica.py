@@ -24,7 +24,8 @@ from pipeline.replica.errors import NoStartingPoint, ReplicaClosed, ReplicaError
 from pipeline.replica.export import export_table
 from pipeline.replica.freshness import Freshness
 from pipeline.replica.intake import Intake
-from pipeline.replica.joining import Join, JoinedCut, OnHeader
+from pipeline.replica.joined import JoinedCut
+from pipeline.replica.joining import Join, OnHeader
 from pipeline.replica.order import goes_back
 from pipeline.replica.sources import StreamPlace
 from pipeline.replica.tables import Tables

@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from pipeline.replica import kernels
 from pipeline.replica.errors import TableChanged, UnknownTable
-from pipeline.replica.joining import JoinedCut
+from pipeline.replica.joined import JoinedCut
 from pipeline.replica.locks import ReadWriteLock
 from pipeline.replica.rowmap import Float32s, Int64s, RowMap
 from pipeline.replica.staging import StagedRows

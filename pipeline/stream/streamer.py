@@ -19,18 +19,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from pipeline.stream.changed import ChangedSet
 from pipeline.stream.counters import StreamCounters
 from pipeline.stream.cut import CutBuilder
-from pipeline.stream.cut_writer import CutWriter
 from pipeline.stream.errors import BacklogLeft, SnapshotLost
 from pipeline.stream.freezing import Freezer, Frozen, Listed
 from pipeline.stream.merging import StepIds
 from pipeline.stream.options import StreamerOptions, StreamIdentity
-from pipeline.stream.outlet import Outlet
+from pipeline.stream.sharded import Outlets, ShardsWriter
 from pipeline.stream.source import Int64s, RowSource
 from pipeline.stream.taken import NO_STEPS
 from pipeline.wire.frames import START, CommitFrame, CutPosition
@@ -47,7 +46,7 @@ class RowStreamer:
     def __init__(
         self,
         source: RowSource,
-        transport: Transport,
+        transport: Transport | Sequence[Transport],
         identity: StreamIdentity,
         options: StreamerOptions | None = None,
         *,
@@ -55,7 +54,9 @@ class RowStreamer:
         previous_step: int = 0,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
-        """``previous`` is the last cut that the stream has already committed, taken at ``previous_step``."""
+        """``transport``: that of the stream, or those of its shards, in order. ``previous`` is the last cut that the stream has already
+        committed, taken at ``previous_step``.
+        """
         self.options = options or StreamerOptions()
         self.changed = ChangedSet(self.options.backlog_bytes)
         self.counters = StreamCounters()
@@ -64,8 +65,9 @@ class RowStreamer:
         self._source = source
         self._identity = identity
         self._clock = clock
-        self._outlet = Outlet(transport, identity, source.tables, self.options.zstd_level, self.counters, clock)
-        self._writer = CutWriter(self._outlet, source.tables, self.options, self.counters)
+        transports = transport if isinstance(transport, Sequence) else (transport,)
+        self._outlet = Outlets(transports, identity, source.tables, self.options.zstd_level, self.counters, clock)
+        self._writer = ShardsWriter(self._outlet, source.tables, self.options, self.counters)
         self._tables = self._writer.tables
         self._raw_bytes = {name: 4 * table.spec.dim for name, table in self._tables.items()}
         self._freezer = Freezer(source, self.changed, self._tables, clock, dense=self.options.dense)

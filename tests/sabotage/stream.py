@@ -134,7 +134,7 @@ def _trim_past_the_snapshot_cut() -> AbstractContextManager[Any]:
     def trim_all(self: RowStreamer) -> Any:
         commit = snapshot_cut(self)
         if commit is not None:
-            self._outlet._transport.retain_from(self._outlet._transport.end)
+            self._outlet.each[0]._transport.retain_from(self._outlet.each[0]._transport.end)
         return commit
 
     return patch.object(RowStreamer, "snapshot_cut", trim_all)
@@ -145,10 +145,10 @@ def _trim_behind_the_snapshot_cut_only() -> AbstractContextManager[Any]:
     publish = RowStreamer._publish_everything
 
     def publish_and_trim(self: RowStreamer, *args: Any) -> Any:
-        start = self._outlet._transport.end
+        start = self._outlet.each[0]._transport.end
         commit = publish(self, *args)
         if commit is not None:
-            frames = self._outlet._transport.frames  # type: ignore[attr-defined]
+            frames = self._outlet.each[0]._transport.frames  # type: ignore[attr-defined]
             kept = [k for k in range(start.offset, len(frames)) if _is_of_snapshot(frames[k])]
             frames[start.offset :] = [frames[k] for k in kept]
         return commit

@@ -1,0 +1,66 @@
+"""One cut out of the shares of all shards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+
+from pipeline.replica.errors import DamagedCut
+from pipeline.replica.intake import ReadyCut
+from pipeline.replica.staging import StagedRows
+from pipeline.wire.frames import CommitFrame
+from pipeline.wire.shares import join_commits
+from pipeline.wire.transport import Position
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedCut:
+    """The shares of all shards in one cut. Whoever applies it closes it."""
+
+    commit: CommitFrame
+    """Counts and digest are those of all shards together."""
+    shares: Sequence[ReadyCut]
+
+    @property
+    def places(self) -> tuple[Position, ...]:
+        """Behind the commit frame, on each shard."""
+        return tuple(share.at for share in self.shares)
+
+    def is_short(self, most_ids: int) -> bool:
+        """As ``StagedCut.is_short``."""
+        few = self.commit.num_rows + self.commit.num_tombstones <= most_ids
+        return few and all(share.staged.is_short(most_ids) for share in self.shares)
+
+    def parts(self) -> Iterator[StagedRows]:
+        """All rows, shard by shard. No row comes twice: each belongs to one shard."""
+        for share in self.shares:
+            yield from share.staged.parts()
+
+    def dense(self) -> Mapping[str, npt.NDArray[Any]] | None:
+        """The dense weights, from the shard that carries them; None where none does."""
+        found = (share.staged.dense() for share in self.shares)
+        return next((arrays for arrays in found if arrays is not None), None)
+
+    def close(self) -> None:
+        for share in self.shares:
+            share.staged.close()
+
+
+def join_cut(shares: Sequence[ReadyCut]) -> JoinedCut:
+    """Raises DamagedCut where the shards do not mean the same cut."""
+    first = shares[0].commit
+    for number, share in enumerate(shares):
+        if _meaning(share.commit) != _meaning(first):
+            what = f"its commit frame says {_meaning(share.commit)}, that of shard 0 {_meaning(first)}"
+            for other in shares:
+                other.staged.close()
+            raise DamagedCut(f"{share.at} of shard {number}", first.position, first.snapshot, what)
+    return JoinedCut(join_commits([share.commit for share in shares]), shares)
+
+
+def _meaning(commit: CommitFrame) -> tuple[Any, ...]:
+    """What the commit frames of all shards say alike."""
+    return (commit.position, commit.step, commit.kind, commit.previous, commit.rewind, commit.end)
