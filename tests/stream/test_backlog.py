@@ -189,7 +189,7 @@ def test_a_storage_that_lost_its_data_gets_a_header_and_every_row() -> None:
     bench.streamer.cut()
     bench.transport.lose()
     bench.source.train({"items": [20]})
-    with pytest.raises(TransportError, match="its epoch is life-2"):
+    with pytest.raises(TransportError, match="this is life-2"):
         bench.streamer.cut()
     assert bench.streamer.is_behind
     bench.streamer.cut()

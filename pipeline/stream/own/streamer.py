@@ -35,8 +35,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.stream import streamer
-from pipeline.stream.merging import distinct_ids
 from pipeline.stream.errors import CannotPush, CannotRead, NoSuchTable, StepWentBack, StreamExists, WrongMoment
+from pipeline.stream.merging import distinct_ids
 from pipeline.stream.options import StreamerOptions, StreamIdentity
 from pipeline.stream.own.going_on import find_life
 from pipeline.stream.own.source import OwnSource, RowReader, as_reader
@@ -268,7 +268,8 @@ class RowStreamer(streamer.RowStreamer):
         return self._tables[name]
 
     def _check_open(self) -> None:
-        if not self._opened:
+        """Who says where the stream goes on needs not wait for a transport: cuts open it."""
+        if not self._opened and self._begins:
             raise WrongMoment("the stream is not open: `with streamer:` opens and closes it, or open() and close() do")
 
     def _check_step(self, step: int) -> None:
