@@ -11,7 +11,7 @@ from typing import Any
 from cuda.plan import FeatureSet
 from pipeline.flow import Stage, StageContext
 from pipeline.store import Store
-from stages.batch_ids import batch_ids
+from stages.batch_meta import whole_batch
 from stages.items import DistinctBatch, RawBatch
 
 
@@ -34,7 +34,7 @@ class Distinct(Stage):
 
     def work(self, raw: RawBatch) -> DistinctBatch:
         self._step += 1
-        batch = batch_ids(raw, self._features)
+        batch = whole_batch(raw, self._features)
         unique = self._store.backend.deduplicate(batch)
         self._store.expect(self._step, unique)
         return DistinctBatch(

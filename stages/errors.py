@@ -19,6 +19,11 @@ class MissingFeature(StageInputError):
         )
 
 
+class WrongMeta(StageInputError):
+    def __init__(self, feature: str, what: str, cursor: Mapping[str, Any]) -> None:
+        super().__init__(f"feature {feature!r}: {what} (source behind {dict(cursor)})")
+
+
 class BatchDoesNotFit(StageInputError):
     def __init__(self, step: int, need: int, l1_rows: int, cursor: Mapping[str, Any]) -> None:
         super().__init__(

@@ -25,11 +25,20 @@ class FeatureIds:
     ids_n: Int64s
     offsets_b: Int64s
     weights_n: Float32s | None = None
+    identities_nk: Int64s | None = None
+    """The raw ids behind each id, for tables that keep ``identities``."""
+    metadata_nm: npt.NDArray[Any] | None = None
+    """Numbers that go along with each id, of the dtype of the table's ``metadata``."""
 
     @property
     def nbytes(self) -> int:
-        weights = 0 if self.weights_n is None else self.weights_n.nbytes
-        return int(self.ids_n.nbytes + self.offsets_b.nbytes + weights)
+        beside = sum(part.nbytes for part in self.beside if part is not None)
+        return int(self.ids_n.nbytes + self.offsets_b.nbytes + beside)
+
+    @property
+    def beside(self) -> tuple[npt.NDArray[Any] | None, ...]:
+        """What there is for each id besides it, in the order of the fields."""
+        return self.weights_n, self.identities_nk, self.metadata_nm
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from cuda.plan import BatchIds, FeatureSet, UniqueIds
 from pipeline.flow import Many, Marker, Stage, StageContext, StageOptions
 from pipeline.flow.step_limit import StepLimit
 from pipeline.store import L1TooSmall, Reservation, Store
-from stages.batch_ids import batch_ids
+from stages.batch_meta import whole_batch
 from stages.errors import BatchDoesNotFit
 from stages.items import DistinctBatch, RawBatch, SlotBatch
 from stages.rebatch import pack, unpack
@@ -96,7 +96,7 @@ class Prefetch(Stage):
         return found
 
     def _find_distinct(self, raw: RawBatch) -> tuple[BatchIds, UniqueIds]:
-        batch = batch_ids(raw, self._features)
+        batch = whole_batch(raw, self._features)
         return batch, self._store.backend.deduplicate(batch)
 
     async def _wait_for_turn(self, step: int) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from stages.items import FeatureIds, RawBatch
 from stages.sources.samples import Samples, join
@@ -70,6 +71,7 @@ def pack(samples: Samples) -> dict[str, Any]:
                 np.ascontiguousarray(bags.ids_n).tobytes(),
                 np.ascontiguousarray(bags.offsets_b).tobytes(),
                 None if bags.weights_n is None else np.ascontiguousarray(bags.weights_n).tobytes(),
+                *(_pack_lines(part) for part in (bags.identities_nk, bags.metadata_nm)),
             ]
             for name, bags in samples.features.items()
         },
@@ -79,15 +81,24 @@ def pack(samples: Samples) -> dict[str, Any]:
 
 
 def unpack(state: Mapping[str, Any]) -> Samples:
-    """The inverse of ``pack``."""
+    """The inverse of ``pack``; features without the last two parts have neither identities nor metadata."""
     count = int(state["num_samples"])
     features = {
         name: FeatureIds(
             np.frombuffer(ids, np.int64).copy(),
             np.frombuffer(offsets, np.int64).copy(),
             None if weights is None else np.frombuffer(weights, np.float32).copy(),
+            *map(_unpack_lines, lines),
         )
-        for name, (ids, offsets, weights) in state["features"].items()
+        for name, (ids, offsets, weights, *lines) in state["features"].items()
     }
     dense_bd = np.frombuffer(state["dense"], np.float32).reshape(count, int(state["num_dense"])).copy()
     return Samples(count, features, dense_bd, np.frombuffer(state["labels"], np.float32).copy())
+
+
+def _pack_lines(lines_nw: npt.NDArray[Any] | None) -> list[Any] | None:
+    return None if lines_nw is None else [str(lines_nw.dtype), lines_nw.shape[1], lines_nw.tobytes()]
+
+
+def _unpack_lines(packed: Sequence[Any] | None) -> npt.NDArray[Any] | None:
+    return None if packed is None else np.frombuffer(packed[2], packed[0]).reshape(-1, packed[1]).copy()

@@ -82,6 +82,10 @@ class RowLayout:
     def states(self) -> tuple[Column, ...]:
         return tuple(column for column in self.columns if column.role == "state")
 
+    @property
+    def meta(self) -> tuple[Column, ...]:
+        return tuple(column for column in self.columns if column.role == "meta")
+
     def view(self, rows_nb: npt.NDArray[np.uint8], name: str, begin: int = 0) -> npt.NDArray[Any]:
         """The column ``name`` of packed rows as [n, width]: a view that shares memory. Each row is contiguous. ``begin``: so many bytes
         of each row are not in ``rows_nb``.

@@ -46,7 +46,9 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class TableImport:
-    """The rows of one table: which array of the file is which column. ``fresh_states``: states begin at zero."""
+    """The rows of one table: which array of the file is which column. ``fresh_states``: states begin at zero. So do meta columns that
+    the file does not have.
+    """
 
     spec: TableSpec
     reader: ArrayReader
@@ -57,7 +59,11 @@ class TableImport:
         """By name of the array."""
         layout = self.spec.layout
         states = () if self.fresh_states else layout.states
-        return {"weights": layout.columns[0], **{f"state_{column.name}": column for column in states}}
+        meta = (column for column in layout.meta if f"meta_{column.name}" in self.reader.arrays)
+        return {
+            "weights": layout.columns[0],
+            **{f"{column.role}_{column.name}": column for column in (*states, *meta)},
+        }
 
     @property
     def num_rows(self) -> int:
@@ -65,8 +71,10 @@ class TableImport:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the file has that does not come into the rows, for people."""
-        return self.reader.notes if isinstance(self.reader, TorchTable) and not self.fresh_states else ()
+        """What the file has that does not come into the rows, and what it lacks, for people."""
+        given = self.reader.notes if isinstance(self.reader, TorchTable) and not self.fresh_states else ()
+        lacking = [column.name for column in self.spec.layout.meta if column not in self.columns.values()]
+        return (*given, *(f"{self.spec.name}: the file has no meta_{name}: zeros" for name in lacking))
 
     def check(self) -> None:
         """Raises ImportFailed unless the file's arrays are those of the table's rows."""
@@ -126,6 +134,8 @@ class TableImport:
             stop = start + len(piece["ids"])
             ids_n[start:stop] = piece["ids"]
             for name, column in self.columns.items():
+                if column.role == "meta":
+                    continue
                 kept = self._stored(piece, name, column)
                 bad_n = ~np.isfinite(widen(kept, column.dtype) if column.dtype in NARROW else kept).all(axis=1)
                 if bad_n.any():

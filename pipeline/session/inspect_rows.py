@@ -31,7 +31,7 @@ def newest_checkpoint(run_dir: Path) -> CheckpointReader:
 
 
 def describe_rows(run_dir: Path, table: str, ids: Sequence[int]) -> dict[str, Any]:
-    """Weights, states and version of each id, in the order asked; a row never updated has its initial values and says so.
+    """Weights, states, meta columns and version of each id, in the order asked; a row never updated has its initial values and says so.
 
     Of a run that is going on they are those of the last step that has ended, else those of the newest checkpoint. Raises NoRun,
     UnknownRow and NotAnswering.
@@ -75,6 +75,7 @@ def print_rows(found: dict[str, Any]) -> None:
         console.print(f"id {row['id']}  {version}")
         for name, values in row.items():
             if name not in ("id", "updated", "version"):
-                shown = " ".join(f"{value:+.6g}" for value in values[:SHOWN_WEIGHTS])
+                form = "d" if isinstance(values[0], int) else "+.6g"
+                shown = " ".join(f"{value:{form}}" for value in values[:SHOWN_WEIGHTS])
                 more = f" ... ({len(values)} in all)" if len(values) > SHOWN_WEIGHTS else ""
                 console.print(f"  {name}: {shown}{more}")

@@ -3,7 +3,7 @@
 One request a connection. Both ways: a length, 4 bytes little endian, then that many bytes of msgpack.
 
     request   {table: str, ids: int64s, little endian, one behind the other}
-    answer    {step, ids, updated: a byte each, versions: int64 pairs, columns: [{name, dtype, width, data}]} or {error}
+    answer    {step, updated: a byte each, versions: int64 pairs, columns: [{name, dtype, width, data}], meta: likewise} or {error}
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -115,11 +115,11 @@ def fetch_live(run_dir: Path, table: str, ids_n: Any) -> FetchedRows:
             ) from None
     if "error" in answer:
         raise NotAnswering(f"the run in {run_dir}: {answer['error']}")
-    columns = {column["name"]: _values(column) for column in answer["columns"]}
+    columns, meta = ({one["name"]: _values(one) for one in answer[part]} for part in ("columns", "meta"))
     weights_nd = columns.pop(WEIGHT)
     versions_n2 = np.frombuffer(answer["versions"], dtype="<i8").reshape(-1, 2)
     updated_n = np.frombuffer(answer["updated"], dtype=np.bool_)
-    return FetchedRows(table, answer["step"], ids_n, weights_nd, columns, versions_n2, updated_n)
+    return FetchedRows(table, answer["step"], ids_n, weights_nd, columns, versions_n2, updated_n, meta)
 
 
 def _described(rows: FetchedRows) -> Mapping[str, Any]:
@@ -127,11 +127,16 @@ def _described(rows: FetchedRows) -> Mapping[str, Any]:
         "step": rows.step,
         "updated": rows.updated_n.tobytes(),
         "versions": rows.versions_n2.astype("<i8").tobytes(),
-        "columns": [
-            {"name": name, "dtype": str(values.dtype), "width": values.shape[1], "data": values.tobytes()}
-            for name, values in rows.columns.items()
-        ],
+        "columns": _columns({WEIGHT: rows.weights_nd, **rows.states}),
+        "meta": _columns(rows.meta),
     }
+
+
+def _columns(named: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    return [
+        {"name": name, "dtype": str(values.dtype), "width": values.shape[1], "data": values.tobytes()}
+        for name, values in named.items()
+    ]
 
 
 def _values(column: Mapping[str, Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any
@@ -22,6 +23,7 @@ from pipeline.rows.spec import Initializer, TableSpec
 from pipeline.session.dense_side import initial_model
 from pipeline.session.errors import L1SmallerThanBatch
 from pipeline.session.hooks import problems
+from pipeline.session.meta_columns import meta_places, meta_problems, with_meta
 from pipeline.session.settings import Settings, TableSettings, dynamic_tables
 from pipeline.session.tier_sizes import check_tiers
 from pipeline.store import AdmissionRule, DynamicTables, ExpiryRule
@@ -79,14 +81,16 @@ def make_plan(loaded: Loaded[Settings]) -> Plan:
     graph = _graph(loaded)
     _check_l1(settings, graph)
     _check_features(loaded, graph)
-    _check_hooks(loaded)
+    _refuse(loaded, meta_problems(settings, graph))
+    _refuse(loaded, problems(settings.hooks, settings.tables))
+    specs = tuple(_spec(name, settings) for name in settings.tables)
     made = Plan(
         settings=settings,
         graph=graph,
-        specs=tuple(_spec(name, settings) for name in settings.tables),
+        specs=specs,
         rules=_rules(settings),
         rates=tuple(_rate(table) for table in settings.tables.values()),
-        features=_features(settings),
+        features=_features(settings, specs),
         num_dense=int(getattr(graph.stages[0].options, "num_dense", 0)),
         tree=loaded.tree,
     )
@@ -102,13 +106,14 @@ def plan_of_rows(settings: Settings) -> Plan:
     Raises BackendUnavailable and RuleUnavailable.
     """
     check_device(settings.device)
+    specs = tuple(_spec(name, settings) for name in settings.tables)
     made = Plan(
         settings=settings,
         graph=Graph((), ()),
-        specs=tuple(_spec(name, settings) for name in settings.tables),
+        specs=specs,
         rules=_rules(settings),
         rates=tuple(_rate(table) for table in settings.tables.values()),
-        features=_features(settings),
+        features=_features(settings, specs),
         num_dense=0,
         tree=settings.model_dump(mode="json"),
     )
@@ -129,7 +134,7 @@ def _spec(name: str, settings: Settings) -> TableSpec:
     table = settings.tables[name]
     return TableSpec(
         name=name,
-        layout=layout_of(table.optimizer, table.dim, DTYPES[table.weights], DTYPES[table.states]),
+        layout=with_meta(layout_of(table.optimizer, table.dim, DTYPES[table.weights], DTYPES[table.states]), table),
         initializer=Initializer(**table.init.model_dump()),
         seed=settings.run.seed,
         default=None if table.admission is None else table.admission.default,
@@ -152,7 +157,7 @@ def _rate(table: TableSettings) -> Schedule | None:
     return build_schedule(wanted.use, wanted.options, wanted.warmup_steps)
 
 
-def _features(settings: Settings) -> FeatureSet:
+def _features(settings: Settings, specs: Sequence[TableSpec]) -> FeatureSet:
     tables = list(settings.tables)
     names = tuple(settings.features)
     return FeatureSet(
@@ -161,6 +166,7 @@ def _features(settings: Settings) -> FeatureSet:
         dims_f=np.array([settings.tables[settings.table_of(name)].dim for name in names], dtype=np.int32),
         poolings_f=np.array([POOLINGS[settings.features[name].pooling] for name in names], dtype=np.int32),
         num_tables=len(tables),
+        meta_t=meta_places(specs),
     )
 
 
@@ -183,8 +189,8 @@ def _check_features(loaded: Loaded[Settings], graph: Graph) -> None:
         raise loaded.error((f"features.{name}", what) for name in missing)
 
 
-def _check_hooks(loaded: Loaded[Settings]) -> None:
-    found = list(problems(loaded.settings.hooks, loaded.settings.tables))
+def _refuse(loaded: Loaded[Settings], problems: Iterable[tuple[str, str]]) -> None:
+    found = list(problems)
     if found:
         raise loaded.error(found)
 

@@ -38,6 +38,8 @@ FIXED: Final = (
     "run.seed",
     "tables.*.dim",
     "tables.*.weights",
+    "tables.*.identities",
+    "tables.*.metadata*",
     "tables.*.init.*",
     "tables.*.admission*",
     "tables.*.expiry*",

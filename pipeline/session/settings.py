@@ -91,6 +91,11 @@ class ExpirySettings(Part):
         return self
 
 
+class MetadataSettings(Part):
+    dtype: Literal["int8", "int16", "int32", "int64", "float32", "uint8"] = Field("int64", description="of its numbers")
+    width: int = Field(1, ge=1, le=256, description="numbers a row")
+
+
 class TableSettings(Part):
     dim: int = Field(64, ge=4, le=1024, multiple_of=4, description="weights per row, a multiple of 4")
     init: InitSettings = Field(default_factory=InitSettings, description="how rows begin")
@@ -108,6 +113,15 @@ class TableSettings(Part):
         description="how an update rounds to 16 bits: stochastic loses nothing on average, with random numbers that depend on seed, "
         "table, id, step and column alone",
     )
+    identities: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description="a row keeps so many int64 (column `identity`): the raw ids behind the id of its last use; not set: none",
+    )
+    metadata: MetadataSettings | None = Field(
+        None, description="numbers that a row keeps of its last use (column `metadata`); not set: none"
+    )
     admission: AdmissionSettings | None = Field(
         None, description="rows only for ids that occur often; not set: every id has a row"
     )
@@ -117,6 +131,16 @@ class TableSettings(Part):
     max_rows: int | None = Field(
         None, ge=1, description="rows it may come to have: then check can say that the tiers are too small for them"
     )
+
+    @model_validator(mode="after")
+    def columns_have_names_of_their_own(self) -> TableSettings:
+        asked = {"identity": self.identities, "metadata": self.metadata}
+        for column in OPTIMIZERS[self.optimizer.kind].state_columns(self.optimizer, self.dim):
+            if asked.get(column.name) is not None:
+                raise ValueError(
+                    f"{self.optimizer.kind} has a state {column.name!r}, so no meta column can be named so"
+                )
+        return self
 
     @model_validator(mode="after")
     def states_may_be_narrow(self) -> TableSettings:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.rows.arrays import read_only_ids
-from pipeline.rows.layout import RowLayout
+from pipeline.rows.layout import Column, RowLayout
 from pipeline.rows.version import unpack_versions
 from pipeline.store.errors import BadFetch
 from pipeline.store.snapshot import SnapshotRows
@@ -36,11 +36,13 @@ class FetchedRows:
     """(generation, step) of each row's last update; zeros where there was none."""
     updated_n: npt.NDArray[np.bool_]
     """Where False the row was never updated, and has its initial values."""
+    meta: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    """Meta columns by name, [n, width]; with the states, or not."""
 
     @property
     def columns(self) -> dict[str, npt.NDArray[Any]]:
-        """Weights and states by name, in the order of the row."""
-        return {WEIGHT: self.weights_nd, **self.states}
+        """Weights, states and meta columns by name, in the order of the row."""
+        return {WEIGHT: self.weights_nd, **self.states, **self.meta}
 
 
 def checked_ids(table: str, ids: Any, most: int) -> npt.NDArray[np.int64]:
@@ -95,6 +97,10 @@ def gathered(
     states: bool,
 ) -> FetchedRows:
     """``columns`` gives those of the rows by name, as ``RowLayout.singles``; ``versions_n`` are packed, 0 for a row never updated."""
-    named = {name: np.ascontiguousarray(columns(name)) for name in (WEIGHT, *(c.name for c in layout.states if states))}
-    weights_nd = named.pop(WEIGHT)
-    return FetchedRows(table, step, ids_n, weights_nd, named, unpack_versions(versions_n), versions_n > 0)
+
+    def named(kept: Iterable[Column]) -> dict[str, npt.NDArray[Any]]:
+        return {column.name: np.ascontiguousarray(columns(column.name)) for column in kept if states}
+
+    weights_nd, updated_n = np.ascontiguousarray(columns(WEIGHT)), versions_n > 0
+    state, meta = named(layout.states), named(layout.meta)
+    return FetchedRows(table, step, ids_n, weights_nd, state, unpack_versions(versions_n), updated_n, meta)

@@ -17,7 +17,7 @@ Legend: n rows that are given; b bytes of a packed row.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -44,7 +44,12 @@ CHUNK_ROWS: Final = 32_768
 NO_NUMBERS: Final = np.empty(0, dtype=np.int32)
 
 
-def pack(spec: TableSpec, ids: Any, rows: Any, states: Mapping[str, Any] | None, most: int) -> tuple[Int64s, RowBytes]:
+ByName = Mapping[str, Any]
+
+
+def pack(
+    spec: TableSpec, ids: Any, rows: Any, states: ByName | None, meta: ByName | None, most: int
+) -> tuple[Int64s, RowBytes]:
     """(ids [n], packed rows [n, b]), copies, of what ``Store.load`` is given. Raises BadLoad."""
     try:
         ids_n = read_only_ids(ids).copy()
@@ -59,19 +64,28 @@ def pack(spec: TableSpec, ids: Any, rows: Any, states: Mapping[str, Any] | None,
     again = sorted_n[1:][sorted_n[1:] == sorted_n[:-1]]
     if again.shape[0]:
         raise BadLoad(spec.name, f"id {int(again[0])} comes twice; each row is named once")
-    columns = {column.name: column for column in spec.layout.states}
-    if states is not None and states.keys() != columns.keys():
-        wrong = [f"has no state {name!r}" for name in states if name not in columns]
-        wrong += [f"lacks {name!r}" for name in columns if name not in states]
-        told = f"its optimizer's states are {', '.join(columns)}" if columns else "its optimizer has no states"
-        raise BadLoad(spec.name, f"what was given {'; '.join(wrong)}: {told}. Without any, states begin at zero")
+    given = [(spec.layout.columns[0], rows)]
+    given += _named(spec, spec.layout.states, states, "state", "its optimizer's states are")
+    given += _named(spec, spec.layout.meta, meta, "meta column", "its meta columns are")
     rows_nb = spec.layout.empty(count)
-    for column, values in (
-        (spec.layout.columns[0], rows),
-        *((columns[name], values) for name, values in (states or {}).items()),
-    ):
+    for column, values in given:
         spec.layout.view(rows_nb, column.name)[:] = _stored(spec.name, column, values, ids_n)
     return ids_n, rows_nb
+
+
+def _named(
+    spec: TableSpec, columns: Sequence[Column], given: ByName | None, kind: str, known: str
+) -> list[tuple[Column, Any]]:
+    """Each of the columns with what was given for it; none where nothing was. Raises BadLoad."""
+    if given is None:
+        return []
+    wanted = {column.name: column for column in columns}
+    wrong = [f"has no {kind} {name!r}" for name in given if name not in wanted]
+    wrong += [f"lacks {name!r}" for name in wanted if name not in given]
+    if wrong:
+        told = f"{known} {', '.join(wanted) or 'none'}. Without any, they begin at zero"
+        raise BadLoad(spec.name, f"what was given {'; '.join(wrong)}: {told}")
+    return [(wanted[name], values) for name, values in given.items()]
 
 
 def _stored(table: str, column: Column, values: Any, ids_n: Int64s) -> npt.NDArray[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 
-from cuda.plan import Int32s, Int64s, SlotPlan
+from cuda.plan import Int32s, Int64s, RowMeta, SlotPlan
 
 
 @dataclass(eq=False, slots=True)
@@ -27,6 +27,8 @@ class Reservation:
     released: bool = False
     reading: SlotPlan | None = None
     """What lookups read, where it is more than ``plan``: ids without a row too, in their table's default slot."""
+    meta: tuple[RowMeta, ...] = ()
+    """What the update writes into meta columns."""
     lock: threading.Lock = field(default_factory=threading.Lock)
     """Held while the rows are read."""
 

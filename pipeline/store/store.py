@@ -27,7 +27,8 @@ from pipeline.store.fence import Fence
 from pipeline.store.fetched import FetchedRows, checked_ids
 from pipeline.store.fetcher import Fetcher
 from pipeline.store.hooks import HookPoint, OnError
-from pipeline.store.loading import GivenRows, Loading, pack
+from pipeline.store.loading import ByName, GivenRows, Loading, pack
+from pipeline.store.meta import take_meta, write_meta
 from pipeline.store.options import StoreOptions
 from pipeline.store.policy import find_policy
 from pipeline.store.report import report
@@ -118,9 +119,9 @@ class Store:
         """
         forbid_event_loop("Store.try_reserve")
         if self.dynamic is None:
-            return self._residency.try_reserve(step, batch, unique)
+            return take_meta(self.backend, self._residency.try_reserve(step, batch, unique))
         screened = self.dynamic.screen(step, unique)
-        reservation = self._residency.try_reserve(step, batch, screened.own)
+        reservation = take_meta(self.backend, self._residency.try_reserve(step, batch, screened.own))
         if reservation is not None:
             reservation.reading = screened.reading(reservation.plan, self._default_slots_t)
             self._ending.tell(step, screened.expired)
@@ -150,8 +151,8 @@ class Store:
         *,
         dense_step: Callable[[], None] | None = None,
     ) -> None:
-        """Write one step: rows, then whatever ``dense_step`` writes, then the fence, then hooks, then the listeners. Between these
-        two, rows that expire with the step end.
+        """Write one step: rows and their meta columns, then whatever ``dense_step`` writes, then the fence, then hooks, then the
+        listeners. Between these two, rows that expire with the step end.
 
         Raises BadGradients, unless such rows are to be skipped. An error inside the fence breaks it (BrokenFence ever after): half a
         step is no state that anyone may read.
@@ -167,6 +168,7 @@ class Store:
                 self._snapshots.before_write(plan)
                 bad_t = self.backend.update(plan, grads, self._rules.at(step), pack_version(self.generation, step))
                 count_bad(bad_t, self.specs, step, self.options.bad_gradients == "skip", self.counters.bad_gradients)
+                write_meta(self.backend, reservation)
                 if dense_step is not None:
                     dense_step()
             self._tell(step, plan)
@@ -178,17 +180,16 @@ class Store:
                 pass
             self._tell(step, None)
 
-    def load(self, table: str, ids: Any, rows: Any, states: Mapping[str, Any] | None = None) -> int:
+    def load(self, table: str, ids: Any, rows: Any, states: ByName | None = None, meta: ByName | None = None) -> int:
         """Overwrite rows, as a step of its own whose number is returned: ``store.loading``. All arrays are copied.
 
         ``ids``: distinct int64 [n], at most ``store.load_rows``. ``rows``: weights float32 [n, dim], rounded to nearest where the table
-        keeps 16 bits, or float16 where it keeps that. ``states``: each of the optimizer's by name [n, width]; None begins them at zero.
+        keeps 16 bits, or float16 where it keeps that. ``states``, ``meta``: all columns of a kind, by name [n, width]; None: zeros.
 
         On the compute lane, between two steps, while nothing is reserved. Raises UnknownTable, BadLoad, BatchesInFlight; a tier's errors.
         """
         forbid_event_loop("Store.load")
-        packed = pack(self.spec_of(table), ids, rows, states, self.options.load_rows)
-        return self.load_packed([(table, *packed)])
+        return self.load_packed([(table, *pack(self.spec_of(table), ids, rows, states, meta, self.options.load_rows))])
 
     def load_packed(self, parts: Iterable[GivenRows]) -> int:
         """The same of packed finite rows, any number of several tables, each named once. Raises what ``parts`` raises too."""
@@ -276,7 +277,7 @@ class Store:
             return self._snapshots.freeze(ids, members, version, changed_since, blocking, reason)
 
     def fetch_rows(self, table: str, ids: Any, states: bool = True) -> FetchedRows:
-        """Weights, and with ``states`` the optimizer's, of any rows as the last step left them, in the order asked; duplicates
+        """Weights, and with ``states`` all else that rows have, of any rows as the last step left them, in the order asked; duplicates
         allowed. They come from whichever tier holds them, and it changes nothing about where rows are.
 
         On any thread but the event loop's, beside training. Raises UnknownTable, BadFetch (no ids, or more than
@@ -296,5 +297,4 @@ class Store:
 
     def stats(self) -> dict[str, Any]:
         """Figures for a progress display and the report. Looks at every slot: not for every step."""
-        figures = report(self._residency, self._snapshots)
-        return figures if self.dynamic is None else figures | self.dynamic.figures()
+        return report(self._residency, self._snapshots) | ({} if self.dynamic is None else self.dynamic.figures())

@@ -21,6 +21,9 @@ from stages.sources.samples import offsets_of
 class Drawer(Protocol):
     """Draws for the positives of a batch, then remembers their items."""
 
+    def fits(self, num_along: int) -> bool:
+        """Whether it remembers, or can, so many numbers along with an item."""
+
     def draw(self, key: np.uint64, first: int, draws: int, positive_b: Bools, items: Items) -> Drawn: ...
 
     def state(self) -> Any: ...
@@ -42,6 +45,11 @@ class WindowItems:
         self._window, self._end = window, 0
         self._ids_m = np.zeros(2 * window, np.int64)
         self._along_am = np.zeros((2 * num_along, 2 * window), np.int64)
+
+    def fits(self, num_along: int) -> bool:
+        if not self._end and len(self._along_am) != num_along:
+            self._along_am = np.zeros((num_along, len(self._ids_m)), np.int64)
+        return len(self._along_am) == num_along
 
     def draw(self, key: np.uint64, first: int, draws: int, positive_b: Bools, items: Items) -> Drawn:
         lengths_b = np.where(positive_b, np.diff(items.offsets_b), 0)
@@ -73,12 +81,11 @@ class WindowItems:
         return {"ids": self._ids_m[low : self._end].tobytes(), "along": self._along_am[:, low : self._end].tobytes()}
 
     def restore(self, state: Any) -> None:
-        ids_m = np.frombuffer(state["ids"], np.int64)
+        ids_m, along_am = _remembered(state, len(self._along_am))
+        assert self.fits(len(along_am))
         self._end = len(ids_m)
         self._ids_m[: self._end] = ids_m
-        self._along_am[:, : self._end] = np.frombuffer(state["along"], np.int64).reshape(
-            len(self._along_am), len(ids_m)
-        )
+        self._along_am[:, : self._end] = along_am
 
 
 class SeenItems:
@@ -89,6 +96,11 @@ class SeenItems:
         self._along_am = np.zeros((2 * num_along, most), np.int64)
         self._counts = np.zeros(2, np.int64)
         self._table = np.full(1 << (2 * most - 1).bit_length(), -1, np.int64)
+
+    def fits(self, num_along: int) -> bool:
+        if not self._counts[0] and len(self._along_am) != num_along:
+            self._along_am = np.zeros((num_along, len(self._known_m)), np.int64)
+        return len(self._along_am) == num_along
 
     def draw(self, key: np.uint64, first: int, draws: int, positive_b: Bools, items: Items) -> Drawn:
         shape = (len(positive_b), draws)
@@ -121,11 +133,10 @@ class SeenItems:
         }
 
     def restore(self, state: Any) -> None:
-        ids_m = np.frombuffer(state["ids"], np.int64)
+        ids_m, along_am = _remembered(state, len(self._along_am))
+        assert self.fits(len(along_am))
         self._known_m[: len(ids_m)] = ids_m
-        self._along_am[:, : len(ids_m)] = np.frombuffer(state["along"], np.int64).reshape(
-            len(self._along_am), len(ids_m)
-        )
+        self._along_am[:, : len(ids_m)] = along_am
         self._counts[:] = (len(ids_m), state["admitted"])
         self._table.fill(-1)
         fill_table(self._table, ids_m)
@@ -136,6 +147,9 @@ class FixedItems:
 
     def __init__(self, ids_m: Int64s, along_am: Int64s) -> None:
         self._ids_m, self._along_am = ids_m, along_am
+
+    def fits(self, num_along: int) -> bool:
+        return len(self._along_am) == num_along
 
     def draw(self, key: np.uint64, first: int, draws: int, positive_b: Bools, items: Items) -> Drawn:
         count = len(self._ids_m)
@@ -149,6 +163,12 @@ class FixedItems:
 
     def restore(self, state: Any) -> None:
         """There is nothing to take back."""
+
+
+def _remembered(state: Any, num_along: int) -> tuple[Int64s, Int64s]:
+    """Ids, and the numbers that went along with each: ``num_along`` where there is no id to tell."""
+    ids_m, along = (np.frombuffer(state[key], np.int64) for key in ("ids", "along"))
+    return ids_m, along.reshape(len(along) // len(ids_m) if len(ids_m) else num_along, len(ids_m))
 
 
 def read_candidates(path: str, item: str, along: Sequence[str]) -> FixedItems:

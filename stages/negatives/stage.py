@@ -22,6 +22,7 @@ from pydantic import Field, model_validator
 
 from pipeline.flow.run_info import RunInfo
 from pipeline.flow.stage import Lane, Many, Stage, StageContext, StageOptions
+from stages.errors import WrongItems
 from stages.items import RawBatch
 from stages.mixing import key_of
 from stages.negatives.candidates import Drawer, SeenItems, WindowItems, read_candidates
@@ -98,6 +99,12 @@ class Negatives(Stage):
     def _with_negatives(self, raw: RawBatch) -> Samples:
         positive_b = raw.labels_b > 0
         items = Items.of(raw, self.options.item, self.options.along)
+        if not self._drawer.fits(len(items.along_an)):
+            raise WrongItems(
+                f"{self.options.item!r} or what goes along with it has other identities or metadata than batches before; of `candidates` "
+                "from a file there are none",
+                raw.cursor,
+            )
         drawn = self._drawer.draw(self._key, raw.first_row, self.options.per_positive, positive_b, items)
         missing = int(positive_b.sum()) * self.options.per_positive - int(drawn.there_bk.sum())
         if missing:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 
-from stages.items import Float32s, Int64s
+from stages.items import Int64s
 from stages.sources.problems import Problems, cast
 
 
@@ -40,11 +42,10 @@ def finite(values: pa.Array, name: str, rows_n: Int64s, problems: Problems) -> n
 
 
 def drop_nulls(
-    values: pa.Array, rows_n: Int64s, lengths_b: Int64s, weights_n: Float32s | None
-) -> tuple[pa.Array, Int64s, Float32s | None]:
-    """Missing ids inside a bag are no ids; their weights go with them."""
+    values: pa.Array, rows_n: Int64s, lengths_b: Int64s, beside: Sequence[np.ndarray | None]
+) -> tuple[pa.Array, Int64s, list[np.ndarray | None]]:
+    """Missing ids inside a bag are no ids; what goes along with them goes with them."""
     there_n = to_numpy(values.is_valid(), np.bool_)
     lengths_b = np.bincount(rows_n[there_n], minlength=len(lengths_b)).astype(np.int64)
-    if weights_n is not None and len(weights_n) == len(there_n):
-        weights_n = weights_n[there_n]
-    return values.drop_null(), lengths_b, weights_n
+    kept = [part if part is None or len(part) != len(there_n) else part[there_n] for part in beside]
+    return values.drop_null(), lengths_b, kept

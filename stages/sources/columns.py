@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import pyarrow as pa
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.flow.stage import StageOptions
+
+RAW: Final = "raw"
+"""In ``identities``: the feature's own id, as it was before ``buckets``."""
+Numbers = Literal["int8", "int16", "int32", "int64", "float32", "uint8"]
+
+
+class MetadataColumns(StageOptions):
+    """Numbers that go along with each id, for a table that keeps ``metadata``."""
+
+    columns: tuple[str, ...] = Field(min_length=1, description="a column for each number")
+    dtype: Numbers = Field("int64", description="what they become; the table's")
 
 
 class FeatureColumn(StageOptions):
@@ -21,6 +32,48 @@ class FeatureColumn(StageOptions):
         None, min_length=1, description="between the ids of one field, which then is a bag of many"
     )
     weights: str | None = Field(None, description="a column with one weight for each id, cut by the same separator")
+    buckets: int | None = Field(
+        None,
+        ge=1,
+        le=2**62,
+        description="ids become 0 .. buckets - 1, by splitmix64 (pipeline/rows/buckets.py); null: as they are",
+    )
+    identities: tuple[str, ...] = Field(
+        (),
+        description="for a table that keeps `identities`, as many: `raw`, the id before `buckets`; columns of integers, one for each id",
+    )
+    metadata: MetadataColumns | None = Field(
+        None,
+        description="columns of numbers, one for each id, for a table that keeps `metadata`: names, or {columns, dtype}",
+    )
+
+    @field_validator("identities", mode="before")
+    @classmethod
+    def one_identity(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("metadata", mode="before")
+    @classmethod
+    def names_are_metadata(cls, value: Any) -> Any:
+        names = (value,) if isinstance(value, str) else value
+        return {"columns": names} if isinstance(names, list | tuple) else value
+
+    @property
+    def num_identities(self) -> int:
+        return len(self.identities)
+
+    @property
+    def metadata_shape(self) -> dict[str, Any] | None:
+        """As a table's ``metadata``."""
+        return None if self.metadata is None else {"dtype": self.metadata.dtype, "width": len(self.metadata.columns)}
+
+    def beside(self) -> dict[str, pa.DataType]:
+        """The columns of identities and metadata, and what a text log converts each to."""
+        kinds: dict[str, pa.DataType] = {name: pa.int64() for name in self.identities if name != RAW}
+        if self.metadata is not None:
+            number = pa.float64() if self.metadata.dtype == "float32" else pa.int64()
+            kinds |= {name: number for name in self.metadata.columns if name not in kinds}
+        return kinds
 
 
 class DenseColumns(StageOptions):
@@ -47,7 +100,8 @@ class Mapping(StageOptions):
     """The columns of a sample."""
 
     features: dict[str, FeatureColumn] = Field(
-        min_length=1, description="by feature: a column's name, or {column, hash, separator, weights}"
+        min_length=1,
+        description="by feature: a column's name, or {column, hash, separator, weights, buckets, identities, metadata}",
     )
     dense: tuple[DenseColumns, ...] = Field(
         (), description="dense columns: names, or groups {columns, transform, scale, missing}"
@@ -97,6 +151,9 @@ class Mapping(StageOptions):
             types[feature.column] = pa.string() if text else pa.int64()
             if feature.weights is not None:
                 types[feature.weights] = pa.string() if feature.separator is not None else pa.float64()
+        for feature in self.features.values():
+            for name, kind in feature.beside().items():
+                types.setdefault(name, kind if feature.separator is None else pa.string())
         numbers = [name for group in self.dense for name in group.columns]
         if isinstance(self.label, LabelColumn):
             numbers.append(self.label.column)

@@ -6,15 +6,18 @@ a label or time is missing or no number. numpy and Arrow do the work; only bad r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.rows.buckets import bucket_ids
 from pipeline.rows.hashing import hash_text
 from stages.items import FeatureIds, Float32s, Int64s
 from stages.logs.tables import LogTable, SkippedLine
 from stages.sources.arrow import as_text, drop_nulls, finite, is_text, to_numpy
-from stages.sources.columns import DenseColumns, FeatureColumn, LabelColumn, Mapping
+from stages.sources.columns import RAW, DenseColumns, FeatureColumn, LabelColumn, Mapping
 from stages.sources.problems import Problems, cast
 from stages.sources.samples import Samples, offsets_of
 
@@ -83,18 +86,27 @@ class Converter:
     def _bags(self, table: pa.Table, feature: FeatureColumn, problems: Problems) -> FeatureIds:
         values, lengths_b = self._flat(self._column(table, feature.column), feature.separator)
         rows_n = np.repeat(np.arange(table.num_rows), lengths_b)
-        weights_n = None
-        if feature.weights is not None:
-            weights_n = self._weights(table, feature, lengths_b, problems)
+        weights = None if feature.weights is None else self._weights(table, feature, lengths_b, problems)
+        named = [name for name in feature.identities if name != RAW]
+        along = [self._along(table, feature, name, "int64", lengths_b, problems) for name in named]
+        rule = feature.metadata
+        if rule is not None:
+            along += [self._along(table, feature, name, rule.dtype, lengths_b, problems) for name in rule.columns]
+        beside: list[np.ndarray | None] = [weights, *along]
         if values.null_count:
-            values, lengths_b, weights_n = drop_nulls(values, rows_n, lengths_b, weights_n)
+            values, lengths_b, beside = drop_nulls(values, rows_n, lengths_b, beside)
             rows_n = np.repeat(np.arange(table.num_rows), lengths_b)
         if feature.hash is not None:
-            ids_n = hash_text(as_text(values))
+            raw_n = hash_text(as_text(values))
         else:
             advice = "is no int64 id; set `hash: xxh64` if the ids are text"
-            ids_n = to_numpy(cast(values, pa.int64(), feature.column, advice, rows_n, problems), np.int64)
-        return FeatureIds(ids_n, offsets_of(lengths_b), weights_n)
+            raw_n = to_numpy(cast(values, pa.int64(), feature.column, advice, rows_n, problems), np.int64)
+        ids_n = raw_n if feature.buckets is None else bucket_ids(raw_n, feature.buckets)
+        if problems.rows:
+            return FeatureIds(ids_n, offsets_of(lengths_b))
+        found = dict(zip(named, beside[1:], strict=False))
+        identities = [raw_n if name == RAW else found[name] for name in feature.identities]
+        return FeatureIds(ids_n, offsets_of(lengths_b), beside[0], _lines(identities), _lines(beside[1 + len(named) :]))
 
     def _flat(self, column: pa.Array, separator: str | None) -> tuple[pa.Array, Int64s]:
         """All values in a row, and how many each row has."""
@@ -106,22 +118,36 @@ class Converter:
         return column.drop_null(), to_numpy(pc.cast(column.is_valid(), pa.int8()), np.int64)
 
     def _weights(self, table: pa.Table, feature: FeatureColumn, lengths_b: Int64s, problems: Problems) -> Float32s:
-        """One weight per value, those of missing ids included."""
         assert feature.weights is not None
-        column = self._column(table, feature.weights)
+        return self._along(table, feature, feature.weights, "float32", lengths_b, problems, "weights")
+
+    def _along(
+        self,
+        table: pa.Table,
+        feature: FeatureColumn,
+        name: str,
+        dtype: str,
+        lengths_b: Int64s,
+        problems: Problems,
+        what: str = "values",
+    ) -> np.ndarray:
+        """One number per id of the feature from another column, those of missing ids included."""
+        column = self._column(table, name)
         if feature.separator is None and not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
             column = pc.if_else(
                 pa.array(lengths_b > 0), column, pa.scalar(None, column.type)
-            )  # a weight without an id is no bag
+            )  # a number without an id is no bag
         values, found_b = self._flat(column, feature.separator)
         wrong = np.flatnonzero(found_b != lengths_b)
         for row in wrong[: problems.limit]:
-            problems.add(
-                row, f"{lengths_b[row]} ids in {feature.column!r} and {found_b[row]} weights in {feature.weights!r}"
-            )
+            problems.add(row, f"{lengths_b[row]} ids in {feature.column!r} and {found_b[row]} {what} in {name!r}")
         rows_n = np.repeat(np.arange(table.num_rows), found_b)
-        numbers_n = finite(values, feature.weights, rows_n, problems)
-        return numbers_n.astype(np.float32)
+        if dtype == "float32":
+            return finite(values, name, rows_n, problems).astype(np.float32)
+        for at in np.flatnonzero(to_numpy(values.is_null(), np.bool_))[: problems.limit]:
+            problems.add(rows_n[at], f"column {name!r} has no value for an id")
+        values, kind = values.fill_null("0" if is_text(values.type) else 0), pa.from_numpy_dtype(np.dtype(dtype))
+        return to_numpy(cast(values, kind, name, f"is no {dtype}", rows_n, problems), np.dtype(dtype).type)
 
     def _dense(self, table: pa.Table, group: DenseColumns, problems: Problems) -> Float32s:
         out_bd = np.empty((table.num_rows, len(group.columns)), dtype=np.float32)
@@ -169,3 +195,8 @@ class Converter:
         if dtype == pa.float64():
             return finite(column, name, rows_n, problems)
         return to_numpy(cast(column, dtype, name, f"is no {dtype}", rows_n, problems), np.int64)
+
+
+def _lines(columns: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    """Columns side by side [n, columns]; None where there are none."""
+    return np.stack([column for column in columns if column is not None], axis=1) if columns else None

@@ -57,15 +57,16 @@ class Samples:
 def cut_bags(bags: FeatureIds, start: int, stop: int) -> FeatureIds:
     offsets_b = bags.offsets_b[start : stop + 1]
     first, last = int(offsets_b[0]), int(offsets_b[-1])
-    weights_n = None if bags.weights_n is None else bags.weights_n[first:last]
-    return FeatureIds(bags.ids_n[first:last], offsets_b - first, weights_n)
+    beside = (None if part is None else part[first:last] for part in bags.beside)
+    return FeatureIds(bags.ids_n[first:last], offsets_b - first, *beside)
 
 
 def take_bags(bags: FeatureIds, order_b: Int64s) -> FeatureIds:
     lengths_b = np.diff(bags.offsets_b)[order_b]
     offsets_b = offsets_of(lengths_b)
     index_n = np.repeat(bags.offsets_b[order_b] - offsets_b[:-1], lengths_b) + np.arange(offsets_b[-1])
-    return FeatureIds(bags.ids_n[index_n], offsets_b, None if bags.weights_n is None else bags.weights_n[index_n])
+    beside = (None if part is None else part[index_n] for part in bags.beside)
+    return FeatureIds(bags.ids_n[index_n], offsets_b, *beside)
 
 
 def offsets_of(lengths_b: Int64s) -> Int64s:
@@ -78,14 +79,15 @@ def offsets_of(lengths_b: Int64s) -> Int64s:
 def join_bags(parts: Sequence[FeatureIds]) -> FeatureIds:
     ends = np.cumsum([part.offsets_b[-1] for part in parts])[:-1]
     shifted = [parts[0].offsets_b, *(part.offsets_b[1:] + end for part, end in zip(parts[1:], ends, strict=True))]
-    weights_n = None
-    if parts[0].weights_n is not None:
-        weights_n = np.concatenate([part.weights_n for part in parts if part.weights_n is not None])
-    return FeatureIds(np.concatenate([part.ids_n for part in parts]), np.concatenate(shifted), weights_n)
+    beside = (
+        np.concatenate([part for part in alike if part is not None]) if alike[0] is not None else None
+        for alike in zip(*(part.beside for part in parts), strict=True)
+    )
+    return FeatureIds(np.concatenate([part.ids_n for part in parts]), np.concatenate(shifted), *beside)
 
 
 def join(parts: Sequence[Samples]) -> Samples:
-    """One after the other. All parts have the same features; at least one part is given."""
+    """One after the other. All parts have the same features, and the same beside their ids; at least one part is given."""
     if len(parts) == 1:
         return parts[0]
     times = [part.times_b for part in parts if part.times_b is not None]

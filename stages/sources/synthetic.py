@@ -6,9 +6,11 @@ from math import gcd, sqrt
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.flow.channel import Channel
 from pipeline.flow.stage import StageContext, StageOptions
+from pipeline.rows.buckets import bucket_ids
 from stages.items import FeatureIds, Int64s
 from stages.mixing import key_of
 from stages.sources import synthetic_kernels as kernels
@@ -80,7 +82,24 @@ class SampleMaker:
         if feature.weights:
             kernels.draw_weights(key_of(self._seed, WEIGHTS, number), first, offsets_b, weights_n)
         kernels.add_effects(key_of(self._options.truth_seed, TRUTH, number), offsets_b, ids_n, weights_n, logits_b)
-        return FeatureIds(ids_n, offsets_b, weights_n if feature.weights else None)
+        raw_n = ids_n
+        if feature.buckets is not None:
+            ids_n = bucket_ids(raw_n, feature.buckets)
+        beside = identities(raw_n, feature), metadata(first, lengths_b, feature)
+        return FeatureIds(ids_n, offsets_b, weights_n if feature.weights else None, *beside)
+
+
+def identities(raw_n: Int64s, feature: SyntheticFeature) -> Int64s | None:
+    """[n, k]: the raw id and those that follow it."""
+    return None if feature.identities is None else raw_n[:, None] + np.arange(feature.identities)
+
+
+def metadata(first: int, lengths_b: Int64s, feature: SyntheticFeature) -> npt.NDArray[Any] | None:
+    """[n, width]: multiples of the sample's number, wrapped or rounded as the dtype has it."""
+    if feature.metadata is None:
+        return None
+    numbers_n = np.repeat(first + np.arange(len(lengths_b)), lengths_b)
+    return (numbers_n[:, None] * np.arange(1, feature.metadata.width + 1)).astype(feature.metadata.dtype)
 
 
 class SyntheticSource(BatchSource):

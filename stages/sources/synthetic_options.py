@@ -7,8 +7,16 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.flow.stage import StageOptions
+from stages.sources.columns import Numbers
 from stages.sources.options import BatchOptions
 from stages.sources.reuse import distinct_ids
+
+
+class SyntheticMetadata(StageOptions):
+    """Made-up metadata: number j of an id is (sample's number * (j + 1)), as far as the dtype holds it."""
+
+    dtype: Numbers = Field("int64", description="of the numbers; the table's")
+    width: int = Field(1, ge=1, le=256, description="numbers for each id; the table's")
 
 
 class SyntheticFeature(StageOptions):
@@ -24,6 +32,30 @@ class SyntheticFeature(StageOptions):
     )
     bag: tuple[int, int] = Field((1, 1), description="ids of a sample: a number, or the least and the most")
     weights: bool = Field(False, description="give each id a weight between 0.5 and 1.5")
+    buckets: int | None = Field(
+        None,
+        ge=1,
+        le=2**62,
+        description="ids become 0 .. buckets - 1, by splitmix64 (pipeline/rows/buckets.py); labels follow the ids before; null: none",
+    )
+    identities: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description="for a table that keeps as many: the id before `buckets`, then the numbers that follow it",
+    )
+    metadata: SyntheticMetadata | None = Field(
+        None, description="for a table that keeps it: the sample's number, counted from 0"
+    )
+
+    @property
+    def num_identities(self) -> int:
+        return self.identities or 0
+
+    @property
+    def metadata_shape(self) -> dict[str, Any] | None:
+        """As a table's ``metadata``."""
+        return None if self.metadata is None else self.metadata.model_dump()
 
     @field_validator("reuse", mode="before")
     @classmethod

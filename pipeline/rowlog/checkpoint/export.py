@@ -6,6 +6,7 @@ A table's arrays, rows in ascending order of ids, every row ever updated:
     weights     [n, dim] of its dtype; bfloat16, which few programs read, as float32, which holds it exactly
     version     int64 [n, 2]: (generation, step) of the last update
     state_NAME  one per state column, [n, width], likewise
+    meta_NAME   one per meta column, [n, width], of its dtype
 """
 
 from __future__ import annotations
@@ -36,10 +37,10 @@ def export_table(reader: CheckpointReader, table: str, out: str) -> None:
     Raises UnknownTable, CheckpointCorrupt, ExportFailed, DiskFull.
     """
     layout = reader.entry(table).spec.layout
-    states = [(f"state_{column.name}", column) for column in layout.states]
+    behind = [(f"{column.role}_{column.name}", column) for column in layout.columns[1:]]
     columns = [
         RowArray(name, _dtype(column), (column.width,), _column(layout, column))
-        for name, column in (("weights", layout.columns[0]), *states)
+        for name, column in (("weights", layout.columns[0]), *behind)
     ]
     arrays = [
         RowArray("ids", np.dtype(np.int64), (), lambda chunk: chunk.ids_n),

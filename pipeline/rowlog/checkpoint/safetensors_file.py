@@ -19,6 +19,8 @@ DTYPES: Final = {
     "float64": "F64",
     "int64": "I64",
     "int32": "I32",
+    "int16": "I16",
+    "int8": "I8",
     "uint8": "U8",
     "bool": "BOOL",
 }
