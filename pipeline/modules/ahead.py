@@ -17,6 +17,7 @@ import numpy as np
 
 from cuda.plan import BatchIds, UniqueIds
 from pipeline.store import Reservation, Store
+from pipeline.store.meta import take_meta
 
 
 @dataclass(slots=True)
@@ -28,7 +29,7 @@ class Announced:
     reservation: Reservation | None = None
 
     def matches(self, batch: BatchIds) -> bool:
-        """Whether the rows are the same, occurrence by occurrence; weights may be others."""
+        """Whether the rows are the same, occurrence by occurrence; weights may be others, and what comes for meta columns."""
         mine = self.batch
         return (
             mine.num_samples == batch.num_samples
@@ -53,7 +54,7 @@ class Ahead:
     def announce(self, batch: BatchIds) -> None:
         unique = self._store.backend.deduplicate(batch)
         if unique.count <= self._store.options.l1_rows:  # else its forward says so
-            self._queue.append(Announced(batch, unique))
+            self._queue.append(Announced(_bare(batch), unique))
             self.reserve_waiting()
 
     def reserve_waiting(self) -> None:
@@ -70,11 +71,11 @@ class Ahead:
                 one.reservation = None
 
     def claim(self, batch: BatchIds) -> Reservation:
-        """Pinned and loaded, with this batch's own weights. Raises L1TooSmall and what a tier raises."""
+        """Pinned and loaded, with this batch's own weights and meta columns. Raises L1TooSmall and what a tier raises."""
         at = next((k for k, one in enumerate(self._queue) if one.matches(batch)), None)
         if at is None:
             self.late += bool(self._queue)
-            mine = Announced(batch, self._store.backend.deduplicate(batch))
+            mine = Announced(_bare(batch), self._store.backend.deduplicate(batch))
         else:
             for _ in range(at):
                 self._drop(self._queue.popleft())
@@ -83,7 +84,9 @@ class Ahead:
             assert self._queue, "nobody else has pins, and a batch that fits found no room"
             self._drop(self._queue.pop())
         assert mine.reservation is not None
-        return replace(mine.reservation, plan=replace(mine.reservation.plan, batch=batch))
+        claimed = replace(mine.reservation, plan=replace(mine.reservation.plan, batch=batch))
+        take_meta(self._store.backend, claimed)
+        return claimed
 
     def clear(self) -> None:
         while self._queue:
@@ -102,3 +105,8 @@ class Ahead:
         self.dropped += 1
         if one.reservation is not None:
             self._store.release(one.reservation)
+
+
+def _bare(batch: BatchIds) -> BatchIds:
+    """Without meta columns: those of the forward count, and they are looked at once it has come."""
+    return replace(batch, meta=()) if batch.meta else batch

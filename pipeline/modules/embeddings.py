@@ -19,11 +19,13 @@ import torch
 from pipeline.modules import state
 from pipeline.modules.engine import Engine
 from pipeline.modules.errors import NeedsDir
-from pipeline.modules.inputs import Inputs, as_array, read_inputs, twin_class
+from pipeline.modules.inputs import Inputs, as_array, read_inputs, twin_class, with_meta
 from pipeline.modules.settings import ModuleSettings, checked, from_config
 from pipeline.modules.step import Rows
 from pipeline.session.copies import Copies
 from pipeline.store import FetchedRows
+
+ByFeature = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,30 +68,35 @@ class RowsModule(torch.nn.Module, ABC):
         """The last step that has ended: how often backward has updated rows."""
         return self._engine.step
 
-    def prefetch(self, features: Any) -> bool:
-        """Have the rows of a batch ahead brought into L1 in the background. Its ids are copied.
+    def prefetch(self, features: Any, identities: ByFeature | None = None, metadata: ByFeature | None = None) -> bool:
+        """Have the rows of a batch ahead brought into L1 in the background. Its ids are copied; of what is given besides, which is
+        checked, that of the forward counts.
 
         False, and nothing is done, while ``lookahead`` batches wait for their forward already. Forwards in the order of these calls find
         their rows there; others are as right, and slower. Raises BadFeatures.
         """
         if self._engine.num_ahead >= self.settings.lookahead:
             return False
-        self._engine.announce(self._read(features).batch)
+        self._engine.announce(self._read(features, identities, metadata).batch)
         return True
 
-    def forward(self, features: Any) -> Any:
+    def forward(self, features: Any, identities: ByFeature | None = None, metadata: ByFeature | None = None) -> Any:
         """A mapping from feature to ids, (ids, offsets) or (ids, offsets, weights); or a KeyedJaggedTensor. Raises BadFeatures.
 
         Ids and offsets are int64 or int32 on the host, weights float32, with the conventions of ``torch.nn.EmbeddingBag``; a matrix of
         ids has a bag in each row. Weights that require gradients get them.
+
+        ``identities`` int64 [n, k] and ``metadata`` [n, width], by feature, for tables that keep them: with the step each row gets those
+        of its last use in the batch. They are copied; where no rows are trained they are checked and no more.
         """
-        inputs = self._read(features)
+        inputs = self._read(features, identities, metadata)
         trains = self.training and torch.is_grad_enabled()
         outs = self._train(inputs) if trains else self._engine.look_up(inputs.batch)
         return self._as_asked(inputs, outs)
 
-    def _read(self, features: Any) -> Inputs:
-        return read_inputs(features, self._engine.features, self.settings.include_last_offset)
+    def _read(self, features: Any, identities: ByFeature | None, metadata: ByFeature | None) -> Inputs:
+        inputs = read_inputs(features, self._engine.features, self.settings.include_last_offset)
+        return with_meta(inputs, {"identity": identities, "metadata": metadata})
 
     def _train(self, inputs: Inputs) -> tuple[torch.Tensor, ...]:
         step = self._engine.forward(inputs.batch)
@@ -112,19 +119,29 @@ class RowsModule(torch.nn.Module, ABC):
         ]
 
     def fetch_rows(self, table: str, ids: Any, states: bool = True) -> FetchedRows:
-        """``Store.fetch_rows``: current weights, states and versions of any ids."""
+        """``Store.fetch_rows``: current weights, states, meta columns and versions of any ids."""
         found: FetchedRows = self._engine.on_compute(self._engine.store.fetch_rows, table, ids, states)
         return found
 
-    def load_rows(self, table: str, ids: Any, rows: Any, states: Mapping[str, Any] | None = None) -> int:
-        """``Store.load``: overwrite rows, and states, as a step of its own, whose number is returned. Tensors and arrays; bfloat16 is
-        widened to float32.
+    def load_rows(
+        self,
+        table: str,
+        ids: Any,
+        rows: Any,
+        states: Mapping[str, Any] | None = None,
+        meta: Mapping[str, Any] | None = None,
+    ) -> int:
+        """``Store.load``: overwrite rows, states and meta columns, as a step of its own, whose number is returned. Tensors and arrays;
+        bfloat16 is widened to float32.
 
         Streams, checkpoints and ``state_dict`` take them as any changed row. A loop that goes on from a checkpoint before that step has
         to load them again. Raises UnknownTable, BadLoad, BackwardAwaited; then nothing was changed, and the loop may go on.
         """
-        given = {name: as_array(values) for name, values in states.items()} if states is not None else None
-        return self._engine.load_rows(table, as_array(ids), as_array(rows), given)
+        given = [
+            {name: as_array(values) for name, values in one.items()} if one is not None else None
+            for one in (states, meta)
+        ]
+        return self._engine.load_rows(table, as_array(ids), as_array(rows), *given)
 
     def save(self, path: str | Path | None = None) -> Path:
         """Save rows and states as the last step left them, as a checkpoint in the module's directory; with ``path`` a copy is put there

@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -203,7 +203,7 @@ class Engine:
         pooling = POOLING_NAMES[int(self.features.poolings_f[f])]
         return pool_rows(rows_t[t], inverse_n, batch.offsets_fb[f] - start, weights_n, pooling)
 
-    def load_rows(self, table: str, ids: Any, rows: Any, states: Mapping[str, Any] | None) -> int:
+    def load_rows(self, *given: Any) -> int:
         """``Store.load``, with what was announced set aside meanwhile. Raises BackwardAwaited, and what that raises."""
         self._check_open()
         if self.streaming is not None:
@@ -211,7 +211,7 @@ class Engine:
         if self._open_step is not None and self._open_step.state is State.OPEN:
             raise BackwardAwaited(self._open_step.number)
         self._used = True
-        return self._prefetch.run(self._load_rows, table, ids, rows, states)
+        return self._prefetch.run(self._load_rows, *given)
 
     def _load_rows(self, *given: Any) -> int:
         """On ``prefetch``, which lets nobody reserve meanwhile."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import torch
 
 from cuda.plan import NONE, BatchIds, FeatureSet, Float32s, Int64s
 from pipeline.modules.errors import BadFeatures, UnknownFeatures
+from pipeline.store.meta import batch_meta, fault
 
 INTEGERS = (torch.int64, torch.int32)
 JAGGED = ("keys", "values", "offsets", "weights_or_none", "stride")
@@ -65,6 +66,44 @@ def read_inputs(given: Any, features: FeatureSet, include_last_offset: bool) -> 
     if len(set(sizes.values())) > 1:
         raise BadFeatures("forward", f"features have different numbers of samples: {sizes}")
     return Inputs(_batch(bags_f, features), bags_f, None)
+
+
+def with_meta(inputs: Inputs, given: Mapping[str, Mapping[str, Any] | None]) -> Inputs:
+    """The same with values for meta columns: ``given`` by column of the rows, then by feature, each [n, width] for the feature's n ids.
+
+    Raises BadFeatures, which names the feature, what is needed and what came.
+    """
+    brought = {column: of_features for column, of_features in given.items() if of_features}
+    if not brought:
+        return inputs
+    features = inputs.batch.features
+    found: dict[str, list[Any]] = {column: [None] * len(features.names) for column in brought}
+    for column, of_features in brought.items():
+        unknown = [name for name in of_features if name not in features.names]
+        if unknown:
+            raise UnknownFeatures(f"the mapping of {column}", unknown, [], features.names)
+        for f, name in enumerate(features.names):
+            if of_features.get(name) is not None:
+                found[column][f] = _lines(of_features[name], column, f, inputs)
+    return replace(inputs, batch=replace(inputs.batch, meta=batch_meta(features, found)))
+
+
+def _lines(given: Any, column: str, f: int, inputs: Inputs) -> Any:
+    """[n, width], a copy: the batch may be used later. A bag in each row of a matrix of ids may have its lines in three dimensions."""
+    where, bags = f"feature {inputs.batch.features.names[f]!r}", inputs.bags_f[f]
+    if isinstance(given, torch.Tensor):
+        _check_host(given, f"{where}: {column}")
+    try:
+        values = np.array(as_array(given))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise BadFeatures(where, f"values for {column} are no array ({error})") from None
+    count = bags.ids_n.shape[0]
+    if bags.width is not None and values.ndim == 3 and values.shape[:2] == (bags.offsets_b.shape[0] - 1, bags.width):
+        values = values.reshape(count, values.shape[2])
+    wrong = fault(inputs.batch.features, f, column, values, count)
+    if wrong is not None:
+        raise BadFeatures(where, wrong)
+    return values
 
 
 def as_array(given: Any) -> Any:

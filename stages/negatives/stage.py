@@ -10,7 +10,9 @@ Rules.
 4. Which negatives a positive gets is a pure function of the seed, its position in the source's order and the positives before it.
    Sizes of batches, in and out, change nothing.
 5. A positive that nothing can be drawn for, such as the first one, has fewer negatives; they are counted as ``negatives_missing``.
-6. With ``batch_size`` the batches going out have exactly that size; the last may be short.
+6. What an item, and each of ``along``, has besides its id (identities, metadata) goes along with it: a negative has that of the positive
+   that it was remembered from.
+7. With ``batch_size`` the batches going out have exactly that size; the last may be short.
 """
 
 from __future__ import annotations
