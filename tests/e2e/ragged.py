@@ -22,6 +22,10 @@ class RaggedOptions(StageOptions):
     weighted: bool = Field(False, description="give every occurrence a weight")
     num_dense: int = Field(3, description="dense columns")
     vocabulary: int = Field(400, description="distinct ids, the extremes of int64 among them")
+    identities: dict[str, int] = Field(
+        default_factory=dict, description="numbers for each id, by feature; most batches"
+    )
+    metadata: dict[str, tuple[str, int]] = Field(default_factory=dict, description="(dtype, numbers), likewise")
 
 
 class RaggedSource(Source):
@@ -56,7 +60,19 @@ def make_batch(options: RaggedOptions, number: int) -> RawBatch:
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         ids = vocabulary[(rng.zipf(1.15, offsets[-1]) - 1) % vocabulary.size]
         weights = rng.uniform(-1, 1, ids.size).astype(np.float32) if options.weighted else None
-        features[name] = FeatureIds(ids.astype(np.int64), offsets, weights)
+        features[name] = FeatureIds(ids.astype(np.int64), offsets, weights, *_meta(options, number, name, ids.size))
     dense = rng.normal(size=(size, options.num_dense)).astype(np.float32)
     labels = (rng.random(size) < 0.4).astype(np.float32)
     return RawBatch(size, features, dense, labels, {"batch": number})
+
+
+def _meta(options: RaggedOptions, number: int, name: str, count: int) -> tuple[Any, Any]:
+    """Identities and metadata of a feature's ids, from numbers of their own. Some batches bring none."""
+    rng = np.random.default_rng([options.seed, number, *name.encode()])
+    identities, metadata = options.identities.get(name), options.metadata.get(name)
+    if rng.random() < 0.2:
+        return None, None
+    made = None
+    if metadata is not None:
+        made = rng.integers(0, 127, (count, metadata[1])).astype(metadata[0])
+    return None if identities is None else rng.integers(-(2**63), 2**63 - 1, (count, identities)), made

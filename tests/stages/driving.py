@@ -119,7 +119,7 @@ def plain(batch: RawBatch) -> dict[str, Any]:
             name: (
                 bags.ids_n.tolist(),
                 bags.offsets_b.tolist(),
-                None if bags.weights_n is None else bags.weights_n.tolist(),
+                *(None if part is None else (str(part.dtype), part.tolist()) for part in bags.beside),
             )
             for name, bags in batch.features.items()
         },

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,19 @@ def single(ids: list[int | None]) -> FeatureIds:
     return FeatureIds(np.array([i for i in ids if i is not None], np.int64), offsets_b)
 
 
-def stream(items: list[int | None], sizes: list[int], labels: list[float] | None = None) -> list[RawBatch]:
+def with_meta(bags: FeatureIds, samples: list[int]) -> FeatureIds:
+    """Each id of a bag of one brings itself and the number of its sample, and that in three numbers of 16 bits."""
+    own = np.array(samples, np.int64)[np.diff(bags.offsets_b) == 1]
+    return replace(
+        bags,
+        identities_nk=np.stack([bags.ids_n, own], axis=1),
+        metadata_nm=np.stack([own, -own, own % 7], axis=1).astype(np.int16),
+    )
+
+
+def stream(
+    items: list[int | None], sizes: list[int], labels: list[float] | None = None, meta: bool = False
+) -> list[RawBatch]:
     """Sample i: user i, item items[i], author 1000 + item, dense i; cut into batches of ``sizes``, round and round."""
     batches: list[RawBatch] = []
     at = 0
@@ -40,14 +53,17 @@ def stream(items: list[int | None], sizes: list[int], labels: list[float] | None
         part = items[at : at + size]
         users: list[int | None] = list(range(at, at + len(part)))
         chosen = [1.0] * len(part) if labels is None else labels[at : at + size]
+        features = {
+            "user": single(users),
+            "item": single(part),
+            "author": single([None if i is None or i % 5 == 0 else 1000 + i for i in part]),
+        }
+        if meta:
+            features = {name: with_meta(bags, list(range(at, at + len(part)))) for name, bags in features.items()}
         batches.append(
             RawBatch(
                 num_samples=len(part),
-                features={
-                    "user": single(users),
-                    "item": single(part),
-                    "author": single([None if i is None or i % 5 == 0 else 1000 + i for i in part]),
-                },
+                features=features,
                 dense_bd=np.array(users, np.float32).reshape(-1, 1),
                 labels_b=np.array(chosen, np.float32),
                 cursor={"sample": at + len(part)},
@@ -104,16 +120,17 @@ def test_each_positive_is_followed_by_its_negatives(draw: str) -> None:
     out_size=st.integers(1, 70),
     draw=st.sampled_from(["popularity", "uniform"]),
     remember=st.sampled_from([3, 1000]),
+    meta=st.booleans(),
     data=st.data(),
 )
 @settings(max_examples=15)
 def test_batch_sizes_and_resuming_change_no_sample(
-    sizes: list[int], out_size: int, draw: str, remember: int, data: st.DataObject
+    sizes: list[int], out_size: int, draw: str, remember: int, meta: bool, data: st.DataObject
 ) -> None:
     options = {"draw": draw, "window": 70, "remember": remember}
-    expected, _, _ = run_stage(negatives(**options), stream(ITEMS, [300]))
+    expected, _, _ = run_stage(negatives(**options), stream(ITEMS, [300], meta=meta))
     make = negatives(batch_size=out_size, **options)
-    batches = stream(ITEMS, sizes)
+    batches = stream(ITEMS, sizes, meta=meta)
     out, _, _ = run_stage(make, batches)
     assert groups(out) == groups(expected)
     assert {batch.num_samples for batch in out[:-1]} <= {out_size}
@@ -128,6 +145,36 @@ def run_stage_undrained(make: Callable[[], Negatives], batches: list[RawBatch]) 
     out, state, drive = run_stage(make, batches)
     rest = 0 if state["rest"]["rest"] is None else 1
     return out[: len(out) - rest], state, drive
+
+
+@pytest.mark.parametrize("draw", ["popularity", "uniform"])
+def test_identities_and_metadata_go_along_with_ids(draw: str) -> None:
+    """Those of the positive that a drawn item is from; with what stays of a sample, its own."""
+    out, _, _ = run_stage(negatives(draw=draw, window=50), stream(ITEMS, [37], meta=True))
+    ids = {name: np.concatenate([batch.features[name].ids_n for batch in out]) for name in ("user", "item", "author")}
+    beside = {name: [batch.features[name].beside for batch in out] for name in ids}
+    kept = {name: np.concatenate([part[1] for part in parts if part[1] is not None]) for name, parts in beside.items()}
+    numbers = {
+        name: np.concatenate([part[2] for part in parts if part[2] is not None]) for name, parts in beside.items()
+    }
+    for name, of_ids in ids.items():
+        origins = kept[name][:, 1]
+        assert np.array_equal(kept[name][:, 0], of_ids)
+        assert numbers[name].dtype == np.int16
+        assert np.array_equal(numbers[name], np.stack([origins, -origins, origins % 7], axis=1))
+    assert np.array_equal(kept["user"][:, 1], ids["user"])
+    assert [ITEMS[origin] for origin in kept["item"][:, 1].tolist()] == ids["item"].tolist()
+    assert (kept["item"][:, 1] != ids["user"]).sum() > 1000, "those of other samples"
+    has_author = ids["item"] % 5 != 0
+    assert np.array_equal(kept["author"][:, 1], kept["item"][has_author, 1])
+
+
+def test_items_that_suddenly_bring_identities_are_refused(tmp_path: Path) -> None:
+    batches = [*stream(ITEMS, [9])[:3], *stream(ITEMS, [9], meta=True)[3:]]
+    assert "other identities or metadata than batches before" in str(raised(negatives(), batches))
+    (tmp_path / "c.csv").write_text("item,author\n5,6\n")
+    make = negatives(draw="uniform", candidates=str(tmp_path / "c.csv"))
+    assert "`candidates` from a file" in str(raised(make, stream(ITEMS, [9], meta=True)))
 
 
 def test_popularity_draws_as_often_as_chosen_and_uniform_does_not() -> None:

@@ -18,9 +18,10 @@ from cuda.host import HostBackend
 from cuda.plan import BatchIds, MetaPlace
 from pipeline.rows.layout import Column, RowLayout
 from pipeline.rows.spec import Initializer, TableSpec
-from pipeline.store import AdmissionRule, DramTier, DynamicTables, Snapshot, Store, StoreOptions
+from pipeline.store import AdmissionRule, DramTier, DynamicTables, ExpiryRule, Snapshot, Store, StoreOptions
 from pipeline.store.meta import batch_meta
-from tests.store.jobs import DIMS, TABLE_NAMES, features, matrices, random_batch, whole_grads
+from tests.store.expiry_oracle import PlainUses
+from tests.store.jobs import DIMS, TABLE_NAMES, features, ids_of, matrices, random_batch, whole_grads
 
 IDENTITY, METADATA = Column("identity", "int64", 2, "meta"), Column("metadata", "uint8", 3, "meta")
 KEPT = ((IDENTITY, METADATA), (replace(IDENTITY, width=1),), ())
@@ -33,6 +34,7 @@ FEATURES = replace(
     features(),
     meta_t=tuple(tuple(MetaPlace(one, spec.layout.offsets[one.name]) for one in spec.layout.meta) for spec in SPECS),
 )
+EXPIRY = ExpiryRule(steps=4, rows=None, score="last_use", every=3)
 Key = tuple[int, int, str]
 Values = npt.NDArray[Any]
 
@@ -45,6 +47,8 @@ class MetaPlan:
     num_ids: int = 60
     after: int | None = None
     """An admission of the first table."""
+    expires: bool = False
+    """Whether rows of the first two tables end that were not used for some steps."""
     brings: float = 0.7
     """How many of the features bring values."""
 
@@ -74,6 +78,12 @@ class Oracle:
                         entry = step, values[n - first].tobytes()
                         self._history.setdefault((table, number, column.name), []).append(entry)
 
+    def end(self, step: int, table: int, numbers: list[int]) -> None:
+        """These rows end with the step: they begin anew."""
+        for number in numbers:
+            for column in KEPT[table]:
+                self._history.setdefault((table, number, column.name), []).append((step, bytes(column.nbytes)))
+
     def at(self, step: int, table: int, number: int, column: Column) -> bytes:
         entries = [kept for when, kept in self._history.get((table, number, column.name), []) if when <= step]
         return entries[-1] if entries else bytes(column.nbytes)
@@ -81,10 +91,10 @@ class Oracle:
 
 def walk(plan: MetaPlan) -> dict[str, Values]:
     """Runs a plan. Returns the weights of all rows, by table."""
-    dynamic = None
-    if plan.after is not None:
-        dynamic = DynamicTables(TABLE_NAMES, (AdmissionRule(plan.after, 1 << 20), None, None), (None,) * 3)
-    specs = tuple(replace(spec, default=0.0) if t == 0 and dynamic else spec for t, spec in enumerate(SPECS))
+    admission = None if plan.after is None else AdmissionRule(plan.after, 1 << 20)
+    expiries = (EXPIRY, EXPIRY, None) if plan.expires else (None, None, None)
+    dynamic = DynamicTables(TABLE_NAMES, (admission, None, None), expiries) if admission or plan.expires else None
+    specs = tuple(replace(spec, default=0.0) if t == 0 and admission else spec for t, spec in enumerate(SPECS))
     rules = (UpdateRule("sgd", (1.0,)),) * len(specs)
     options = StoreOptions(l1_rows=plan.l1_rows, shadow_bytes=1 << 22)
     store = Store(specs, rules, FEATURES, HostBackend(1), DramTier(), options, dynamic=dynamic)
@@ -102,6 +112,7 @@ class _Walk:
         self.bring = np.random.default_rng([plan.seed, 1])
         """Of its own, so that what batches bring changes nothing else."""
         self.open: list[Snapshot] = []
+        self.uses = {table: PlainUses(EXPIRY) for table in ((0, 1) if plan.expires else ())}
 
     def run(self) -> dict[str, Values]:
         for step in range(1, self.plan.steps + 1):
@@ -127,6 +138,9 @@ class _Walk:
         assert reservation is not None
         self.store.read_misses(reservation)
         self.oracle.enter(step, batch, given)
+        for table, uses in self.uses.items():
+            own = np.flatnonzero(FEATURES.tables_f == table).tolist()
+            self.oracle.end(step, table, uses.step(step, [number for f in own for number in ids_of(batch, f)]))
         self.store.update(reservation, matrices(whole_grads(self.draw, batch)))
         self.store.release(reservation)
         self.store.clean_ahead()

@@ -22,6 +22,11 @@ def test_each_row_keeps_what_its_last_use_brought(seed: int, after: int | None, 
     walk(MetaPlan(seed, after=after, brings=brings))
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_row_that_ended_begins_with_zeros_when_it_comes_back(seed: int) -> None:
+    walk(MetaPlan(seed, brings=0.4, expires=True))
+
+
 def test_what_batches_bring_changes_no_weight() -> None:
     plan = MetaPlan(7)
     with_meta, without = walk(plan), walk(replace(plan, brings=0.0))

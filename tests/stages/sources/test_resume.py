@@ -144,7 +144,8 @@ def test_parquet_resumes_anywhere(
 @given(options=ARRANGEMENTS, samples=st.integers(1, 30), piece=st.sampled_from([8, 48, 10_000]), data=st.data())
 @settings(max_examples=25)
 def test_synthetic_resumes_anywhere(options: dict[str, Any], samples: int, piece: int, data: st.DataObject) -> None:
-    features = {"a": {"ids": 50, "bag": [0, 3], "weights": True}, "b": {"ids": 40, "reuse": 2022}}
+    meta = {"buckets": 30, "identities": 2, "metadata": {"dtype": "float32", "width": 3}}
+    features = {"a": {"ids": 50, "bag": [0, 3], "weights": True, **meta}, "b": {"ids": 40, "reuse": 2022}}
     chosen = {"samples": samples, "features": features, "dense": 2, **options}
     with small_pieces(piece):
         check_every_split(lambda: SyntheticSource(SyntheticSource.Options.model_validate(chosen)), data)
