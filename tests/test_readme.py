@@ -15,6 +15,7 @@ import pytest
 from pipeline.cli import main
 from pipeline.config.composing import compose
 from pipeline.flow import find_stage
+from pipeline.rows.buckets import bucket_ids
 from pipeline.session.resources import Resources
 from stages.items import FeatureIds, RawBatch
 from tests.conftest import ROOT
@@ -120,6 +121,18 @@ def test_the_stage_the_commands_and_the_replica_shown_work_together(
         assert ours["weights"].tobytes() == theirs["weights"].tobytes()
     runpy.run_path("serve.py")
     assert capsys.readouterr().out.startswith("3 (3, 32) [")
+
+
+def test_the_identities_shown_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "identities.yaml").write_text(file_in_readme("identities.yaml"))
+    assert here("run", "identities.yaml", "run.steps=3").code == 0
+    assert here("export", "runs/identities", "--table", "user", "--out", "user.npz").code == 0
+    with np.load("user.npz") as rows:
+        row_id, raw = int(rows["ids"][0]), int(rows["meta_identity"][0, 0])
+        assert np.array_equal(bucket_ids(rows["meta_identity"][:, 0], 5000), rows["ids"])
+    shown = here("rows", "runs/identities", "--table", "user", "--ids", str(row_id))
+    assert f"identity: {raw}" in shown.text
 
 
 def test_the_hooks_shown_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
