@@ -1,0 +1,110 @@
+"""The format can be read without this project: a program in C, written after FORMAT.md, comes to the trainer's rows."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.rows.version import MAX_STEP
+from pipeline.wire.file_transport import FileTransport, FileTransportOptions
+from tests.replica.trainer import DictTrainer, Model
+from tests.wire.frame_strategies import a_dictionary
+
+HERE = Path(__file__).parent
+MISSING = (
+    "the reader in C needs a compiler, and zstd's and msgpack's headers: apt-get install gcc libzstd-dev libmsgpack-dev"
+)
+
+
+@pytest.fixture(scope="session")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The compiled reader."""
+    program = tmp_path_factory.mktemp("foreign") / "reader"
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    headers = "#include <zstd.h>\n#include <msgpack.h>\nint main(void) { return 0; }\n"
+    if compiler is None:
+        pytest.skip(MISSING)
+    probe = [compiler, "-x", "c", "-", "-o", str(program), "-lzstd", "-lmsgpackc"]
+    if subprocess.run(probe, input=headers, text=True, capture_output=True, check=False).returncode:
+        pytest.skip(MISSING)
+    strict = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror"]
+    subprocess.run([compiler, *strict, str(HERE / "reader.c"), "-o", str(program), "-lzstd", "-lmsgpackc"], check=True)
+    return program
+
+
+def read(reader: Path, stream: Path) -> tuple[dict[tuple[str, int], tuple[int, str]], str]:
+    """Rows by table and id: (step, weights in hex); and the last line."""
+    output = subprocess.run([str(reader), str(stream)], capture_output=True, text=True, check=True).stdout.splitlines()
+    rows = {}
+    for line in output[:-1]:
+        table, row_id, step, weights = line.split(" ")[:4]
+        rows[table, int(row_id)] = (int(step), weights)
+    return rows, output[-1]
+
+
+def rows_of(model: Model) -> dict[tuple[str, int], tuple[int, str]]:
+    return {
+        (name, row_id): (version & MAX_STEP, weights.hex())
+        for name, rows in model.items()
+        for row_id, (weights, version) in rows.items()
+    }
+
+
+def live(stream: Path, codec: str, seed: int) -> DictTrainer:
+    """A random life of cuts, abandoned ones, snapshot cuts, rows that end, forks, shuffled and compressed in all ways; in segments so
+    small that some cuts begin in one and end in another.
+    """
+    rng = np.random.default_rng(seed)
+    trainer = DictTrainer({"items": 4, "users": 8, "v.2_x-y": 16}, codec=codec, seed=seed)
+    trainer.share = 0.5
+    transport = FileTransport(str(stream), options=FileTransportOptions(segment_bytes=4096))
+    transport.claim()
+    transport.begin(trainer.header())
+    ids = [*range(-20, 20), -(1 << 63), (1 << 63) - 1]
+    shuffles = [(), ("ids", "versions"), ("rows",), ("ids", "rows", "versions", "dead")]
+    for _ in range(40):
+        trainer.shuffled = shuffles[rng.integers(len(shuffles))]
+        for name in trainer.specs:
+            trainer.update({name: rng.choice(ids, rng.integers(1, 12), replace=False).tolist()})
+            trainer.forget(name, rng.choice(ids, rng.integers(0, 3), replace=False).tolist())
+        if rng.random() < 0.2:
+            transport.publish(trainer.cut(commit=False)[: rng.integers(0, 4)], sync=True)
+        place = transport.end
+        transport.publish(trainer.cut(), sync=True)
+        what = rng.random()
+        if what < 0.15:
+            trainer.dictionary = trainer.dictionary or a_dictionary()
+            transport.begin(trainer.header())
+            transport.publish(trainer.snapshot(), sync=True)
+            transport.retain_from(place)
+        elif what < 0.25:
+            kept = list(trainer.states)[1:][-3:]
+            transport.begin(trainer.fork_at(kept[rng.integers(len(kept))]))
+            transport.publish(trainer.cut(rewind=True), sync=True)
+    transport.close()
+    return trainer
+
+
+@pytest.mark.parametrize("codec", ["fp32", "fp16"])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_reader_in_c_comes_to_the_trainers_rows(reader: Path, tmp_path: Path, codec: str, seed: int) -> None:
+    trainer = live(tmp_path / "stream", codec, seed)
+    rows, last = read(reader, tmp_path / "stream")
+    assert rows == rows_of(trainer.model)
+    generation, cut = trainer.previous
+    assert last == f"position {generation} {cut} step {trainer.step}"
+
+
+def test_it_refuses_a_stream_in_which_a_bit_was_changed(reader: Path, tmp_path: Path) -> None:
+    live(tmp_path / "stream", "fp16", 5)
+    segment = min((tmp_path / "stream").glob("*.seg"))
+    data = bytearray(segment.read_bytes())
+    data[len(data) // 2] ^= 4
+    segment.write_bytes(data)
+    result = subprocess.run([str(reader), str(tmp_path / "stream")], capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert segment.name in result.stderr
