@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from cuda.plan import UniqueIds
 from pipeline.files import Files
 from pipeline.flow import Marker, Stage, StageContext, StageOptions
 from pipeline.flow.run_info import RunInfo
+from pipeline.rows.spec import TableSpec
 from pipeline.store import Expired, Store
 from pipeline.stream import (
     CodecName,
@@ -26,8 +27,11 @@ from pipeline.stream import (
     RowStreamer,
     StreamerOptions,
     StreamIdentity,
+    TableStream,
     When,
+    check_same_selection,
     find_tail,
+    selection_problems,
 )
 from pipeline.wire import START, FileTransport, FileTransportOptions, holds_stream
 from stages.cut_lanes import CutLanes
@@ -45,6 +49,9 @@ class StreamOptions(StageOptions):
         "25ms", description='when to cut: "10 steps", "25ms", "1s"; a timed cut waits for the end of the running step'
     )
     codec: CodecName = Field("fp32", description="how weights travel: fp32 (bit for bit), fp16, bf16, int8, int4")
+    tables: dict[str, TableStream] = Field(
+        default_factory=dict, description="what is streamed of a table, by name; not named: its weights, by `codec`"
+    )
     dense: bool = Field(False, description="whether the dense weights ride in every cut")
     snapshot_every: When | None = Field(
         "300s",
@@ -65,6 +72,10 @@ class StreamOptions(StageOptions):
         if self.zstd_level is not None:
             given["zstd_level"] = self.zstd_level
         return StreamerOptions(**given)
+
+    def table_problems(self, specs: Sequence[TableSpec]) -> Iterator[tuple[str, str]]:
+        """What of the options cannot be with these tables: (key, what)."""
+        return ((f"tables.{key}".rstrip("."), what) for key, what in selection_problems(specs, self.tables))
 
 
 class Stream(Stage):
@@ -88,7 +99,9 @@ class Stream(Stage):
         self._report: dict[str, Any] = context.resources["stream_report"]
         self._store: Store = context.resources["store"]
         self._files: Files = context.resources["files"]
-        self._source = context.resources["row_source"].with_codec(self.options.codec)
+        self._source = context.resources["row_source"].with_tables(self.options.codec, self.options.tables)
+        self._streamed = tuple(table.spec.name for table in self._source.tables)
+        self._all = self._streamed == self._tables
         self._lane = context.lane(
             "stream_snapshot"
         )  # of all that is no cut: opening, the proof, snapshot cuts, closing
@@ -144,6 +157,8 @@ class Stream(Stage):
         tail = find_tail(self._transport.newest_first()) if taken else None
         if tail is not None and tail.header.run_id != self._run.run_id:
             raise StreamTaken(path)
+        if tail is not None:
+            check_same_selection(str(path), tail.header, self._source.tables)
         return StreamResume(tail, resumed, self._run.forks, forgets=self._store.forgets)
 
     def _begin_again(self, resume: StreamResume) -> None:
@@ -183,13 +198,14 @@ class Stream(Stage):
             self._streamer.add(step, time.time_ns(), {}, 0)
         else:
             unique: UniqueIds = plan.unique
-            ids = GroupedIds(self._tables, unique.ids_u, unique.table_start_t)
-            self._streamer.add(step, time.time_ns(), ids, unique.count)
+            ids = GroupedIds(self._tables, unique.ids_u, unique.table_start_t, None if self._all else self._streamed)
+            self._streamer.add(step, time.time_ns(), ids, unique.count if self._all else None)
 
     def _on_expired(self, step: int, expired: Expired) -> None:
         """Inside the fence, before ``_at_fence`` of the same step."""
         if self._resume is None or step > self._resume.step:
-            self._streamer.forget({self._tables[number]: ids_x for number, ids_x in expired.by_table()})
+            gone = {self._tables[number]: ids_x for number, ids_x in expired.by_table()}
+            self._streamer.forget({table: ids_x for table, ids_x in gone.items() if table in self._streamed})
 
     async def process(self, item: Stepped) -> Stepped:
         if self._streamer.changed.crowded:

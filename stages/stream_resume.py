@@ -25,9 +25,9 @@ from pipeline.flow.run_info import Fork, ResumedFrom
 from pipeline.rows.codec import find_codec
 from pipeline.rows.digest import TableRuns
 from pipeline.store import Snapshot, Store
-from pipeline.stream import StreamTail, published_since
+from pipeline.stream import StreamTail, column_bytes, published_since
 from pipeline.wire import START, CutPosition, dense_digest
-from pipeline.wire.digest import MASK, tombstones_digest
+from pipeline.wire.digest import MASK, column_digest, tombstones_digest
 from stages.errors import StreamDiverged
 
 CHUNK_ROWS = 65_536
@@ -139,6 +139,8 @@ class StreamResume:
             weights_nd = layout.singles(read.rows_nb, layout.columns[0].name)
             runs = TableRuns((table,), (0, len(some)), some, read.versions_n)
             total += codec.encode_hashed(weights_nd, runs)[1]
+            for name in streamed.carries:
+                total += column_digest(table, name, some, column_bytes(streamed, name, read.rows_nb), read.versions_n)
         return total
 
     def _dead(self, rows: Snapshot, table: str, ids_n: Any) -> int:

@@ -25,7 +25,7 @@ from pipeline.models.pooling import pool_rows
 from pipeline.modules.ahead import Ahead
 from pipeline.modules.errors import BackwardAwaited, Closed
 from pipeline.modules.lane import Lane
-from pipeline.modules.settings import ModuleSettings
+from pipeline.modules.settings import ModuleSettings, check_stream
 from pipeline.modules.step import OpenStep, State, make_outputs
 from pipeline.modules.streaming import Streaming
 from pipeline.rows.memory import keep_freed_memory
@@ -64,6 +64,7 @@ class Engine:
         path = settings.dir or Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="rowstream-")))
         job = settings.as_job(path)
         self.plan: Plan = plan_of_rows(job)
+        check_stream(settings.stream, self.plan.specs)
         record = {"environment": environment.record(settings.threads), "config": self.plan.tree}
         self.run, resume = self._claim_dir(path, record)
         self._prefetch, self._compute = Lane("rowstream-prefetch"), Lane("rowstream-compute")

@@ -14,9 +14,10 @@ from pipeline.config.composing import compose
 from pipeline.config.interpolation import interpolate
 from pipeline.config.tree import node_of
 from pipeline.modules.errors import BadSettings
+from pipeline.rows.spec import TableSpec
 from pipeline.session.settings import FeatureSettings, Part, RunSettings, Settings, TableSettings, dynamic_tables
 from pipeline.store.options import StoreOptions
-from pipeline.stream import CodecName, When
+from pipeline.stream import CodecName, TableStream, When, selection_problems
 
 NO_DENSE = "pipeline.modules.no_dense:NoDense"
 OF_A_JOB = ("model", "dense_optimizer", "checkpoint", "replica", "stages")
@@ -28,6 +29,7 @@ class ModuleStream(Part):
 
     every: When = Field("25ms", description='when to cut: "10 steps", "25ms", "1s"')
     codec: CodecName = Field("fp32", description="how weights travel: fp32 (bit for bit), fp16, bf16, int8, int4")
+    tables: dict[str, TableStream] = Field(default_factory=dict, description="what is streamed of a table, by name")
     snapshot_every: When | None = Field("300s", description="when to publish every row held; null: never")
     path: Path | None = Field(None, description="directory of the stream; not set: DIR/stream")
     segment_bytes: int = Field(64 << 20, ge=4096, description="a segment that holds this much is followed by another")
@@ -107,6 +109,13 @@ def checked(given: Mapping[str, Any], poolings: Sequence[str]) -> ModuleSettings
                 f"features.{name}.pooling is {feature.pooling}; it may be {' or '.join(poolings)} here, and {other} takes {feature.pooling}"
             )
     return settings
+
+
+def check_stream(stream: ModuleStream | None, specs: Sequence[TableSpec]) -> None:
+    """Raises BadSettings where it selects what these tables do not have."""
+    found = [] if stream is None else list(selection_problems(specs, stream.tables))
+    if found:
+        raise BadSettings("; ".join(f"stream.tables.{key}: {what}" for key, what in found))
 
 
 def from_config(sources: Sequence[str], overrides: Sequence[str]) -> dict[str, Any]:

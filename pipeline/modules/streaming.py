@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,17 @@ from pipeline.modules.settings import ModuleStream
 from pipeline.session.plan import Plan
 from pipeline.session.resources import Resources
 from pipeline.store import Store
-from pipeline.stream import CutPolicy, GroupedIds, RowStreamer, StreamIdentity, StreamTail, find_tail, published_since
-from pipeline.wire import START, FileTransport, FileTransportOptions, holds_stream
+from pipeline.stream import (
+    CutPolicy,
+    GroupedIds,
+    RowStreamer,
+    StreamIdentity,
+    StreamTail,
+    check_same_selection,
+    find_tail,
+    published_since,
+)
+from pipeline.wire import START, FileTransport, FileTransportOptions, StreamedTable, holds_stream
 
 WRITER = "trainer"
 MOST_WAIT_S = 3600.0
@@ -37,9 +47,11 @@ class Streaming:
         self.path = path
         self._store: Store = resources.store
         self._names = tuple(spec.name for spec in plan.specs)
-        source = resources.by_name["row_source"].with_codec(options.codec)
+        source = resources.by_name["row_source"].with_tables(options.codec, options.tables)
+        streamed = tuple(table.spec.name for table in source.tables)
+        self._selected = None if streamed == self._names else streamed
         self._transport = FileTransport(str(path), files, FileTransportOptions(segment_bytes=options.segment_bytes))
-        tail = self._tail(run) if taken else None
+        tail = self._tail(run, source.tables) if taken else None
         self._streamer = RowStreamer(
             source,
             self._transport,
@@ -59,12 +71,14 @@ class Streaming:
         self._thread = threading.Thread(target=self._follow, name="rowstream-stream", daemon=True)
         self._thread.start()
 
-    def _tail(self, run: RunInfo) -> StreamTail | None:
+    def _tail(self, run: RunInfo, tables: Sequence[StreamedTable]) -> StreamTail | None:
         self._transport.claim()  # cuts off what a crash left of an end that was not durable
         tail = find_tail(self._transport.newest_first())
         if tail is not None and tail.header.run_id != run.run_id:
             self._transport.close()
             raise ChannelTaken(self.path)
+        if tail is not None:
+            check_same_selection(str(self.path), tail.header, tables)
         return tail
 
     def _go_on(self, run: RunInfo, resumed: ResumedFrom, tail: StreamTail | None) -> None:
@@ -98,8 +112,8 @@ class Streaming:
             self._streamer.add(step, time.time_ns(), {}, 0)
         else:
             unique = plan.unique
-            ids = GroupedIds(self._names, unique.ids_u, unique.table_start_t)
-            self._streamer.add(step, time.time_ns(), ids, unique.count)
+            ids = GroupedIds(self._names, unique.ids_u, unique.table_start_t, self._selected)
+            self._streamer.add(step, time.time_ns(), ids)
         self._wake()
 
     def _wake(self) -> None:

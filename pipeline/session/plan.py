@@ -95,6 +95,7 @@ def make_plan(loaded: Loaded[Settings]) -> Plan:
         tree=loaded.tree,
     )
     _check_rules(made, loaded)
+    _check_stages(made, loaded)
     check_tiers(made.specs, [table.max_rows for table in settings.tables.values()], settings.store, loaded)
     _check_dense_side(made, loaded)
     return made
@@ -208,6 +209,15 @@ def _check_rules(made: Plan, loaded: Loaded[Settings]) -> None:
             check_rule(made.settings.device, spec, rule)
         except RuleUnavailable as error:
             raise loaded.error([(f"tables.{spec.name}.optimizer", str(error))]) from error
+
+
+def _check_stages(made: Plan, loaded: Loaded[Settings]) -> None:
+    """What options of stages say of tables is asked of those that have something to say (``table_problems``)."""
+    for stage in made.graph.stages:
+        problems = getattr(stage.options, "table_problems", None)
+        found = [] if problems is None else list(problems(made.specs))
+        if found:
+            raise loaded.error((f"stages.{stage.name}.{key}", what) for key, what in found)
 
 
 def _check_dense_side(made: Plan, loaded: Loaded[Settings]) -> None:

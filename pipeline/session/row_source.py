@@ -14,7 +14,7 @@ from pipeline.rows.room import MakeRoom
 from pipeline.rows.spec import TableSpec
 from pipeline.rows.version import pack_version
 from pipeline.store import Snapshot, SnapshotAbandoned, Store
-from pipeline.stream import ChangedIds, RowsRead, SnapshotLost
+from pipeline.stream import ChangedIds, RowsRead, Selection, SnapshotLost, selected
 from pipeline.wire.frames import StreamedTable
 
 Result = TypeVar("Result")
@@ -48,7 +48,7 @@ class StoreRowSnapshot:
 
 
 class StoreRowSource:
-    """Rows and dense weights of a run. ``with_codec`` says how the tables travel."""
+    """Rows and dense weights of a run. ``with_tables`` says which of them are streamed, and how."""
 
     def __init__(self, store: Store, specs: Sequence[TableSpec], model: torch.nn.Module, run: RunInfo) -> None:
         self.store, self._specs, self._model, self._run = store, specs, model, run
@@ -56,12 +56,13 @@ class StoreRowSource:
         self._codecs_t: tuple[str, ...] | None = None
         self.lists_changes = not store.forgets
 
-    def with_codec(self, codec: str) -> StoreRowSource:
-        """The same rows, every table encoded by ``codec``."""
+    def with_tables(self, codec: str, selection: Selection | None = None) -> StoreRowSource:
+        """The same rows: the selected tables, each encoded by its codec, or ``codec``."""
         source = StoreRowSource(self.store, self._specs, self._model, self._run)
-        source.tables = tuple(StreamedTable(spec, codec) for spec in self._specs)
-        inline = all(find_codec(table.codec).kind is not None for table in source.tables)
-        source._codecs_t = tuple(table.codec for table in source.tables) if inline else None
+        source.tables = selected(self._specs, codec, selection or {})
+        codecs = {table.spec.name: table.codec for table in source.tables}
+        inline = all(find_codec(name).kind is not None for name in codecs.values())
+        source._codecs_t = tuple(codecs.get(spec.name, "fp32") for spec in self._specs) if inline else None
         return source
 
     def at_fence(self, call: Callable[[int], Result]) -> Result:

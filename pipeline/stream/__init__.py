@@ -1,13 +1,15 @@
 """From changed rows to published cuts; see README.md."""
 
+from pipeline.stream.carried import column_bytes
 from pipeline.stream.changed import ChangedSet
 from pipeline.stream.counters import StreamCounters
-from pipeline.stream.errors import BacklogLeft, PolicyError, SnapshotLost, StreamError
+from pipeline.stream.errors import BacklogLeft, PolicyError, SelectionChanged, SnapshotLost, StreamError
 from pipeline.stream.grouped import GroupedIds
 from pipeline.stream.options import CodecName, StreamerOptions, StreamIdentity, When
 from pipeline.stream.own import OwnInitializer, OwnRows, OwnTable, RowReader, RowStreamer
 from pipeline.stream.policy import CutPolicy
 from pipeline.stream.published import published_since
+from pipeline.stream.selection import Selection, TableStream, check_same_selection, selected, selection_problems
 from pipeline.stream.source import ChangedIds, RowSnapshot, RowSource, RowsRead
 from pipeline.stream.tail import StreamTail, find_tail
 from pipeline.stream.taken import Changed
@@ -29,13 +31,20 @@ __all__ = [
     "RowSource",
     "RowStreamer",
     "RowsRead",
+    "Selection",
+    "SelectionChanged",
     "SnapshotLost",
     "StreamCounters",
     "StreamError",
     "StreamIdentity",
     "StreamTail",
     "StreamerOptions",
+    "TableStream",
     "When",
+    "check_same_selection",
+    "column_bytes",
     "find_tail",
     "published_since",
+    "selected",
+    "selection_problems",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class StreamError(Exception):
@@ -106,3 +106,19 @@ class OtherStream(StreamError):
         super().__init__(
             f"{name} holds a stream that cannot be gone on with: {what}. Choose another place, or give what it was begun with"
         )
+
+
+class SelectionChanged(StreamError):
+    """A stream was to go on with other tables, or other columns of them. Nothing was published."""
+
+    def __init__(self, place: str, table: str, was: Sequence[str] | None, now: Sequence[str] | None) -> None:
+        super().__init__(
+            f"{place} carries {_carried(table, was)}, and now it would carry {_carried(table, now)}: its replicas would hold rows "
+            "that are no state of the trainer. Select what was selected, or name another place: a stream that begins there has every row"
+        )
+
+
+def _carried(table: str, columns: Sequence[str] | None) -> str:
+    if columns is None:
+        return f"no table {table!r}"
+    return f"table {table!r} with {', '.join(columns) or 'nothing'} beside its weights"

@@ -49,6 +49,7 @@ class WholeCut:
     def __init__(self, tables: Mapping[str, StreamedTable], rows: RowsOfFrame) -> None:
         self._row_bytes = {name: find_codec(table.codec).row_bytes(table.spec.dim) for name, table in tables.items()}
         self._most = {name: rows(nbytes) for name, nbytes in self._row_bytes.items()}
+        self._carrying = [name for name, table in tables.items() if table.carries]
 
     def encode(self, rows: RowSnapshot, changed: Changed, make_frame: MakeFrame) -> WholeFrame | None:
         """None where the cut has to be made in the general way."""
@@ -80,6 +81,8 @@ class WholeCut:
             return []
         tables = told[0].tables
         steps = [step for step in told if isinstance(step, GroupedIds) and step.tables == tables]
-        known = len(steps) == len(told) and self._row_bytes.keys() >= set(tables)
+        known = len(steps) == len(told) and all(self._row_bytes.keys() >= set(step) for step in steps)
+        if self._carrying and any(step.counts[name] for step in steps for name in self._carrying):
+            return []  # what rides along is read with the rows
         few = sum(len(step.ids_u) for step in steps) <= MOST_REPEATS * max(self._most.values())
         return steps if known and few else []

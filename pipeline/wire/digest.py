@@ -46,10 +46,21 @@ def extra_digest(runs: RowRuns) -> int:
 def _extra_of(part: TableRows) -> int:
     total = 0
     for name, values in part.columns.items():
-        total += rows_digest(f"{part.table}/{name}", part.ids_n, _bytes_2d(values), part.versions_n)
+        total += column_digest(part.table, name, part.ids_n, _bytes_2d(values), part.versions_n)
     if len(part.tombstones_m):
         total += tombstones_digest(part.table, part.tombstones_m)
     return total
+
+
+def column_digest(
+    table: str,
+    column: str,
+    ids_n: npt.NDArray[np.int64],
+    bytes_nb: npt.NDArray[np.uint8],
+    versions_n: npt.NDArray[np.int64],
+) -> int:
+    """The share of a further column of rows of ``table``, uint8 [n, bytes of the column]."""
+    return rows_digest(f"{table}/{column}", ids_n, bytes_nb, versions_n)
 
 
 def tombstones_digest(table: str, ids_n: npt.NDArray[np.int64]) -> int:

@@ -20,7 +20,7 @@ from pipeline.rows.codec import CODECS
 from pipeline.session.resources import Resources
 from pipeline.store import Expired
 from pipeline.wire import Transport
-from tests.e2e.jobs import RAGGED
+from tests.e2e.jobs import RAGGED, run_job
 from tests.stream.oracle import Oracle, check_replica, check_stream
 
 ITEM: dict[str, Any] = {"dim": 8, "default": 0.25}
@@ -163,3 +163,31 @@ class StreamedContract:
                 loop.push(streamer)
         seen = self.check(opener, loop.oracle, {"item": ("fp32", []), "user": ("fp32", [])})
         assert (seen.last_step, seen.cuts) == (20, 3)
+
+    @pytest.mark.parametrize(
+        "selection",
+        [
+            {},
+            {"shared": {"enabled": False}},
+            {"shared": {"codec": "fp16", "states": True}, "wide": {"states": True}},
+        ],
+        ids=["all", "one", "states"],
+    )
+    def test_every_row_a_run_touches_is_streamed_as_it_was(
+        self, tmp_path: Path, opener: Any, keys: Mapping[str, Any], selection: dict[str, Any]
+    ) -> None:
+        run = Run()
+        config = job(tables=selection, snapshot_every="7 steps", **keys)
+        made = run_job(tmp_path / "run", config, "stages.stream.every='2 steps'", on_open=run.watch)
+        expected = {}
+        for name, riding in (("shared", ["momentum"]), ("wide", ["exp_avg", "exp_avg_sq"])):
+            one = selection.get(name, {})
+            if one.get("enabled", True):
+                expected[name] = (one.get("codec", "fp32"), riding if one.get("states") else [])
+        seen = self.check(opener, run.oracle, expected)
+        assert made.summary["store"]["expired_rows"] > 20
+        assert made.summary["l1"]["evictions"] > 0
+        assert seen.tables == set(expected)
+        assert seen.rows > 100
+        assert seen.snapshots > 0
+        assert made.summary["unpublished_rows"] == 0

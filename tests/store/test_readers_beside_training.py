@@ -79,7 +79,7 @@ class Readers:
         self.transport = ListTransport()
         source = StoreRowSource(store, store.specs, torch.nn.Linear(1, 1), RunInfo("run", Path(), 0, store.generation))
         self.streamer = RowStreamer(
-            source.with_codec("fp32"), self.transport, StreamIdentity("run", "trainer", store.generation)
+            source.with_tables("fp32"), self.transport, StreamIdentity("run", "trainer", store.generation)
         )
         self.streamer.open()
         store.on_step(self.tell)
