@@ -106,6 +106,11 @@ class Replica:
         return self._tables.num_rows
 
     @property
+    def table_shapes(self) -> dict[str, tuple[int, int]]:
+        """(rows held, weights of a row) of each table."""
+        return {name: (table.rows.count, table.spec.dim) for name, table in self._tables.by_name.items()}
+
+    @property
     def lookups(self) -> int:
         """Rows that views were asked for."""
         return self._tables.lookups
