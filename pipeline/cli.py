@@ -202,8 +202,28 @@ def replica_command(
     ] = False,
     until_end: Annotated[bool, typer.Option("--until-end", help="with --follow: stop when the run has ended")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the figures as one line of JSON")] = False,
+    serve: Annotated[bool, typer.Option("--serve", help="follow, and answer lookups, until SIGINT or SIGTERM")] = False,
+    http: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="with --serve: pages, health and metrics [127.0.0.1:8787]")
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="with --http: not on loopback alone")] = False,
+    socket: Annotated[
+        str | None, typer.Option(metavar="PATH", help="with --serve: lookups for programs, over a unix socket")
+    ] = None,
+    ready_lag: Annotated[
+        float,
+        typer.Option(metavar="S", min=0, help="with --serve: not ready while behind, and the cut older than this"),
+    ] = 10.0,
 ) -> int:
-    """Follow a stream: apply its cuts, report lag, look rows up, export a table."""
+    """Follow a stream: apply its cuts, report lag, look rows up, export a table, serve."""
+    if serve:
+        if table or export or lookup or more_ids or follow or until_end or as_json:
+            raise UsageError("--serve goes with --http, --public, --socket and --ready-lag alone")
+        from pipeline.replica.serving.service import serve as serve_replica
+
+        return serve_replica(source, http=http, public=public, socket=socket, ready_lag_s=ready_lag)
+    if http or public or socket:
+        raise UsageError("--http, --public and --socket say where --serve listens; give it too")
     if more_ids and not lookup:
         raise UsageError(f"{more_ids[0]!r} is neither an option nor an id behind --lookup")
     words = [*(lookup or []), *(more_ids or [])]

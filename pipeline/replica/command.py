@@ -80,7 +80,7 @@ def _catch_up(replica: Replica) -> bool:
 
 def _follow(replica: Replica, until_end: bool) -> bool:
     """Returns whether a signal ended it."""
-    with _stop_on_signals() as stop, ReplicaProgress(lambda: lines(replica), at_once=True) as progress:
+    with stop_on_signals() as stop, ReplicaProgress(lambda: lines(replica), at_once=True) as progress:
         replica.follow(stop, until_end=until_end, on_progress=progress.show)
         interrupted = stop.is_set()
     progress.say()
@@ -88,7 +88,7 @@ def _follow(replica: Replica, until_end: bool) -> bool:
 
 
 @contextmanager
-def _stop_on_signals() -> Iterator[threading.Event]:
+def stop_on_signals() -> Iterator[threading.Event]:
     """An event that SIGINT and SIGTERM set; a second one acts as it did before."""
     stop = threading.Event()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
