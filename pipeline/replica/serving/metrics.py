@@ -92,7 +92,7 @@ class _Figures(Collector):
         yield held
         yield _gauge("connections", "open connections of the lookup socket", self._connections())
         yield _gauge("inflight_bytes", "answers on their way over the socket", self._inflight())
-        yield _counter("lookups", "rows that views were asked for, over the socket or not", replica.lookups)
+        yield _counter("looked_up_rows", "rows that views were asked for, over the socket or not", replica.lookups)
         counters = replica.counters.as_dict()
         for name, help_text in COUNTED.items():
             yield _counter("applied_rows" if name == "rows" else name, help_text, counters[name])

@@ -185,7 +185,7 @@ def test_metrics_say_what_the_replica_and_the_socket_did(tmp_path: Path) -> None
         found = site.samples()
         expected = {
             "step": 3, "cut": 3, "generation": 1, "cuts_total": 3, "applied_rows_total": 66, "rows[item]": 20, "rows[user]": 2,
-            "lag_cuts": 0, "lag_steps": 0, "duplicates_total": 0, "refusals_total": 0, "waiting_for_snapshot": 0, "lookups_total": 4,
+            "lag_cuts": 0, "lag_steps": 0, "duplicates_total": 0, "refusals_total": 0, "waiting_for_snapshot": 0, "looked_up_rows_total": 4,
             "socket_rows_total": 4, "lookup_seconds_count": 1, "socket_errors_total[unknown_table]": 1,
             "socket_errors_total[busy]": 0, "connections": 1, "inflight_bytes": 0,
         }  # fmt: skip
