@@ -54,6 +54,14 @@ class StreamTaken(Exception):
         )
 
 
+class ShardsChanged(Exception):
+    def __init__(self, path: Path, found: str, wanted: int) -> None:
+        super().__init__(
+            f"{path} holds a stream of {found}, and stages.stream.shards is {wanted}: rows would come from another shard than "
+            "before. Leave it as it was, or begin a new stream, which carries all rows, in another stages.stream.path"
+        )
+
+
 class StreamDiverged(Exception):
     """A resumed run came to other rows than those it had published."""
 

@@ -24,21 +24,21 @@ from pipeline.stream import (
     CodecName,
     CutPolicy,
     GroupedIds,
+    Journal,
     RowStreamer,
     StreamerOptions,
     StreamIdentity,
     TableStream,
     When,
-    check_same_selection,
-    find_tail,
     selection_problems,
 )
-from pipeline.wire import START, FileTransport, FileTransportOptions, holds_stream
+from pipeline.wire import FileTransportOptions
 from stages.cut_lanes import CutLanes
-from stages.errors import StreamAhead, StreamTaken
+from stages.errors import StreamAhead
 from stages.items import Stepped
 from stages.steps import StepSignal, wait_at_most, wait_for_either
 from stages.stream_resume import StreamResume
+from stages.stream_shards import check_taken, open_transports
 
 FINAL_REASONS = ("end", "limit", "interrupt")
 WRITER = "trainer"
@@ -59,6 +59,13 @@ class StreamOptions(StageOptions):
     )
     path: Path | None = Field(None, description="directory of the stream; not set: RUN_DIR/stream")
     segment_bytes: int = Field(64 << 20, ge=4096, description="a segment that holds this much is followed by another")
+    shards: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="streams that the rows are spread over, by a hash of table and id, each with a transport of its own; "
+        "a replica joins them again. Fixed for the life of a stream",
+    )
     gives_way: bool = Field(
         False,
         description="make cuts only while the processor is idle, unless they come late by that: training keeps more of its speed, "
@@ -130,47 +137,39 @@ class Stream(Stage):
             context.spawn(self._snapshot_on, "snapshot cuts")
 
     def _open_stream(self, path: Path) -> None:
-        """On the lane. Raises StreamTaken, and what the transport raises."""
-        options = FileTransportOptions(segment_bytes=self.options.segment_bytes)
-        self._transport = FileTransport(str(path), self._files, options)
-        resume = self._resume = self._find_resume(path)
+        """On the lane. Raises StreamTaken, ShardsChanged, and what the transport raises."""
+        options, shards = FileTransportOptions(segment_bytes=self.options.segment_bytes), self.options.shards
+        self._transports = open_transports(path, shards, self._files, options)
+        run_id = None if self._run.resumed is None else self._run.run_id
+        check_taken(path, self._transports, self._files, run_id, self._source.tables)
         self._streamer = RowStreamer(
             self._source,
-            self._transport,
+            self._transports,
             StreamIdentity(self._run.run_id, WRITER, self._run.generation),
             self.options.streamer_options(),
-            previous=START if resume is None else resume.position,
-            previous_step=0 if resume is None else resume.step,
         )
-        self._streamer.open()
+        self._streamer.open()  # before the last cut is looked for: what a trainer before this one adds from here on, nobody takes
+        self._journal = Journal(self._transports)
+        resume = self._resume = self._find_resume()
         if resume is not None:
+            self._streamer.committed, self._streamer.committed_step = resume.position, resume.step
             self._begin_again(resume)
 
-    def _find_resume(self, path: Path) -> StreamResume | None:
-        """Raises StreamTaken for a stream that is not this run's to go on with."""
-        taken, resumed = holds_stream(str(path), self._files), self._run.resumed
-        if resumed is None:
-            if taken:
-                raise StreamTaken(path)
+    def _find_resume(self) -> StreamResume | None:
+        if self._run.resumed is None:
             return None
-        self._transport.claim()  # cuts off what a crash left of an end that was not durable; it may look like damage to who only reads
-        tail = find_tail(self._transport.newest_first()) if taken else None
-        if tail is not None and tail.header.run_id != self._run.run_id:
-            raise StreamTaken(path)
-        if tail is not None:
-            check_same_selection(str(path), tail.header, self._source.tables)
-        return StreamResume(tail, resumed, self._run.forks, forgets=self._store.forgets)
+        return StreamResume(self._journal.tail(), self._run.resumed, self._run.forks, forgets=self._store.forgets)
 
     def _begin_again(self, resume: StreamResume) -> None:
         """Before the first step. On the lane."""
         if resume.rewinds:
-            commit = self._streamer.rewind(resume.rewound(self._transport.newest_first()))
+            commit = self._streamer.rewind(resume.rewound(self._journal))
             self._report["rewind"] = {"step": commit.step, "rows": commit.num_rows, "withdrawn": commit.num_tombstones}
             self._resume = None  # from here on all is new
             return
         at = self._store.fence.step
         if at > resume.step:
-            unpublished = resume.unpublished(self._transport.newest_first(), self._store.tier.holds)
+            unpublished = resume.unpublished(self._journal, self._store.tier.holds)
             self._streamer.add(at, time.time_ns(), unpublished)
         elif at == resume.step and resume.can_prove:
             self._store.fence.at(self._freeze_proof)
@@ -278,4 +277,5 @@ class Stream(Stage):
             self._report["late_cuts"] = self._cut_lanes.late
             self._report["unpublished_rows"] = self._streamer.changed.count
             self._report["untimed_steps"] = self._streamer.changed.untimed_steps
-            await self._lane.run(self._transport.close)
+            for transport in self._transports:
+                await self._lane.run(transport.close)

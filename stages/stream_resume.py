@@ -16,7 +16,7 @@ Rules.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from pipeline.flow.run_info import Fork, ResumedFrom
 from pipeline.rows.codec import find_codec
 from pipeline.rows.digest import TableRuns
 from pipeline.store import Snapshot, Store
-from pipeline.stream import StreamTail, column_bytes, published_since
+from pipeline.stream import Journal, StreamTail, column_bytes
 from pipeline.wire import START, CutPosition, dense_digest
 from pipeline.wire.digest import MASK, column_digest, tombstones_digest
 from stages.errors import StreamDiverged
@@ -69,10 +69,10 @@ class StreamResume:
         """Rule 5."""
         return bool(self._unknown)
 
-    def rewound(self, parts: Iterable[Sequence[bytes]]) -> Mapping[str, Any]:
-        """Ids by table of what a rewind carries; ``parts`` of the stream as for ``find_tail``. On a lane."""
+    def rewound(self, journal: Journal) -> Mapping[str, Any]:
+        """Ids by table of what a rewind carries. On a lane."""
         common = -1 if self._forgets else min(self.step, *self._unknown)
-        published, held = published_since(parts, common), self._resumed.changed_after(common)
+        published, held = journal.published_since(common), self._resumed.changed_after(common)
         return {
             table: np.union1d(published.get(table, NO_IDS), held.get(table, NO_IDS)) for table in {*published, *held}
         }
@@ -93,14 +93,12 @@ class StreamResume:
             return f"none: the cut of step {self.step} is a snapshot cut that stands alone"
         return f"none: the cut of step {self.step} is not whole in the stream any more"
 
-    def unpublished(self, parts: Iterable[Sequence[bytes]], holds: Holds) -> Mapping[str, Any]:
-        """Ids by table of the checkpoint's rows that no cut has carried, and of those that no cut has said are gone. ``parts`` as for
-        ``rewound``.
-        """
+    def unpublished(self, journal: Journal, holds: Holds) -> Mapping[str, Any]:
+        """Ids by table of the checkpoint's rows that no cut has carried, and of those that no cut has said are gone."""
         changed = self._resumed.changed_after(self.step)
         if not self._forgets or self._tail is None:
             return changed
-        named = published_since(parts, -1)
+        named = journal.published_since(-1)
         gone = {table: ids_n[~holds(table, ids_n)] for table, ids_n in named.items()}
         return {
             table: np.concatenate([changed.get(table, NO_IDS), gone.get(table, NO_IDS)]) for table in {*changed, *gone}

@@ -5,6 +5,7 @@ from pipeline.stream.changed import ChangedSet
 from pipeline.stream.counters import StreamCounters
 from pipeline.stream.errors import BacklogLeft, PolicyError, SelectionChanged, SnapshotLost, StreamError
 from pipeline.stream.grouped import GroupedIds
+from pipeline.stream.journal import Journal
 from pipeline.stream.options import CodecName, StreamerOptions, StreamIdentity, When
 from pipeline.stream.own import OwnInitializer, OwnRows, OwnTable, RowReader, RowStreamer
 from pipeline.stream.policy import CutPolicy
@@ -22,6 +23,7 @@ __all__ = [
     "CodecName",
     "CutPolicy",
     "GroupedIds",
+    "Journal",
     "OwnInitializer",
     "OwnRows",
     "OwnTable",

@@ -16,15 +16,18 @@ from collections.abc import Iterable, Sequence
 from pipeline.rows.version import MAX_STEP
 from pipeline.stream.merging import distinct_ids
 from pipeline.stream.source import Int64s
-from pipeline.wire.frames import CommitFrame, RowsFrame
+from pipeline.wire.frames import CommitFrame, CutPosition, RowsFrame
 from pipeline.wire.reading import FrameReader
 
 
-def published_since(parts: Iterable[Sequence[bytes]], step: int) -> dict[str, Int64s]:
+def published_since(
+    parts: Iterable[Sequence[bytes]], step: int, newest: CutPosition | None = None
+) -> dict[str, Int64s]:
     """Ids by table, distinct and rising, of the rows that were published in a version of a step behind ``step``, or as gone.
 
     ``parts`` as for ``find_tail``. They are read back to an ordinary cut of ``step`` or before: all that a replica had there was of no
-    later step, for only a rewind cut lowers the step, and takes later rows back. Raises FrameError.
+    later step, for only a rewind cut lowers the step, and takes later rows back. A cut behind ``newest`` is none that a replica had: a
+    rewind cut that not all shards have took nothing back. Raises FrameError.
     """
     found: dict[str, list[Int64s]] = {}
     for part in parts:
@@ -34,7 +37,8 @@ def published_since(parts: Iterable[Sequence[bytes]], step: int) -> dict[str, In
             if isinstance(frame, RowsFrame):
                 _add(found, frame, step)
             elif isinstance(frame, CommitFrame):
-                reached |= not frame.snapshot and frame.step <= step
+                had = newest is None or frame.position <= newest
+                reached |= had and not frame.snapshot and frame.step <= step
         found = {table: [ids_n] for table, ids_n in distinct_ids(found).items()}
         if reached:
             break

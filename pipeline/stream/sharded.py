@@ -63,7 +63,7 @@ class Outlets:
 
     @property
     def identity(self) -> StreamIdentity:
-        """Who writes; that of shard 0 stands for all. To be set before the first header."""
+        """Who writes; of the shards the first."""
         return self.each[0].identity
 
     @identity.setter

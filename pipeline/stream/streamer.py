@@ -65,7 +65,7 @@ class RowStreamer:
         self._source = source
         self._identity = identity
         self._clock = clock
-        transports = transport if isinstance(transport, Sequence) else (transport,)
+        transports = transport if isinstance(transport, list | tuple) else (transport,)
         self._outlet = Outlets(transports, identity, source.tables, self.options.zstd_level, self.counters, clock)
         self._writer = ShardsWriter(self._outlet, source.tables, self.options, self.counters)
         self._tables = self._writer.tables

@@ -33,14 +33,15 @@ class StreamTail:
     alone: bool = False
 
 
-def find_tail(parts: Iterable[list[bytes]]) -> StreamTail | None:
-    """The last committed cut. ``parts`` are the frames of neighbouring pieces of the stream, each beginning with a header, the newest
-    piece first; as many are looked at as are needed. None where no cut was ever committed. Raises FrameError.
+def find_tail(parts: Iterable[list[bytes]], newest: CutPosition | None = None) -> StreamTail | None:
+    """The last committed cut, of one shard; with ``newest`` the last up to that. ``parts`` are the frames of neighbouring pieces of the
+    stream, each beginning with a header, the newest piece first; as many are looked at as are needed. None where no cut was ever
+    committed. What comes of an older generation behind the header of a newer one is passed over, as by readers. Raises FrameError.
     """
     frames: list[Frame] = []
     found: StreamTail | None = None
     for part in parts:
-        begun, older = found is not None, _decode(part)
+        begun, older = found is not None, _decode(part, newest)
         frames = older + frames
         found = _last_of(frames)
         if found is not None and (found.whole or (begun and any(map(_is_ordinary, older)))):
@@ -48,10 +49,18 @@ def find_tail(parts: Iterable[list[bytes]]) -> StreamTail | None:
     return found
 
 
-def _decode(part: Iterable[bytes]) -> list[Frame]:
-    """All but the rows of snapshot cuts."""
-    frames = map(FrameReader().read, part)
-    return [frame for frame in frames if isinstance(frame, HeaderFrame | CommitFrame) or not frame.snapshot]
+def _decode(part: Iterable[bytes], newest: CutPosition | None) -> list[Frame]:
+    """All but the rows of snapshot cuts, what comes behind ``newest``, and what a trainer that was replaced has published."""
+    frames: list[Frame] = []
+    generation = 0
+    for frame in map(FrameReader().read, part):
+        generation = max(generation, frame.generation)
+        if frame.generation < generation:
+            continue
+        wanted = isinstance(frame, HeaderFrame) or newest is None or frame.position <= newest
+        if wanted and (isinstance(frame, HeaderFrame | CommitFrame) or not frame.snapshot):
+            frames.append(frame)
+    return frames
 
 
 def _is_ordinary(frame: Frame) -> bool:

@@ -9,6 +9,7 @@ How many there are, each header says.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 
 from pipeline.files import Files, RealFiles
@@ -16,6 +17,8 @@ from pipeline.wire.encoding import decode_frame
 from pipeline.wire.file_transport import FileTransport, FileTransportOptions, holds_stream
 from pipeline.wire.frames import HeaderFrame
 from pipeline.wire.transport import Transport
+
+_NAME = re.compile(r"shard-[0-9]{4}")
 
 
 def shard_paths(directory: str, num_shards: int) -> list[str]:
@@ -49,14 +52,15 @@ def find_shards(directory: str) -> Sequence[FileTransport] | None:
     return open_shards(directory, header.num_shards)
 
 
-def count_shards(directory: str, files: Files | None = None) -> int:
-    """How many shards the stream in ``directory`` was begun with; 0 where there is none."""
+def list_shards(directory: str, files: Files | None = None) -> list[str]:
+    """The paths in which somebody has claimed a shard of the stream in ``directory``; none where there is no stream."""
+    files = files or RealFiles()
     if holds_stream(directory, files):
-        return 1
-    files, found = files or RealFiles(), 0
-    if files.exists(directory):
-        found = sum(holds_stream(os.path.join(directory, name), files) for name in files.list(directory))
-    return found
+        return [directory]
+    if not files.exists(directory):
+        return []
+    paths = [os.path.join(directory, name) for name in sorted(files.list(directory)) if _NAME.fullmatch(name)]
+    return [path for path in paths if holds_stream(path, files)]
 
 
 def read_header(transport: Transport) -> HeaderFrame | None:

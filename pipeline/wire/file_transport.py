@@ -70,6 +70,10 @@ class FileTransport:
         self._closed = False
 
     @property
+    def directory(self) -> str:
+        return self._directory.path
+
+    @property
     def epoch(self) -> str:
         return self._directory.read_epoch()
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pipeline.stream.errors import OtherStream
-from pipeline.stream.tail import StreamTail, find_tail
+from pipeline.stream.journal import Journal
+from pipeline.stream.tail import StreamTail
 from pipeline.wire.frames import START, CutPosition, HeaderFrame, StreamedTable
 from pipeline.wire.reading import FrameReader
 from pipeline.wire.transport import Transport
@@ -43,10 +44,11 @@ class StreamLife:
                 raise OtherStream(name, f"its table {table!r} is another: {_told(known[table])}, not {_told(one)}")
 
 
-def find_life(transport: Transport) -> StreamLife | None:
-    """What a claimed transport holds; None for a new stream. Raises FrameError, and what the transport raises."""
-    header = _newest_header(transport.newest_first())
-    return None if header is None else StreamLife(header, find_tail(transport.newest_first()))
+def find_life(transports: Sequence[Transport]) -> StreamLife | None:
+    """What the claimed transports of all shards hold; None for a new stream. Raises FrameError, and what the transports raise."""
+    found = [_newest_header(transport.newest_first()) for transport in transports]
+    header = max((one for one in found if one is not None), key=lambda one: one.generation, default=None)
+    return None if header is None else StreamLife(header, Journal(transports).tail())
 
 
 def _newest_header(parts: Iterable[Sequence[bytes]]) -> HeaderFrame | None:

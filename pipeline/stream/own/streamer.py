@@ -27,7 +27,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from types import TracebackType
 from typing import Any
@@ -36,6 +36,7 @@ import numpy as np
 
 from pipeline.stream import streamer
 from pipeline.stream.errors import CannotPush, CannotRead, NoSuchTable, StepWentBack, StreamExists, WrongMoment
+from pipeline.stream.journal import Journal
 from pipeline.stream.merging import distinct_ids
 from pipeline.stream.options import StreamerOptions, StreamIdentity
 from pipeline.stream.own.going_on import find_life
@@ -44,7 +45,6 @@ from pipeline.stream.own.tables import OwnTable, as_ids, pack_rows, streamed_tab
 from pipeline.stream.own.telling import Telling
 from pipeline.stream.own.told import GONE, READ, Told
 from pipeline.stream.policy import CutPolicy
-from pipeline.stream.published import published_since
 from pipeline.stream.source import Int64s, RowSource
 from pipeline.wire.file_transport import FileTransport
 from pipeline.wire.frames import START, CommitFrame, CutPosition, StreamedTable
@@ -63,7 +63,7 @@ class RowStreamer(streamer.RowStreamer):
     def __init__(
         self,
         source: RowSource | Tables,
-        transport: Transport | str | os.PathLike[str],
+        transport: Transport | Sequence[Transport] | str | os.PathLike[str],
         identity: StreamIdentity | None = None,
         options: StreamerOptions | None = None,
         *,
@@ -77,7 +77,8 @@ class RowStreamer(streamer.RowStreamer):
         resume: bool = False,
         run: str | None = None,
     ) -> None:
-        """``source``: tables by name (``OwnTable``), or a RowSource. ``transport``: a directory, or a transport, which stays the caller's.
+        """``source``: tables by name (``OwnTable``), or a RowSource. ``transport``: a directory, or a transport, or those of all
+        shards, in order, which stay the caller's.
 
         ``rows`` reads what ``touch`` names. ``dense`` gives dense weights by name, which ride in every cut. ``every``: when ``end_step``
         cuts; None: never. ``pushed_bytes`` bounds what was pushed and waits for a cut. ``resume``: go on with a stream that is there;
@@ -90,12 +91,13 @@ class RowStreamer(streamer.RowStreamer):
             None if not isinstance(source, Mapping) else OwnSource(streamed_tables(source), as_reader(rows), dense)
         )
         self._owned = None if not isinstance(transport, str | os.PathLike) else FileTransport(os.fspath(transport))
-        self._carrier: Transport = self._owned or transport  # type: ignore[assignment]
-        self._place = f"transport {self._carrier.name}" if self._owned is None else os.fspath(transport)  # type: ignore[arg-type]
+        carriers: Any = transport if isinstance(transport, list | tuple) else (self._owned or transport,)
+        self._carriers: tuple[Transport, ...] = tuple(carriers)
+        self._place = f"transport {self._carriers[0].name}" if self._owned is None else os.fspath(transport)  # type: ignore[arg-type]
         options = options or StreamerOptions(dense=dense is not None)
         super().__init__(
             self._own or source,  # type: ignore[arg-type]
-            self._carrier,
+            self._carriers,
             identity or UNKNOWN,
             options,
             previous=previous,
@@ -121,8 +123,9 @@ class RowStreamer(streamer.RowStreamer):
         self._last_ended, self._opened = self.committed_step, True
 
     def _find_beginning(self) -> None:
-        self._carrier.claim()
-        life = find_life(self._carrier)
+        for carrier in self._carriers:
+            carrier.claim()
+        life = find_life(self._carriers)
         if life is None:
             self._identity = self._outlet.identity = StreamIdentity(self._run or uuid.uuid4().hex, WRITER, 1)
             return
@@ -194,7 +197,7 @@ class RowStreamer(streamer.RowStreamer):
             if not self._opened or self._any_ended:
                 raise WrongMoment("restart comes before the first step that ends, in a stream that was opened")
             told = self._telling.take()
-            named = published_since(self._carrier.newest_first(), -1)
+            named = Journal(self._carriers).published_since(-1)
             pieces = {table: [told[table].ids_n] for table in told}
             for table, ids_n in named.items():
                 pieces.setdefault(table, []).append(ids_n)
