@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import is_
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,9 +25,10 @@ import numpy.typing as npt
 from pipeline.rows.room import MakeRoom
 from pipeline.rows.version import pack_version
 from pipeline.stream.errors import BadRows, CannotList, StreamError
+from pipeline.stream.own.fence import Fence
 from pipeline.stream.own.tables import as_ids, pack_rows
 from pipeline.stream.own.told import GONE, READ, Told, newest
-from pipeline.stream.source import ChangedIds, Int64s, RowBytes
+from pipeline.stream.source import AllRows, ChangedIds, ChangedRows, Int64s, RowBytes
 from pipeline.wire.frames import StreamedTable
 
 Result = TypeVar("Result")
@@ -80,6 +81,8 @@ class OwnRead:
 class OwnSource:
     """See the module docstring. Safe to use from several threads."""
 
+    lists_changes = True
+
     def __init__(
         self,
         tables: Sequence[StreamedTable],
@@ -88,7 +91,7 @@ class OwnSource:
     ) -> None:
         self.tables = tuple(tables)
         self.reader = reader
-        self.fence = threading.RLock()
+        self.fence = Fence()
         self.generation = self.step = 0
         self.told_alone = False
         """A row that no step of this life told of does not exist."""
@@ -145,11 +148,11 @@ class OwnSource:
         with self._lock:
             return sum(piece.nbytes for pieces in self._told.values() for piece in pieces)
 
-    def freeze(self, changed: ChangedIds | Literal["all"], *, changed_since: int) -> OwnSnapshot:  # noqa: ARG002
-        """See ``RowSource``. What the steps told knows by itself what changed."""
+    def freeze(self, changed: ChangedIds | AllRows | ChangedRows, *, changed_since: int) -> OwnSnapshot:  # noqa: ARG002
+        """See ``RowSource``. What the steps told says by itself what changed, and what has ended."""
         if self.reader is not None:
             self.fence.acquire()  # rule 2; close() gives it back
-        return OwnSnapshot(self, self.step, {table: self.pieces(table) for table in self._by_name})
+        return OwnSnapshot(self, self.step, {table: self.pieces(table) for table in self._by_name}, changed == "all")
 
     def dense(self) -> Mapping[str, npt.NDArray[Any]]:
         given = {} if self._dense is None else self._dense()
@@ -175,17 +178,19 @@ class OwnSource:
 
 
 class OwnSnapshot:
-    """See ``RowSnapshot``. Read and closed by the thread that froze it."""
+    """See ``RowSnapshot``. Read by one thread at a time."""
 
-    def __init__(self, source: OwnSource, step: int, pieces: Mapping[str, list[Told]]) -> None:
-        self.step = step
+    def __init__(self, source: OwnSource, step: int, pieces: Mapping[str, list[Told]], everything: bool) -> None:
+        self.step, self._everything = step, everything
         self._source, self._pieces = source, pieces
         self._merged: dict[str, Told] = {}
         self._holds_fence = source.reader is not None
         self._told_alone = source.told_alone
 
     def ids(self, table: str) -> Int64s:
-        """Raises CannotList."""
+        """Of rows that changed: also those that ended. Raises CannotList."""
+        if not self._everything:
+            return self._newest(table).ids_n
         if self._source.reader is None:
             raise CannotList(table)
         return np.unique(as_ids(table, self._source.reader.ids(table)))
@@ -201,12 +206,15 @@ class OwnSnapshot:
             start += len(ids_n)
         return OwnRead(rows_nb, versions_n, held_n)
 
+    def _newest(self, table: str) -> Told:
+        if table not in self._merged:
+            self._merged[table] = self._source.newest(table, list(self._pieces[table]))
+        return self._merged[table]
+
     def _read(
         self, table: str, ids_n: Int64s, rows_nb: RowBytes, versions_n: Int64s, held_n: npt.NDArray[np.bool_]
     ) -> None:
-        if table not in self._merged:
-            self._merged[table] = self._source.newest(table, list(self._pieces[table]))
-        told = self._merged[table]
+        told = self._newest(table)
         at_n, found_n = told.find(ids_n)
         where_n = np.full(len(ids_n), GONE if self._told_alone else READ)
         where_n[found_n] = told.where_n[at_n[found_n]]
