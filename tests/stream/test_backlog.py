@@ -9,7 +9,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from pipeline.stream import ChangedSet, GroupedIds, RowStreamer, StreamerOptions, StreamIdentity, find_tail
+from pipeline.stream import ChangedSet, GroupedIds, StreamerOptions, StreamIdentity, find_tail
+from pipeline.stream import RowStreamer as OwnStreamer
+from pipeline.stream.streamer import RowStreamer
 from pipeline.wire import CommitFrame, CutPosition, HeaderFrame, TransportError, decode_frame
 from tests.stream.broken_transport import FAILURES, BrokenTransport
 from tests.stream.dict_replica import DictReplica
@@ -282,3 +284,22 @@ def test_steps_end_while_a_cut_hangs() -> None:
     cutting.join(60)
     bench.streamer.finish()
     assert bench.replica.tables == bench.source.state
+
+
+def test_rows_of_a_loop_without_a_store_are_listed_by_what_its_steps_told() -> None:
+    """Rows that were pushed, some that ended among them: nothing but the told ids knows of these."""
+    replica = DictReplica()
+    streamer = OwnStreamer({"item": {"dim": 2}}, BrokenTransport(replica.feed), options=small(1200), every=None)
+    held: dict[int, float] = {}
+    with streamer:
+        for step in range(1, 31):
+            streamer.push("item", [step, step + 1], np.full((2, 2), step, dtype=np.float32))
+            held |= {step: float(step), step + 1: float(step)}
+            if step % 7 == 0:
+                streamer.delete("item", [step - 3])
+                del held[step - 3]
+            streamer.end_step(step)
+        assert streamer.changed.collapses == 1
+        streamer.cut()
+        found = {k: np.frombuffer(weights, dtype=np.float32)[0] for k, (weights, _) in replica.tables["item"].items()}
+        assert found == held
