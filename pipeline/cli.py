@@ -210,12 +210,22 @@ def replica_command(
     socket: Annotated[
         str | None, typer.Option(metavar="PATH", help="with --serve: lookups for programs, over a unix socket")
     ] = None,
+    verify: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN_DIR", help="compare the replica with the run, every row; exit code 1: different"),
+    ] = None,
     ready_lag: Annotated[
         float,
         typer.Option(metavar="S", min=0, help="with --serve: not ready while behind, and the cut older than this"),
     ] = 10.0,
 ) -> int:
     """Follow a stream: apply its cuts, report lag, look rows up, export a table, serve."""
+    if verify is not None:
+        if table or export or lookup or more_ids or follow or until_end or serve:
+            raise UsageError("--verify goes with --json alone")
+        from pipeline.session.verify_replica import verify_replica
+
+        return verify_replica(source, verify, as_json)
     if serve:
         if table or export or lookup or more_ids or follow or until_end or as_json:
             raise UsageError("--serve goes with --http, --public, --socket and --ready-lag alone")

@@ -120,3 +120,30 @@ class OtherCheckpoint(SessionError):
 
     def __init__(self, path: str, what: str) -> None:
         super().__init__(f"{path} is not this job's: {what}")
+
+
+class OtherRunsStream(SessionError):
+    exit_code = 2
+
+    def __init__(self, source: str, found: str, path: Path, expected: str) -> None:
+        super().__init__(
+            f"{source} is the stream of run {found}, and {path} is run {expected}: give the directory of the run that wrote the stream"
+        )
+
+
+class NoCommonStep(SessionError):
+    """No checkpoint of the run is of a step at which a replica of its stream ever stands."""
+
+    exit_code = 2
+
+    def __init__(self, path: Path, checkpoints: Sequence[int], cuts: Sequence[int], last: int) -> None:
+        told = []
+        for step in checkpoints:
+            before = max((cut for cut in cuts if cut < step), default=None)
+            behind = min((cut for cut in cuts if cut > step), default=None)
+            told.append(f"step {step} (cuts of steps {before} and {behind} around it)")
+        super().__init__(
+            f"nothing to compare: {path} has checkpoints of {', '.join(told)}, and no cut in the stream, which goes to step {last}, is of "
+            "one of these steps. An ended run has both of its last step: let it end, or interrupt it (Ctrl-C), or --resume it; a run "
+            'that goes on has both where stages.stream.every ("10 steps") divides checkpoint.every ("1000 steps")'
+        )
