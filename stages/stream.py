@@ -32,6 +32,8 @@ from pipeline.stream import (
     When,
     selection_problems,
 )
+from pipeline.stream.options import DICTIONARY_SAYS, SHUFFLE_SAYS
+from pipeline.stream.packing import Shuffle
 from pipeline.wire import FileTransportOptions
 from stages.cut_lanes import CutLanes
 from stages.errors import StreamAhead
@@ -42,6 +44,8 @@ from stages.stream_shards import check_taken, open_transports
 
 FINAL_REASONS = ("end", "limit", "interrupt")
 WRITER = "trainer"
+PASSED_ON = ("chunk_rows", "dense", "shuffle", "dictionary_bytes")
+"""Options that are the streamer's too."""
 
 
 class StreamOptions(StageOptions):
@@ -72,10 +76,12 @@ class StreamOptions(StageOptions):
         "replicas are some milliseconds further behind",
     )
     chunk_rows: int = Field(32768, ge=1, le=1 << 20, description="rows that are read, encoded and sent as one frame")
+    shuffle: Shuffle = Field("auto", description=SHUFFLE_SAYS)
+    dictionary_bytes: int = Field(0, ge=0, le=1 << 20, description=DICTIONARY_SAYS)
     zstd_level: int | None = Field(None, ge=-50, le=19, description="zstd level of frames; not set: the measured best")
 
     def streamer_options(self) -> StreamerOptions:
-        given: dict[str, Any] = {"chunk_rows": self.chunk_rows, "dense": self.dense}
+        given: dict[str, Any] = {name: getattr(self, name) for name in PASSED_ON}
         if self.zstd_level is not None:
             given["zstd_level"] = self.zstd_level
         return StreamerOptions(**given)
@@ -153,6 +159,7 @@ class Stream(Stage):
         resume = self._resume = self._find_resume()
         if resume is not None:
             self._streamer.committed, self._streamer.committed_step = resume.position, resume.step
+            self._streamer.adopt_dictionary(resume.dictionary)
             self._begin_again(resume)
 
     def _find_resume(self) -> StreamResume | None:

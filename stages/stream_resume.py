@@ -55,6 +55,11 @@ class StreamResume:
         return START if self._tail is None else self._tail.commit.position
 
     @property
+    def dictionary(self) -> bytes:
+        """That of the stream so far; empty: it has none."""
+        return b"" if self._tail is None else self._tail.header.dictionary
+
+    @property
     def step(self) -> int:
         """The last published step; -1 where none is and rows of a checkpoint wait: those of an import are of step 0."""
         return self._before if self._tail is None else self._tail.commit.step

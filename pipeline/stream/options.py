@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -9,8 +10,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from pipeline.rows.codec import find_codec
 from pipeline.stream.changed import LEAST_LIMIT_BYTES, LIMIT_BYTES
+from pipeline.stream.packing import Packer, Shuffle
 from pipeline.stream.policy import CutPolicy
 from pipeline.wire.envelope import DEFAULT_LEVEL
+from pipeline.wire.frames import StreamedTable
 
 
 def _says_when(text: str) -> str:
@@ -29,6 +32,12 @@ CodecName = Annotated[str, AfterValidator(_is_codec)]
 """A codec of ``rows.codec``."""
 
 
+SHUFFLE_SAYS = (
+    "whether the bytes of ids, versions and rows are shuffled before compression; auto: where it pays by measurement"
+)
+DICTIONARY_SAYS = "size of a zstd dictionary, in bytes, trained on the first frames; it makes later ones smaller if they are short; 0: none"
+
+
 class StreamerOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -43,6 +52,12 @@ class StreamerOptions(BaseModel):
         description="most memory for the ids of changed rows; beyond it they are forgotten, and listed again when they are published",
     )
     zstd_level: int = Field(default=DEFAULT_LEVEL, ge=-50, le=19, description="zstd level of frames; lower is faster")
+    shuffle: Shuffle = Field(default="auto", description=SHUFFLE_SAYS)
+    dictionary_bytes: int = Field(default=0, ge=0, le=1 << 20, description=DICTIONARY_SAYS)
+
+    def packer(self, tables: Sequence[StreamedTable]) -> Packer:
+        """What packs frames so."""
+        return Packer(tables, self.zstd_level, self.shuffle, self.dictionary_bytes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from pipeline.stream.counters import StreamCounters
 from pipeline.stream.options import StreamIdentity
+from pipeline.stream.packing import Packer
 from pipeline.stream.whole_cut import WholeFrame
-from pipeline.wire.encoding import encode_frame
 from pipeline.wire.errors import TransportError
 from pipeline.wire.frames import Frame, HeaderFrame, StreamedTable
 from pipeline.wire.transport import Position, Transport
@@ -22,12 +23,14 @@ class Outlet:
         transport: Transport,
         identity: StreamIdentity,
         tables: Sequence[StreamedTable],
-        zstd_level: int,
+        packer: Packer,
         counters: StreamCounters,
         clock: Callable[[], int],
     ) -> None:
         self._transport, self.identity, self._tables = transport, identity, tuple(tables)
-        self._level, self._counters, self._clock = zstd_level, counters, clock
+        self.packer, self._counters, self._clock = packer, counters, clock
+        self._header: HeaderFrame | None = None
+        self._beginning = threading.Lock()
         self._epoch: str | None = None
         """That of the header which was published last."""
         self._begun = 0
@@ -45,15 +48,22 @@ class Outlet:
             was, epoch = self._epoch, self._transport.claim()
             if epoch != was:
                 self._epoch = None
-                data = encode_frame(self._header(epoch), self._level)
-                self._transport.begin(data)
-                self._counters.add(frames=1, bytes_streamed=len(data))
+                self._header = self._make_header(epoch)
+                self._publish_header()
                 self._epoch = epoch
                 self._begun += 1
         self._doubtful = False
         return epoch != was and self._begun > 1
 
-    def _header(self, epoch: str) -> HeaderFrame:
+    def _publish_header(self) -> None:
+        assert self._header is not None, "the transport was not claimed"
+        with self._beginning:
+            data = self.packer.pack_header(self._header)
+            self._transport.begin(data)
+            self.packer.brought()
+        self._counters.add(frames=1, bytes_streamed=len(data))
+
+    def _make_header(self, epoch: str) -> HeaderFrame:
         identity = self.identity
         return HeaderFrame(
             run_id=identity.run_id,
@@ -75,10 +85,10 @@ class Outlet:
     def send(self, frames: Sequence[Frame | WholeFrame], *, sync: bool) -> None:
         """Publish frames together; none: nothing is done."""
         if frames:
-            level = self._level
-            data = [
-                frame.seal(level) if isinstance(frame, WholeFrame) else encode_frame(frame, level) for frame in frames
-            ]
+            with self._watched():
+                if self.packer.needs_header:
+                    self._publish_header()
+            data = [self.packer.pack(frame) for frame in frames]
             with self._watched():
                 self._transport.publish(data, sync=sync)
             self._counters.add(frames=len(data), bytes_streamed=sum(map(len, data)))

@@ -24,6 +24,7 @@ from pipeline.stream.cut_writer import CutWriter
 from pipeline.stream.errors import SnapshotLost
 from pipeline.stream.options import StreamerOptions, StreamIdentity
 from pipeline.stream.outlet import Outlet
+from pipeline.stream.packing import Packer
 from pipeline.stream.source import Int64s, RowSnapshot, RowsRead
 from pipeline.stream.taken import Changed
 from pipeline.stream.whole_cut import WholeFrame
@@ -48,12 +49,12 @@ class Outlets:
         transports: Sequence[Transport],
         identity: StreamIdentity,
         tables: Sequence[StreamedTable],
-        zstd_level: int,
+        make_packer: Callable[[Sequence[StreamedTable]], Packer],
         counters: StreamCounters,
         clock: Callable[[], int],
     ) -> None:
         self.each = [
-            Outlet(transport, named, tables, zstd_level, counters, clock)
+            Outlet(transport, named, tables, make_packer(tables), counters, clock)
             for transport, named in zip(transports, shard_identities(identity, len(transports)), strict=True)
         ]
         self.failure: Exception | None = None

@@ -66,7 +66,7 @@ class RowStreamer:
         self._identity = identity
         self._clock = clock
         transports = transport if isinstance(transport, list | tuple) else (transport,)
-        self._outlet = Outlets(transports, identity, source.tables, self.options.zstd_level, self.counters, clock)
+        self._outlet = Outlets(transports, identity, source.tables, self.options.packer, self.counters, clock)
         self._writer = ShardsWriter(self._outlet, source.tables, self.options, self.counters)
         self._tables = self._writer.tables
         self._raw_bytes = {name: 4 * table.spec.dim for name, table in self._tables.items()}
@@ -80,6 +80,11 @@ class RowStreamer:
     def open(self) -> None:
         """Claim the transport and publish the header of this generation, acknowledged. Cuts do it where it was not done yet."""
         self._renew()
+
+    def adopt_dictionary(self, dictionary: bytes) -> None:
+        """Before the first cut: use what an earlier header brought, where the options have a dictionary, instead of training one."""
+        for outlet in self._outlet.each:
+            outlet.packer.adopt(dictionary)
 
     @property
     def transport_failure(self) -> Exception | None:

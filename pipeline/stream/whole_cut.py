@@ -6,7 +6,7 @@ Most cuts are such: they follow each other so closely that the rows of the last 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,16 +16,17 @@ from pipeline.rows.room import RowRoom
 from pipeline.stream.grouped import GroupedIds, join
 from pipeline.stream.source import Int64s, RowSnapshot
 from pipeline.stream.taken import Changed
-from pipeline.wire.envelope import seal
 from pipeline.wire.frames import RowsFrame, StreamedTable
 from pipeline.wire.row_runs import NO_BYTES, RunHead
-from pipeline.wire.rows_content import lay_out
+from pipeline.wire.rows_content import lay_out, shuffle_content
 
 MOST_REPEATS = 4
 """Ids that name each row so often on average are merged first."""
 
 RowsOfFrame = Callable[[int], int]
 """How many rows of so many encoded bytes go into one frame."""
+Shuffled = Callable[[tuple[RunHead, ...]], tuple[str, ...]]
+"""Which parts of the frame of these runs travel shuffled."""
 MakeFrame = Callable[[tuple[RunHead, ...]], RowsFrame]
 """The frame of these runs, its arrays still missing."""
 
@@ -38,15 +39,14 @@ class WholeFrame:
     num_rows: int = 0
     digest: int = 0
 
-    def seal(self, level: int) -> bytes:
-        """The bytes of the frame; ``level`` is zstd's."""
-        return seal(self.content_b.data, level)
-
 
 class WholeCut:
-    """Makes the one frame of such a cut. ``tables`` are those that the stream carries, and ``rows`` as ``FrameSizes.rows``."""
+    """Makes the one frame of such a cut. ``tables`` are those that the stream carries, and ``rows`` as ``FrameSizes.rows``, ``shuffled`` as
+    ``Packer.shuffled``.
+    """
 
-    def __init__(self, tables: Mapping[str, StreamedTable], rows: RowsOfFrame) -> None:
+    def __init__(self, tables: Mapping[str, StreamedTable], rows: RowsOfFrame, shuffled: Shuffled) -> None:
+        self._shuffled = shuffled
         self._row_bytes = {name: find_codec(table.codec).row_bytes(table.spec.dim) for name, table in tables.items()}
         self._most = {name: rows(nbytes) for name, nbytes in self._row_bytes.items()}
         self._carrying = [name for name, table in tables.items() if table.carries]
@@ -56,21 +56,24 @@ class WholeCut:
         steps = self._steps(changed)
         if not steps:
             return None
-        tables, made = steps[0].tables, WholeFrame()
+        tables, made, laid_out = steps[0].tables, WholeFrame(), list[tuple[RowRoom, RowsFrame]]()
 
         def make_room(counts_t: Int64s) -> RowRoom | None:
             counts = [(name, count) for name, count in zip(tables, counts_t.tolist(), strict=True) if count]
             if sum(count / self._most[name] for name, count in counts) > 1:
                 return None
-            frame = make_frame(tuple(RunHead(name, count, self._row_bytes[name]) for name, count in counts))
+            heads = tuple(RunHead(name, count, self._row_bytes[name]) for name, count in counts)
+            frame = replace(make_frame(heads), shuffled=self._shuffled(heads))
             made.num_rows = sum(count for _, count in counts)
             room = lay_out(frame)
+            laid_out.append((room, frame))
             made.content_b = room.content_b
             return room
 
         digest = rows.encode(tables, join(steps), make_room)
         if digest is None:
             return None
+        shuffle_content(*laid_out[0])
         made.digest = digest
         return made
 

@@ -28,8 +28,13 @@ from pipeline.wire.shuffle import shuffle_numbers, shuffle_rows
 
 def encode_frame(frame: Frame, level: int = DEFAULT_LEVEL, dictionary: bytes = b"") -> bytes:
     """The bytes of a frame. ``level`` is zstd's, ``dictionary`` the last header's; a header needs none. Arrays may be of any layout."""
-    needed = b"" if isinstance(frame, HeaderFrame) else dictionary
-    return seal(msgpack.packb(_ENCODERS[type(frame)](frame)), level, needed)
+    return seal(frame_content(frame), level, b"" if isinstance(frame, HeaderFrame) else dictionary)
+
+
+def frame_content(frame: Frame) -> bytes:
+    """What is compressed: the msgpack map."""
+    content: bytes = msgpack.packb(_ENCODERS[type(frame)](frame))
+    return content
 
 
 def decode_frame(

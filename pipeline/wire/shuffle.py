@@ -5,12 +5,13 @@ Pure: n items of w bytes, uint8 [n, w], travel as their transpose [w, n].
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.rows.transpose import transpose_bytes
 from pipeline.wire.row_runs import RowBytes, RunHead
 
 PARTS: Final = ("ids", "rows", "versions", "dead")
@@ -19,35 +20,37 @@ PARTS: Final = ("ids", "rows", "versions", "dead")
 
 def shuffle_numbers(numbers_n: npt.NDArray[np.int64]) -> RowBytes:
     """int64 [n] -> a new array uint8 [8 * n]."""
-    return _transposed(np.ascontiguousarray(numbers_n, dtype="<i8").view(np.uint8).reshape(-1, 8))
+    return transpose_bytes(np.ascontiguousarray(numbers_n, dtype="<i8").view(np.uint8), len(numbers_n), 8)
 
 
 def unshuffle_numbers(data_b: RowBytes) -> npt.NDArray[np.int64]:
     """The other way; read-only, as what is read from a frame is."""
-    return _fixed(_transposed(data_b.reshape(8, -1)).view("<i8").astype(np.int64, copy=False))
+    return _fixed(transpose_bytes(data_b, 8, len(data_b) // 8).view("<i8").astype(np.int64, copy=False))
 
 
-def shuffle_rows(rows_b: RowBytes, heads: Iterable[RunHead]) -> RowBytes:
+def shuffle_rows(rows_b: RowBytes, heads: Sequence[RunHead]) -> RowBytes:
     """The rows of all runs, each run by itself -> a new array of as many bytes."""
-    return _runs(rows_b, heads, lambda count, width: (count, width))
+    return _join([transpose_bytes(run_b, head.num_rows, head.row_bytes) for head, run_b in _runs(rows_b, heads)])
 
 
-def unshuffle_rows(data_b: RowBytes, heads: Iterable[RunHead]) -> RowBytes:
+def unshuffle_rows(data_b: RowBytes, heads: Sequence[RunHead]) -> RowBytes:
     """The other way; read-only."""
-    return _fixed(_runs(data_b, heads, lambda count, width: (width, count)))
+    return _fixed(
+        _join([transpose_bytes(run_b, head.row_bytes, head.num_rows) for head, run_b in _runs(data_b, heads)])
+    )
 
 
-def _runs(data_b: RowBytes, heads: Iterable[RunHead], shape: Any) -> RowBytes:
-    out_b, at = np.empty_like(data_b), 0
+def _runs(rows_b: RowBytes, heads: Sequence[RunHead]) -> Iterator[tuple[RunHead, RowBytes]]:
+    at = 0
     for head in heads:
         end = at + head.num_rows * head.row_bytes
-        out_b[at:end] = _transposed(data_b[at:end].reshape(shape(head.num_rows, head.row_bytes)))
+        if end > at:
+            yield head, rows_b[at:end]
         at = end
-    return out_b
 
 
-def _transposed(items_nw: RowBytes) -> RowBytes:
-    return np.ascontiguousarray(items_nw.T).reshape(-1)
+def _join(runs: list[RowBytes]) -> RowBytes:
+    return runs[0] if len(runs) == 1 else np.concatenate([np.empty(0, dtype=np.uint8), *runs])
 
 
 def _fixed(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -68,7 +68,7 @@ class Transport(Protocol):
 
     def begin(self, header: bytes) -> Position:
         """Publish the header frame that starts a generation, acknowledged; it is repeated wherever a stream's part
-        begins.
+        begins. Again within the generation: another one takes its place from here on.
         """
 
     def publish(self, frames: Sequence[bytes], *, sync: bool) -> Position:

@@ -39,7 +39,7 @@ class DictReplica:
 
     def feed(self, data: bytes) -> bool:
         """Take one frame. True when it made the replica move to another step's state."""
-        frame = decode_frame(data)
+        frame = decode_frame(data, header=self.header)
         if isinstance(frame, HeaderFrame):
             self.header = frame
             for table in frame.tables:

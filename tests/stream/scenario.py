@@ -8,16 +8,20 @@ end the source itself (G2); so is a replica that starts late; every step's end i
 from __future__ import annotations
 
 from collections.abc import Mapping
+from unittest.mock import patch
 
 import numpy as np
 
 from pipeline.rows.codec import find_codec
-from pipeline.stream import GroupedIds, RowStreamer, StreamerOptions, StreamIdentity
-from pipeline.wire import START, CommitFrame, decode_frame
+from pipeline.stream import GroupedIds, RowStreamer, StreamerOptions, StreamIdentity, training
+from pipeline.stream.packing import Shuffle
+from pipeline.wire import START, CommitFrame
+from pipeline.wire.reading import FrameReader
 from tests.stream.dict_replica import DictReplica
 from tests.stream.list_transport import ListTransport
 from tests.stream.memory_source import Int64s, MemorySource, Tables
 
+SHUFFLES: tuple[Shuffle, ...] = ("auto", "always", "never")
 IDS = (-(1 << 63), (1 << 63) - 1, -1, 0, *range(1, 40))
 
 
@@ -33,7 +37,13 @@ class Life:
         self.source = MemorySource(codec=codec, seed=seed, encodes=seed % 3 > 0)
         self.transport = ListTransport()
         chunk_rows *= 1 + 7 * (seed % 5 > 2)  # so that some cuts are one frame
-        options = StreamerOptions(chunk_rows=chunk_rows, dense=bool(seed % 2), dense_frame_bytes=1024)
+        options = StreamerOptions(
+            chunk_rows=chunk_rows,
+            dense=bool(seed % 2),
+            dense_frame_bytes=1024,
+            shuffle=SHUFFLES[seed % 3],
+            dictionary_bytes=1024 * (seed % 7 > 3),
+        )
         self.streamer = RowStreamer(self.source, self.transport, StreamIdentity("run", "trainer", 1), options)
         self.streamer.open()
         self.source.on_step = lambda step, ids: self.streamer.add(step, 1000 + step, grouped(ids))
@@ -129,7 +139,8 @@ class Life:
 
     def check_counters(self) -> None:
         counters = self.streamer.counters
-        frames = [decode_frame(data) for data in self.transport.frames]
+        reader = FrameReader()
+        frames = [reader.read(data) for data in self.transport.frames]
         commits = [frame for frame in frames if isinstance(frame, CommitFrame)]
         assert counters.rows_streamed == sum(commit.num_rows for commit in commits)
         assert counters.cuts == sum(not commit.snapshot for commit in commits)
@@ -153,8 +164,9 @@ class Life:
 
 
 def live_and_check(seed: int, codec: str = "fp32", events: int = 40) -> None:
-    life = Life(seed, codec)
-    life.live(events)
-    life.train()
-    life.streamer.finish()
+    with patch.object(training, "NUM_SAMPLES", 20):
+        life = Life(seed, codec)
+        life.live(events)
+        life.train()
+        life.streamer.finish()
     life.check()

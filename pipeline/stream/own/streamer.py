@@ -77,12 +77,10 @@ class RowStreamer(streamer.RowStreamer):
         resume: bool = False,
         run: str | None = None,
     ) -> None:
-        """``source``: tables by name (``OwnTable``), or a RowSource. ``transport``: a directory, or a transport, or those of all
-        shards, in order, which stay the caller's.
-
-        ``rows`` reads what ``touch`` names. ``dense`` gives dense weights by name, which ride in every cut. ``every``: when ``end_step``
-        cuts; None: never. ``pushed_bytes`` bounds what was pushed and waits for a cut. ``resume``: go on with a stream that is there;
-        where none is, begin. ``run`` names it, by default anew. Who gives an ``identity`` knows where the stream goes on:
+        """``source``: tables by name (``OwnTable``), or a RowSource. ``transport``: a directory, a transport, or those of all shards, the
+        caller's. ``rows`` reads what ``touch`` names. ``dense`` gives dense weights by name, which ride in every cut. ``every``: when
+        ``end_step`` cuts; None: never. ``pushed_bytes`` bounds what was pushed and waits for a cut. ``resume``: go on with a stream that is
+        there; where none is, begin. ``run`` names it, by default anew. Who gives an ``identity`` knows where the stream goes on:
         ``previous`` is the last cut committed, at ``previous_step``.
 
         Raises BadTables, PolicyError.
@@ -134,6 +132,7 @@ class RowStreamer(streamer.RowStreamer):
         life.check(self._place, self._run, tuple(self._tables.values()))
         self._identity = self._outlet.identity = StreamIdentity(life.header.run_id, WRITER, life.header.generation + 1)
         self.committed, self.committed_step = life.position, life.step
+        self.adopt_dictionary(life.header.dictionary)
 
     def touch(self, table: str, ids: Any) -> None:
         """The running step updates these rows; they are read when a cut carries them. ``ids``: integers of any shape, copied.
