@@ -10,18 +10,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pipeline.replica.counters import ReplicaCounters
     from pipeline.replica.errors import (
+        BadTarget,
         DamagedCut,
         DamagedFrame,
         NoHeader,
         NoStartingPoint,
+        NotKept,
         OtherRun,
         OtherShard,
+        OtherShards,
+        OtherTables,
         Refused,
         ReplicaClosed,
         ReplicaError,
         ReplicaFailed,
         StepFell,
         TableChanged,
+        UnknownColumn,
         UnknownTable,
         ViewExpired,
     )
@@ -30,14 +35,18 @@ if TYPE_CHECKING:
     from pipeline.replica.view import View
 
 __all__ = [
+    "BadTarget",
     "DamagedCut",
     "DamagedFrame",
     "Freshness",
     "Lag",
     "NoHeader",
     "NoStartingPoint",
+    "NotKept",
     "OtherRun",
     "OtherShard",
+    "OtherShards",
+    "OtherTables",
     "Refused",
     "Replica",
     "ReplicaClosed",
@@ -46,6 +55,7 @@ __all__ = [
     "ReplicaFailed",
     "StepFell",
     "TableChanged",
+    "UnknownColumn",
     "UnknownTable",
     "View",
     "ViewExpired",

@@ -31,6 +31,21 @@ class UnknownTable(ReplicaError, KeyError):
         return self.message
 
 
+class UnknownColumn(ReplicaError, KeyError):
+    """A column that does not ride along in the stream."""
+
+    exit_code = 2
+
+    def __init__(self, table: str, column: str, carried: Iterable[str]) -> None:
+        names = list(carried)
+        held = f"it carries {', '.join(names)}" if names else "it carries weights alone"
+        self.message = f"the replica holds no column {column!r} of table {table!r}: {held}; the trainer's config names what rides along"
+        super().__init__(self.message)
+
+    def __str__(self) -> str:
+        return self.message
+
+
 class ViewExpired(ReplicaError):
     """The rows that the view needs were let go, because all pinned rows together took more than ``pinned_bytes``."""
 
@@ -64,6 +79,15 @@ class OtherShard(Refused):
             where,
             f"shard {found[0]} of {found[1]} came where shard {expected[0]} of {expected[1]} was expected: a replica follows all shards "
             "of a stream; name the directory that holds them, or give their transports in the order of the shards",
+        )
+
+
+class OtherShards(ReplicaError):
+    """The stream has another number of shards than an earlier life of the replica followed."""
+
+    def __init__(self, kept: int, found: int) -> None:
+        super().__init__(
+            f"the replica followed {kept} shards, the stream has {found}: start a new replica, in another directory"
         )
 
 
@@ -119,6 +143,34 @@ class ReplicaFailed(ReplicaError):
         super().__init__(
             f"cut {_name(position)} could not be applied: {cause!r}; this replica answers no more, start a new one"
         )
+
+
+class OtherTables(ReplicaError):
+    """A replica's directory that holds other tables than are asked for now."""
+
+    exit_code = 2
+
+    def __init__(self, where: str, held: list[str] | None, wanted: list[str] | None) -> None:
+        told = ["all tables" if names is None else f"tables {', '.join(names)}" for names in (held, wanted)]
+        super().__init__(
+            f"{where} holds {told[0]}, asked for are {told[1]}: ask for the same, or choose another directory"
+        )
+
+
+class BadTarget(ReplicaError):
+    """A target that there is not, or options that do not go with it."""
+
+    exit_code = 2
+
+
+class NotKept(ReplicaError):
+    """What was applied could not be written. It can still be looked up; a restart goes on behind ``position``."""
+
+    def __init__(self, position: CutPosition, cause: BaseException) -> None:
+        super().__init__(
+            f"the replica cannot keep what it applies: {cause}; durable is cut {_name(position)}, where it goes on when it is started again"
+        )
+        self.position = position
 
 
 def _name(position: CutPosition) -> str:

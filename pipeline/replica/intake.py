@@ -19,9 +19,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from pipeline.replica.counters import ReplicaCounters
+from pipeline.replica.cuts import ShardPlace
 from pipeline.replica.errors import DamagedCut, DamagedFrame, NoHeader, OtherRun
 from pipeline.replica.order import Verdict, judge
-from pipeline.replica.staging import StagedCut
+from pipeline.replica.staging import Stage, StagedCut
 from pipeline.rows.sharding import count_elsewhere
 from pipeline.wire.errors import FrameError
 from pipeline.wire.frames import START, CommitFrame, CutPosition, DenseFrame, FrameLimits, HeaderFrame, RowsFrame
@@ -32,22 +33,27 @@ MAX_PASSED = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
-class ReadyCut:
-    """Whole and checked, of one shard. Whoever applies it closes ``staged``."""
-
-    commit: CommitFrame
-    staged: StagedCut
-    at: Position
-    """Behind the commit frame."""
-
-
-@dataclass(frozen=True, slots=True)
 class Place:
     """Where reading may go on, with the header that describes what comes there."""
 
     at: Position
     header: HeaderFrame
     header_bytes: bytes
+
+    @property
+    def kept(self) -> ShardPlace:
+        """As it outlives the process."""
+        return ShardPlace(self.header.epoch, self.at, self.header_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyCut:
+    """Whole and checked, of one shard. Whoever applies it closes ``staged``."""
+
+    commit: CommitFrame
+    staged: StagedCut
+    place: Place
+    """Behind the commit frame."""
 
 
 class Intake:
@@ -59,10 +65,10 @@ class Intake:
         on_header: Callable[[str, HeaderFrame], None],
         wanted: Callable[[str], bool],
         limits: FrameLimits,
-        staging_bytes: int,
+        stage: Stage,
     ) -> None:
         """``on_header(where, header)`` is called for each new header; it may refuse it."""
-        self.staging_bytes = staging_bytes
+        self.stage = stage
         """What the next cut may take in memory."""
         self.header: HeaderFrame | None = None
         self.waiting = False
@@ -86,6 +92,17 @@ class Intake:
         self.header = None if place is None else place.header
         self._reader = FrameReader(self._limits, self.header)
         self._header_bytes = b"" if place is None else place.header_bytes
+
+    def begin_from(self, header: bytes) -> HeaderFrame:
+        """Take a header that an earlier life had, as if it came first. Raises Refused."""
+        self.restart(None)
+        try:
+            frame = self._reader.read(header)
+        except FrameError as error:
+            raise DamagedFrame("kept header", str(error)) from error
+        assert isinstance(frame, HeaderFrame)
+        self._take_header("kept header", frame, header)
+        return frame
 
     def close(self) -> None:
         """Let staged frames go."""
@@ -198,7 +215,7 @@ class Intake:
         if before is not None:
             self._abandon(before)
         assert self.header is not None
-        staged = StagedCut(position, kind, self.header, self._wanted, self._limits, self.staging_bytes)
+        staged = StagedCut(position, kind, self.header, self._wanted, self._limits, self.stage)
         self._staged[kind] = staged
         return staged
 
@@ -224,7 +241,7 @@ class Intake:
             staged = self._begin(kind, commit.position)
         staged.check(where, commit)
         del self._staged[kind]
-        return ReadyCut(commit, staged, at)
+        return ReadyCut(commit, staged, self._place(at))
 
     def _pass_over(self, at: Position, commit: CommitFrame) -> None:
         self._drop(commit)
@@ -232,10 +249,13 @@ class Intake:
             return
         self._counters.lacking += 1
         self.waiting = True
-        assert self.header is not None
-        self._passed[commit.position] = Place(at, self.header, self._header_bytes)
+        self._passed[commit.position] = self._place(at)
         if len(self._passed) > MAX_PASSED:
             del self._passed[next(iter(self._passed))]
+
+    def _place(self, at: Position) -> Place:
+        assert self.header is not None
+        return Place(at, self.header, self._header_bytes)
 
     def _drop(self, commit: CommitFrame) -> None:
         staged = self._staged.get(commit.snapshot)

@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy.typing as npt
 
+from pipeline.replica.cuts import Applied, Cut, ShardPlace, StagedRows
 from pipeline.replica.errors import DamagedCut
 from pipeline.replica.intake import ReadyCut
-from pipeline.replica.staging import StagedRows
 from pipeline.wire.frames import CommitFrame
 from pipeline.wire.shares import join_commits
-from pipeline.wire.transport import Position
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +24,17 @@ class JoinedCut:
     shares: Sequence[ReadyCut]
 
     @property
-    def places(self) -> tuple[Position, ...]:
-        """Behind the commit frame, on each shard."""
-        return tuple(share.at for share in self.shares)
+    def where(self) -> str:
+        """The place behind the commit frame of the first shard, for errors."""
+        return str(self.shares[0].place.at)
 
-    def is_short(self, most_ids: int) -> bool:
-        """As ``StagedCut.is_short``."""
-        few = self.commit.num_rows + self.commit.num_tombstones <= most_ids
-        return few and all(share.staged.is_short(most_ids) for share in self.shares)
+    def cut(self, places: tuple[ShardPlace, ...]) -> Cut:
+        """As whoever keeps rows takes it; ``places``: where the stream goes on behind it. Valid until ``close``."""
+        commit = self.commit
+        applied = Applied(commit.position, commit.step, commit.clock_ns, commit.end, places)
+        counts = [share.staged.num_ids for share in self.shares]
+        num_ids = None if None in counts else sum(count or 0 for count in counts)
+        return Cut(applied, commit.snapshot, self.parts, self.dense(), num_ids)
 
     def parts(self) -> Iterator[StagedRows]:
         """All rows, shard by shard. No row comes twice: each belongs to one shard."""
@@ -57,7 +59,7 @@ def join_cut(shares: Sequence[ReadyCut]) -> JoinedCut:
             what = f"its commit frame says {_meaning(share.commit)}, that of shard 0 {_meaning(first)}"
             for other in shares:
                 other.staged.close()
-            raise DamagedCut(f"{share.at} of shard {number}", first.position, first.snapshot, what)
+            raise DamagedCut(f"{share.place.at} of shard {number}", first.position, first.snapshot, what)
     return JoinedCut(join_commits([share.commit for share in shares]), shares)
 
 

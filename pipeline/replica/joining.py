@@ -16,9 +16,11 @@ A stream of one shard takes the same way; its cuts wait for nobody.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from pipeline.replica.counters import ReplicaCounters
-from pipeline.replica.errors import OtherRun, OtherShard
+from pipeline.replica.cuts import Applied, ShardPlace
+from pipeline.replica.errors import OtherRun, OtherShard, OtherShards
 from pipeline.replica.intake import Intake
 from pipeline.replica.joined import JoinedCut, join_cut
 from pipeline.replica.order import Verdict, judge
@@ -39,16 +41,19 @@ class Join:
         make_intake: MakeIntake,
         on_header: OnHeader,
         counters: ReplicaCounters,
-        staging_bytes: int,
+        stage_bytes: int,
+        begin: Applied,
     ) -> None:
-        """``on_header(where, header)`` is called for each new header of each shard; it may refuse it. ``staging_bytes``: of all shards
-        together.
+        """``on_header(where, header)`` is called for each new header of each shard; it may refuse it. ``stage_bytes``: of all shards
+        together. ``begin``: behind which cut, and where.
         """
         self._on_header, self._counters = on_header, counters
         self._num_shards, self._run_id = len(transports), ""
         self._waiting = False
         self._loaded: CutPosition | None = None
-        budget = staging_bytes // self._num_shards
+        budget = stage_bytes // self._num_shards
+        if begin.places and len(begin.places) != self._num_shards:
+            raise OtherShards(len(begin.places), self._num_shards)
         self._shards = [
             ShardReader(
                 transport,
@@ -56,6 +61,8 @@ class Join:
                 counters,
                 budget,
                 f" of shard {number}" if self._num_shards > 1 else "",
+                begin.places[number] if begin.places else None,
+                begin.position,
             )
             for number, transport in enumerate(transports)
         ]
@@ -92,6 +99,17 @@ class Join:
             if shard is None:
                 return None
             shard.take_frame()
+
+    def places_behind(self, cut: JoinedCut) -> tuple[ShardPlace, ...]:
+        """Where each shard goes on when ``cut``, which ``next_cut`` just gave out, is applied."""
+        if not cut.commit.snapshot:
+            return tuple(share.place.kept for share in cut.shares)
+        # Frames of later cuts may have come before it. Where a shard waited, it passed over them, and knows behind which.
+        passed = [shard.intake.place_behind(cut.commit.position) if self._waiting else None for shard in self._shards]
+        return tuple(
+            replace(share.place.kept, at=None) if place is None else place.kept
+            for share, place in zip(cut.shares, passed, strict=True)
+        )
 
     def check_end(self) -> None:
         """As ``Subscription.check_end``."""

@@ -41,6 +41,13 @@ def _words_at(_typing, address):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
+def _bytes_at(_typing, address):  # type: ignore[no-untyped-def]
+    """int64 address -> pointer to uint8."""
+    pointer = types.CPointer(types.uint8)  # type: ignore[no-untyped-call]
+    return pointer(address), _pointer_at
+
+
+@intrinsic
 def _bits_at(_typing, address):  # type: ignore[no-untyped-def]
     """int64 address -> pointer to uint32."""
     pointer = types.CPointer(types.uint32)  # type: ignore[no-untyped-call]
@@ -63,6 +70,28 @@ def read_found(entries_c, ids_p, weights_k, versions_k, ids_n, out_nd, versions_
             weights_d = carray(_floats_at(weights_k[block] + row * dim * 4), (dim,))
             for d in range(dim):
                 out_nd[n, d] = weights_d[d]
+
+
+@njit(nogil=True, cache=True)
+def read_bytes(entries_c, ids_p, extra_k, ids_n, out_nx):  # type: ignore[no-untyped-def]
+    """Copy the bytes beside the weights of each id that the index holds; leave the others' places as they are."""
+    width = out_nx.shape[1]
+    for n in range(ids_n.shape[0]):
+        position = find_position(entries_c, ids_p, ids_n[n])
+        if position >= 0:
+            row_x = carray(_bytes_at(extra_k[position >> BLOCK_BITS] + (position & _MASK) * width), (width,))  # type: ignore[call-arg]
+            for x in range(width):
+                out_nx[n, x] = row_x[x]
+
+
+@njit(nogil=True, cache=True)
+def write_bytes(extra_k, positions_n, extra_nx):  # type: ignore[no-untyped-def]
+    """Write the bytes beside the weights to positions; the last of two equal positions wins."""
+    width = extra_nx.shape[1]
+    for n in range(positions_n.shape[0]):
+        row_x = carray(_bytes_at(extra_k[positions_n[n] >> BLOCK_BITS] + (positions_n[n] & _MASK) * width), (width,))  # type: ignore[call-arg]
+        for x in range(width):
+            row_x[x] = extra_nx[n, x]
 
 
 @njit(nogil=True, cache=True)

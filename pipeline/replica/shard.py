@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 
 from pipeline.replica.counters import ReplicaCounters
+from pipeline.replica.cuts import ShardPlace
 from pipeline.replica.intake import Intake, Place, ReadyCut
-from pipeline.wire.errors import StreamTrimmed
+from pipeline.wire.errors import PositionBeyondEnd, StreamReplaced, StreamTrimmed
 from pipeline.wire.frames import START, CutPosition
 from pipeline.wire.transport import Position, Subscription, Transport
 
@@ -18,22 +20,33 @@ class ShardReader:
     """Not thread-safe, but for ``close``. ``budget_bytes``: what waiting cuts may take in memory, and the next one with them."""
 
     def __init__(
-        self, transport: Transport, intake: Intake, counters: ReplicaCounters, budget_bytes: int, name: str
+        self,
+        transport: Transport,
+        intake: Intake,
+        counters: ReplicaCounters,
+        budget_bytes: int,
+        name: str,
+        begin: ShardPlace | None = None,
+        taken: CutPosition = START,
     ) -> None:
-        """``name`` goes behind places in errors."""
+        """``name`` goes behind places in errors. ``begin``: where an earlier life had come, ``taken`` applied; None: from the oldest
+        frame on. Raises Refused.
+        """
         self.intake = intake
         self.cuts: deque[ReadyCut] = deque()
         """Ordinary ones that wait, positions rising."""
         self.snapshot: ReadyCut | None = None
         """The newest one that waits."""
-        self.taken = START
+        self.taken = taken
         """The last ordinary cut that is applied, waits or was dropped: none at or below it comes again."""
         self.idle = False
         """Nothing had come when it was last looked."""
         self._transport, self._counters, self._budget_bytes, self._name = transport, counters, budget_bytes, name
         self._frames: deque[tuple[Position, bytes]] = deque()
         self._waiting_bytes = 0
-        self._subscription: Subscription = transport.subscribe(None)
+        self._proven = True
+        """False while the place at which it began comes from an earlier life, and nothing was read there."""
+        self._subscription: Subscription = transport.subscribe(self._begin_at(begin))
 
     @property
     def has_frames(self) -> bool:
@@ -56,14 +69,33 @@ class ShardReader:
         except StreamTrimmed:
             self.go_to(None)
             return True
+        except (PositionBeyondEnd, StreamReplaced):
+            if self._proven:
+                raise
+            # The stream lost an end that was never acknowledged, and the earlier life had seen it.
+            self.go_to(None)
+            return True
+        self._proven = self._proven or frames is not None
         self.idle = frames is None
         self._frames.extend(frames or ())
         return not self.idle
 
+    def _begin_at(self, begin: ShardPlace | None) -> Position | None:
+        """The kept place, if the stream still is the one in which it was one."""
+        if begin is None:
+            return None
+        header = self.intake.begin_from(begin.header)
+        if begin.at is None or self._transport.epoch != begin.epoch:
+            self.intake.restart(None)
+            return None
+        self.intake.restart(Place(begin.at, header, begin.header))
+        self._proven = False
+        return begin.at
+
     def take_frame(self) -> None:
         """Take the next frame in hand. Raises Refused."""
         at, payload = self._frames.popleft()
-        self.intake.staging_bytes = max(self._budget_bytes - self._waiting_bytes, 0)
+        self.intake.stage = replace(self.intake.stage, nbytes=max(self._budget_bytes - self._waiting_bytes, 0))
         ready = self.intake.take(at, f"{at}{self._name}", payload, self.taken)
         if ready is None:
             return
@@ -115,6 +147,7 @@ class ShardReader:
         self._frames.clear()
         self._subscription = self._transport.subscribe(None if place is None else place.at)
         self.intake.restart(place)
+        self._proven = True
         self._counters.rescans += 1
 
     def check_end(self) -> None:

@@ -1,6 +1,6 @@
 """A cut on its way in: its frames, decoded and checked, until the commit frame says that they are all there.
 
-Frames that would take more than ``limit_bytes`` are kept in a temporary file without a name, as they came, and decoded
+Frames that would take more than ``stage.nbytes`` are kept in a temporary file without a name, as they came, and decoded
 again when the cut is applied. Nothing durable lies there, so it goes past the interface for files.
 """
 
@@ -14,8 +14,9 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.replica.carried import Carried
+from pipeline.replica.cuts import StagedRows
 from pipeline.replica.errors import DamagedCut
-from pipeline.rows.codec import Codec
 from pipeline.wire.dense import DenseAssembler
 from pipeline.wire.dense import dense_digest as digest_of_dense
 from pipeline.wire.digest import MASK, runs_digest
@@ -30,20 +31,12 @@ RowBytes = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
-class StagedRows:
-    """Rows of one table to write, and ids to forget."""
+class Stage:
+    """Where cuts wait for their commit frames."""
 
-    table: str
-    ids_n: Int64s
-    encoded_nb: RowBytes
-    """Weights, as ``codec`` encodes them."""
-    versions_n: Int64s
-    tombstones_m: Int64s
-    codec: Codec
-
-    @property
-    def nbytes(self) -> int:
-        return int(self.ids_n.nbytes + self.encoded_nb.nbytes + self.versions_n.nbytes + self.tombstones_m.nbytes)
+    nbytes: int = 256 << 20
+    """Of a cut, in memory; what is longer waits in a temporary file in ``directory`` (None: the system's)."""
+    directory: str | None = None
 
 
 class StagedCut:
@@ -59,14 +52,15 @@ class StagedCut:
         header: HeaderFrame,
         wanted: Callable[[str], bool],
         limits: FrameLimits,
-        limit_bytes: int,
+        stage: Stage,
     ) -> None:
         self.position, self.snapshot = position, snapshot
         self.header = header
         """May be followed by another of its generation, which brings a dictionary."""
         self.num_frames = self.num_rows = self.num_tombstones = self.digest = 0
         self.nbytes = 0
-        self._wanted, self._limits, self._limit_bytes = wanted, limits, limit_bytes
+        self._wanted, self._limits, self._stage = wanted, limits, stage
+        self._carried = {table.spec.name: Carried(table.spec, table.carries) for table in header.tables}
         self._dense: DenseAssembler | None = None
         self._parts: list[StagedRows] = []
         self._spilled: list[tuple[int, int]] = []
@@ -102,9 +96,10 @@ class StagedCut:
             )
         self._check_dense(where, commit)
 
-    def is_short(self, most_ids: int) -> bool:
-        """Whether it has at most so many rows and tombstones, all in memory."""
-        return not self._spilled and self.num_rows + self.num_tombstones <= most_ids
+    @property
+    def num_ids(self) -> int | None:
+        """Rows and tombstones; None where some wait in a file."""
+        return None if self._spilled else self.num_rows + self.num_tombstones
 
     def dense(self) -> Mapping[str, npt.NDArray[Any]] | None:
         """The dense weights that came with the cut, read-only; None when there were none."""
@@ -143,12 +138,14 @@ class StagedCut:
             return
         # Once one frame lies in the file all later ones do, so that their order stays.
         nbytes = sum(rows.nbytes for rows in wanted)
-        if self._spill is None and self.nbytes + nbytes <= self._limit_bytes:
+        if self._spill is None and self.nbytes + nbytes <= self._stage.nbytes:
             self._parts += wanted
             self.nbytes += nbytes
             return
         if self._spill is None:
-            self._spill = tempfile.TemporaryFile(prefix="rowstream-replica-")  # noqa: SIM115 - closed by close()
+            self._spill = tempfile.TemporaryFile(  # noqa: SIM115 - closed by close()
+                prefix="rowstream-replica-", dir=self._stage.directory
+            )
         self._spilled.append((self._spill.tell(), len(payload)))
         self._spill.write(payload)
 
@@ -162,8 +159,18 @@ class StagedCut:
         ]
         for part, (block, first, last) in zip(runs, encoded, strict=True):
             if self._wanted(part.table):
-                rows_nb = block.encoded_nb[first:last]
-                yield StagedRows(part.table, part.ids_n, rows_nb, part.versions_n, part.tombstones_m, block.codec)
+                carried = self._carried[part.table]
+                yield StagedRows(
+                    part.table,
+                    part.ids_n,
+                    block.encoded_nb[first:last],
+                    part.versions_n,
+                    part.tombstones_m,
+                    block.codec,
+                    block.dim,
+                    carried,
+                    carried.join(part.columns, len(part.ids_n)),
+                )
 
     def _check_dense(self, where: str, commit: CommitFrame) -> None:
         if (self._dense is None) != (commit.dense_digest is None):

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.replica.rowmap import Float32s, Int64s, RowMap
+from pipeline.replica.rowmap import Float32s, Int64s, RowBytes, RowMap
 
 if TYPE_CHECKING:
     from pipeline.replica.view import View
@@ -42,7 +42,7 @@ class Layer:
         self.base = base
         self.extra_bytes = 0
         self._found: dict[str, RowMap] = {}
-        self._kept: list[tuple[str, Int64s, Float32s, Int64s]] = []
+        self._kept: list[tuple[str, Int64s, Float32s, Int64s, RowBytes]] = []
         """What is not in ``_found`` yet, in the order in which it came."""
         self._kept_bytes = 0
         self._finding = threading.Lock()
@@ -60,17 +60,18 @@ class Layer:
 
     def _find(self) -> None:
         with self._finding:
-            for table, ids_n, weights_nd, versions_n in self._kept:
-                rows = self._found.setdefault(table, RowMap(weights_nd.shape[1]))
+            for table, ids_n, weights_nd, versions_n, extra_nx in self._kept:
+                rows = self._found.setdefault(table, RowMap(weights_nd.shape[1], extra_nx.shape[1]))
                 fresh_n = rows.index.find(ids_n) < 0
                 if bool(fresh_n.any()):
-                    rows.put(ids_n[fresh_n], weights_nd[fresh_n], versions_n[fresh_n])
+                    rows.put(ids_n[fresh_n], weights_nd[fresh_n], versions_n[fresh_n], extra_nx[fresh_n])
             self._kept, self._kept_bytes = [], 0
 
-    def keep(self, table: str, ids_n: Int64s, weights_nd: Float32s, versions_n: Int64s) -> None:
+    def keep(self, table: str, ids_n: Int64s, weights_nd: Float32s, versions_n: Int64s, extra_nx: RowBytes) -> None:
         """Keep rows that the layer does not hold yet: the first value is the one that stood at ``base``. Keeps the arrays."""
-        self._kept.append((table, ids_n, weights_nd, versions_n))
-        self._kept_bytes += int(ids_n.nbytes + weights_nd.nbytes + versions_n.nbytes) + INDEX_BYTES * len(ids_n)
+        self._kept.append((table, ids_n, weights_nd, versions_n, extra_nx))
+        arrays = ids_n, weights_nd, versions_n, extra_nx
+        self._kept_bytes += sum(int(array.nbytes) for array in arrays) + INDEX_BYTES * len(ids_n)
 
     def absorb(self, newer: Layer) -> None:
         """Take over what ``newer`` holds and this one does not."""
@@ -78,8 +79,9 @@ class Layer:
             ids_n = rows.index.ids()
             weights_nd = np.empty((len(ids_n), rows.dim), dtype=np.float32)
             versions_n = np.empty(len(ids_n), dtype=np.int64)
-            rows.read_found(ids_n, weights_nd, versions_n)
-            self.keep(table, ids_n, weights_nd, versions_n)
+            extra_nx = np.empty((len(ids_n), rows.extra_bytes), dtype=np.uint8)
+            rows.read_found(ids_n, weights_nd, versions_n, extra_nx)
+            self.keep(table, ids_n, weights_nd, versions_n, extra_nx)
         self._find()
         self.extra_bytes += newer.extra_bytes
 
@@ -127,10 +129,10 @@ class UndoLog:
         """The same where no view is pinned, and none is opened before ``end``: nothing is kept."""
         self._applying = serial
 
-    def save(self, table: str, ids_n: Int64s, weights_nd: Float32s, versions_n: Int64s) -> None:
+    def save(self, table: str, ids_n: Int64s, weights_nd: Float32s, versions_n: Int64s, extra_nx: RowBytes) -> None:
         """Rows as they stand, before they change."""
         if self.is_open:
-            self.layers[-1].keep(table, ids_n, weights_nd, versions_n)
+            self.layers[-1].keep(table, ids_n, weights_nd, versions_n, extra_nx)
             self._expire()
 
     def save_dense(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -145,14 +147,22 @@ class UndoLog:
         self._trim()
         self._merge()
 
-    def read_over(self, serial: int, table: str, ids_n: Int64s, out_nd: Float32s, versions_n: Int64s) -> None:
+    def read_over(
+        self,
+        serial: int,
+        table: str,
+        ids_n: Int64s,
+        out_nd: Float32s,
+        versions_n: Int64s,
+        extra_nx: RowBytes | None = None,
+    ) -> None:
         """Turn rows as they are now into rows as they stood at ``serial``, in place."""
         for layer in reversed(self.layers):
             if layer.base < serial:
                 break
             rows = layer.tables.get(table)
             if rows is not None:
-                rows.read_found(ids_n, out_nd, versions_n)
+                rows.read_found(ids_n, out_nd, versions_n, extra_nx)
 
     def _expire(self) -> None:
         while self.layers and self.nbytes > self.limit_bytes:

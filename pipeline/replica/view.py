@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.replica.cuts import State
 from pipeline.replica.errors import ReplicaClosed, ViewExpired
-from pipeline.replica.rowmap import Float32s, Int64s
-from pipeline.replica.tables import READ_CHUNK_ROWS, State, Tables
+from pipeline.replica.rowmap import Float32s, Int64s, RowBytes
 from pipeline.rows.arrays import read_only_ids
 from pipeline.rows.digest import rows_digest
+from pipeline.rows.layout import Column
 from pipeline.wire.digest import MASK
 from pipeline.wire.frames import CutPosition
+
+if TYPE_CHECKING:
+    from pipeline.replica.tables import Tables
+
+READ_CHUNK_ROWS = 32768
 
 
 class View:
@@ -33,21 +39,29 @@ class View:
     @property
     def step(self) -> int:
         """The step of the trainer at whose end this is the state; 0 before the first cut."""
-        return self._state.step
+        return self._state.applied.step
 
     @property
     def position(self) -> CutPosition:
-        return self._state.position
+        return self._state.applied.position
 
     @property
     def clock_ns(self) -> int:
         """Wall clock at which the trainer took the cut; 0 before the first."""
-        return self._state.clock_ns
+        return self._state.applied.clock_ns
 
     @property
     def tables(self) -> tuple[str, ...]:
         """Names of the tables held."""
-        return tuple(self._tables.by_name)
+        return self._tables.names
+
+    def columns(self, table: str) -> tuple[str, ...]:
+        """Names of the columns that ride along beside the weights of a table. Raises UnknownTable."""
+        return tuple(column.name for column in self.carried(table))
+
+    def carried(self, table: str) -> tuple[Column, ...]:
+        """The same, as the layout describes them."""
+        return tuple(self._tables.table(table).carried.columns.values())
 
     def lookup(self, table: str, ids_n: Any, out_nd: Float32s | None = None) -> Float32s:
         """Weights, float32 [n, dim]. A row never updated has its initial weights. Raises UnknownTable.
@@ -67,13 +81,38 @@ class View:
                 f"out_nd must be C-contiguous float32 {list(shape)}, got {out_nd.dtype} {list(out_nd.shape)}"
             )
         versions_n = np.zeros(len(ids_n), dtype=np.int64)
+        self._read(table, ids_n, out_nd, versions_n, None)
+        return out_nd, versions_n
+
+    def column(self, table: str, name: str, ids_n: Any) -> npt.NDArray[Any]:
+        """A column that rides along (a state, a meta column), [n, width] of the dtype that the table stores (bfloat16 as uint16). A row
+        never updated has zeros. Raises UnknownTable, UnknownColumn.
+        """
+        return self.row_columns(table, ids_n, [name])[2][name]
+
+    def row_columns(
+        self, table: str, ids_n: Any, names: Sequence[str] | None = None
+    ) -> tuple[Float32s, Int64s, dict[str, npt.NDArray[Any]]]:
+        """Weights and versions, as ``lookup_versions``, and columns by name (None: all that ride along), of one reading of the rows."""
+        ids_n, held = read_only_ids(ids_n), self._tables.table(table)
+        extra_nx = held.empty_extra(len(ids_n))
+        names = tuple(held.carried.columns) if names is None else names
+        for name in names:
+            held.carried.pick(extra_nx[:0], name)  # an unknown one is told before anything is read
+        weights_nd = np.empty((len(ids_n), held.spec.dim), dtype=np.float32)
+        versions_n = np.zeros(len(ids_n), dtype=np.int64)
+        self._read(table, ids_n, weights_nd, versions_n, extra_nx)
+        return weights_nd, versions_n, {name: held.carried.pick(extra_nx, name) for name in names}
+
+    def _read(self, table: str, ids_n: Int64s, out_nd: Float32s, versions_n: Int64s, extra_nx: RowBytes | None) -> None:
+        step = self._tables.table(table).rows.read_rows
         # At least once, so that an ended view says so whatever it is asked for.
-        for start in range(0, max(len(ids_n), 1), READ_CHUNK_ROWS):
-            here = slice(start, start + READ_CHUNK_ROWS)
+        for start in range(0, max(len(ids_n), 1), step):
+            here = slice(start, start + step)
+            extra = None if extra_nx is None else extra_nx[here]
             with self._tables.lock.read:
                 self._check()
-                self._tables.read(self._state, table, ids_n[here], out_nd[here], versions_n[here])
-        return out_nd, versions_n
+                self._tables.read(self._state, table, ids_n[here], out_nd[here], versions_n[here], extra)
 
     def dense(self) -> Mapping[str, npt.NDArray[Any]]:
         """The dense weights by name, read-only arrays; empty where the stream carries none. They outlive the view."""
@@ -118,6 +157,6 @@ class View:
     def _check(self) -> None:
         self._check_replica()
         if self.expired:
-            raise ViewExpired(self._state.position, self._tables.undo.limit_bytes)
+            raise ViewExpired(self._state.applied.position, self._tables.undo.limit_bytes)
         if self._closed:
             raise ReplicaClosed("the view was closed")

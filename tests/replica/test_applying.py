@@ -156,7 +156,7 @@ def test_a_cut_longer_than_the_staging_room_waits_in_a_file() -> None:
     trainer = DictTrainer(DIMS)
     transport = MemoryTransport()
     transport.publish([trainer.header()])
-    replica = Replica(transport, staging_bytes=200)  # type: ignore[arg-type]
+    replica = Replica(transport, stage_bytes=200)  # type: ignore[arg-type]
     for _ in range(3):
         trainer.update({"item": list(range(100)), "user": list(range(50))})
         trainer.forget("item", [5, 6])
@@ -165,12 +165,12 @@ def test_a_cut_longer_than_the_staging_room_waits_in_a_file() -> None:
         assert_equal(replica, trainer)
 
 
-@pytest.mark.parametrize("staging_bytes", [200, 1 << 20])
-def test_a_header_may_bring_a_dictionary_in_the_middle_of_a_cut(staging_bytes: int) -> None:
+@pytest.mark.parametrize("stage_bytes", [200, 1 << 20])
+def test_a_header_may_bring_a_dictionary_in_the_middle_of_a_cut(stage_bytes: int) -> None:
     trainer = DictTrainer(DIMS)
     transport = MemoryTransport()
     transport.begin(trainer.header())
-    replica = Replica(transport, staging_bytes=staging_bytes)  # type: ignore[arg-type]
+    replica = Replica(transport, stage_bytes=stage_bytes)  # type: ignore[arg-type]
     trainer.update({"item": list(range(100)), "user": list(range(50))})
     trainer.dictionary, trainer.shuffled = a_dictionary(), ("ids", "versions", "rows", "dead")
     compressed = trainer.cut()

@@ -23,11 +23,11 @@ class StreamMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.trainer = DictTrainer({"a": 3, "b": 1})
-        self.trainer.share = 0.5
+        self.trainer.share, self.trainer.carries = 0.5, ("slow", "raw")
         self.transport = MemoryTransport(batch=2)
         self.transport.begin(self.trainer.header())
         self.near = Replica(self.transport)  # type: ignore[arg-type]
-        self.far = Replica(self.transport, staging_bytes=40, pinned_bytes=1 << 20)  # type: ignore[arg-type]
+        self.far = Replica(self.transport, stage_bytes=40, pinned_bytes=1 << 20)  # type: ignore[arg-type]
         self.views: list[tuple[View, CutPosition]] = []
         self.pending: list[bytes] = []
         self.snapshot_start = 0

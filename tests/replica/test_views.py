@@ -12,6 +12,8 @@ import pytest
 from pipeline.replica import Replica, ReplicaFailed, View, ViewExpired
 from pipeline.replica import tables as tables_module
 from pipeline.replica.rowmap import RowMap
+from pipeline.replica.table import Table
+from pipeline.replica.tables import Tables
 from pipeline.rows.layout import Column, RowLayout
 from pipeline.rows.narrow import narrow as narrowed
 from pipeline.rows.narrow import widen
@@ -30,6 +32,8 @@ class Stage:
         self.transport.begin(self.trainer.header())
         self.replica = Replica(self.transport, **options)  # type: ignore[arg-type]
         self.replica.apply_available()
+        assert isinstance(self.replica._held, Tables)
+        self.tables = self.replica._held
 
     def advance(self, *, rows: int = 20, forget: int = 2) -> None:
         trainer = self.trainer
@@ -59,7 +63,7 @@ def test_many_views_each_see_the_cut_they_pinned() -> None:
             assert_shows(view, stage.trainer, position, probes=range(60))  # type: ignore[arg-type]
     for view, _ in views:
         view.close()
-    assert stage.replica._tables.undo.layers == []
+    assert stage.tables.undo.layers == []
     assert_equal(stage.replica, stage.trainer)
 
 
@@ -99,7 +103,7 @@ def test_a_view_pinned_for_long_keeps_each_row_once_however_often_it_changes() -
         stage.trainer.update({"item": list(range(20))})
         stage.transport.publish(stage.trainer.cut())
         stage.replica.apply_available()
-        sizes.append(stage.replica._tables.undo.nbytes)
+        sizes.append(stage.tables.undo.nbytes)
     assert sizes[-1] == sizes[1], "twenty rows changed, thirty times each"
     assert_shows(view, stage.trainer, position)  # type: ignore[arg-type]
     view.close()
@@ -123,7 +127,7 @@ def test_views_pinned_beyond_the_bound_end_with_an_error_oldest_first() -> None:
     for _ in range(20):
         opened.append(stage.view())
         stage.advance(rows=60, forget=0)
-        assert stage.replica._tables.undo.nbytes <= 30_000
+        assert stage.tables.undo.nbytes <= 30_000
     expired = [view.expired for view, _ in opened]
     assert expired == sorted(expired, reverse=True)
     assert 0 < sum(expired) < len(expired)
@@ -134,7 +138,7 @@ def test_views_pinned_beyond_the_bound_end_with_an_error_oldest_first() -> None:
         if not view.expired:
             assert_shows(view, stage.trainer, position, probes=range(60))  # type: ignore[arg-type]
         view.close()
-    assert stage.replica._tables.undo.num_pinned == 0
+    assert stage.tables.undo.num_pinned == 0
 
 
 def test_a_view_that_does_not_know_a_table_names_the_ones_it_has() -> None:
@@ -149,7 +153,7 @@ def half_way(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threadin
     arrived, go_on = threading.Event(), threading.Event()
     write, calls = tables_module.Tables._write, []
 
-    def stop(self: tables_module.Tables, table: tables_module.Table, chunk: object) -> object:
+    def stop(self: tables_module.Tables, table: Table, chunk: object) -> object:
         calls.append(1)
         if len(calls) == 3:
             arrived.set()

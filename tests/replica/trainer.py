@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,7 +16,7 @@ from pipeline.replica import Replica, View
 from pipeline.rows.codec import find_codec
 from pipeline.rows.digest import rows_digest
 from pipeline.rows.initial import initial_weights
-from pipeline.rows.layout import Column, RowLayout
+from pipeline.rows.layout import Column, RowLayout, stored_dtype
 from pipeline.rows.spec import Initializer, TableSpec
 from pipeline.rows.version import pack_version
 from pipeline.wire import encode_frame
@@ -44,7 +45,7 @@ Model = dict[str, Rows]
 class MemoryTransport:
     """Frames in a list, with the reader's half of the Transport interface. Position n is behind n frames."""
 
-    name = "memory"
+    name, epoch = "memory", "epoch"
 
     def __init__(self, batch: int = 3) -> None:
         self.frames: list[bytes] = []
@@ -109,8 +110,28 @@ class MemorySubscription:
 
 
 def table_spec(name: str, dim: int, kind: str = "uniform") -> TableSpec:
-    layout = RowLayout((Column("weight", "float32", dim, "weight"), Column("momentum", "float32", 1, "state")))
+    layout = RowLayout(
+        (
+            Column("weight", "float32", dim, "weight"),
+            Column("momentum", "float32", 1, "state"),
+            Column("slow", "bfloat16", 3, "state"),
+            Column("raw", "int64", 2, "meta"),
+        )
+    )
     return TableSpec(name, layout, Initializer(kind), seed=17)  # type: ignore[arg-type]
+
+
+def column_of(column: Column, ids: Sequence[int], versions: Sequence[int]) -> npt.NDArray[np.uint8]:
+    """What rows hold in a column besides the weights: a function of id and version, zeros of a row that was never updated."""
+    rng = [
+        np.random.default_rng([zlib.crc32(column.name.encode()), row_id & MASK, version])
+        for row_id, version in zip(ids, versions, strict=True)
+    ]
+    rows = [
+        one.integers(256, size=column.nbytes, dtype=np.uint8) * (version > 0)
+        for one, version in zip(rng, versions, strict=True)
+    ]
+    return np.array(rows, dtype=np.uint8).reshape(len(ids), column.nbytes)
 
 
 class DictTrainer:
@@ -130,6 +151,8 @@ class DictTrainer:
         """How often the next part goes into the same frame."""
         self._sent: dict[bytes, bytes] = {}
         """How a row that decodes to these bytes travels: to encode it anew may give others."""
+        self.carries: tuple[str, ...] = ()
+        """Columns that ride along. To be set before the header."""
         self.dictionary = b""
         self.shuffled: tuple[str, ...] = ()
         """How frames travel from now on: what is in them stays the same. A header goes before the first one that needs a dictionary."""
@@ -140,7 +163,7 @@ class DictTrainer:
         self.steps: dict[CutPosition, int] = {START: 0}
 
     def header(self) -> bytes:
-        tables = tuple(StreamedTable(spec, self.codec) for spec in self.specs.values())
+        tables = tuple(StreamedTable(spec, self.codec, self.carries) for spec in self.specs.values())
         header = HeaderFrame(self.run_id, "trainer", 0, 1, self.generation, "epoch", 1, tables)
         return encode_frame(replace(header, dictionary=self.dictionary))
 
@@ -264,8 +287,13 @@ class DictTrainer:
             rows_nb=np.frombuffer(b"".join(self._sent[rows[i][0]] for i in held), np.uint8).reshape(len(held), width),
             versions_n=np.array([rows[i][1] for i in held], dtype=np.int64),
             tombstones_m=np.array([i for i in ids if i not in rows], dtype=np.int64),
+            columns={column: self._column(name, column, held) for column in self.carries if held},
         )
         return part, weights
+
+    def _column(self, name: str, column: str, ids: Sequence[int]) -> npt.NDArray[np.uint8]:
+        versions = [self.model[name][row_id][1] for row_id in ids]
+        return column_of(self.specs[name].layout.column(column), ids, versions)
 
 
 def digest_of(model: Model) -> int:
@@ -298,6 +326,13 @@ def assert_shows(view: View, trainer: DictTrainer, position: CutPosition, probes
         expected = [rows.get(row_id, (row.tobytes(), 0)) for row_id, row in zip(asked, initial, strict=True)]
         assert versions.tolist() == [version for _, version in expected]
         assert weights.tobytes() == b"".join(row for row, _ in expected)
+        assert view.columns(name) == trainer.carries
+        for column in view.carried(name):
+            stored = column_of(column, asked, [version for _, version in expected])
+            found = view.column(name, column.name, np.array(asked, dtype=np.int64))
+            assert found.shape == (len(asked), column.width)
+            assert found.dtype == stored_dtype(column.dtype)
+            assert found.tobytes() == stored.tobytes()
     dense = trainer.dense_states[position]
     assert view.dense().keys() == dense.keys()
     assert all(np.array_equal(view.dense()[key], value) for key, value in dense.items())

@@ -9,10 +9,12 @@ from unittest.mock import patch
 
 import numpy as np
 
-from pipeline.replica import intake, joining, replica, tables
+from pipeline.replica import applier, intake, joining
+from pipeline.replica.cuts import StagedRows
 from pipeline.replica.intake import Intake
 from pipeline.replica.order import Verdict
-from pipeline.replica.staging import StagedCut, StagedRows
+from pipeline.replica.rowmap import Naming
+from pipeline.replica.staging import StagedCut
 from pipeline.replica.tables import Tables
 from pipeline.replica.undo import UndoLog
 from pipeline.wire.frames import START
@@ -44,7 +46,7 @@ def ignore_tombstones() -> Iterator[None]:
 
 @contextmanager
 def keep_rows_a_snapshot_cut_does_not_name() -> Iterator[None]:
-    with patch.object(tables, "_not_named", lambda *_: np.empty(0, dtype=np.int64)):
+    with patch.object(Naming, "others", lambda *_: np.empty(0, dtype=np.int64)):
         yield
 
 
@@ -99,7 +101,7 @@ def apply_at_once_under_a_pinned_view() -> Iterator[None]:
 
 @contextmanager
 def go_back_without_a_fork() -> Iterator[None]:
-    with patch.object(replica, "goes_back", lambda *_: False):
+    with patch.object(applier, "goes_back", lambda *_: False):
         yield
 
 

@@ -35,6 +35,8 @@ TRIGGER: Final = 0.7
 PIECE_BYTES: Final = 1 << 20
 """Read and moved at once: the lock is held for no more."""
 BURST_BYTES: Final = 16 << 20
+FAR_FROM_FULL: Final = 4
+"""A segment that holds less than one part of so many."""
 
 
 class Compactor(Worker):
@@ -78,6 +80,20 @@ class Compactor(Worker):
         self._writer.drain()
         for table in self._tables.values():
             self._compact(table, 0.0)
+
+    def merge(self, most: int) -> None:
+        """Where a table has more than ``most`` segments that are far from full, move what is left of these together, on this thread: each
+        is a file that stays open. Raises LogCorrupt, LogFailed.
+        """
+        for table in self._tables.values():
+            small = [
+                one for one in table.all_segments() if one.sealed and FAR_FROM_FULL * one.num_rows < table.capacity
+            ]
+            if len(small) > most:
+                for segment in small:
+                    if segment.number < table.movable_below:
+                        self._move_rows(table, segment)
+                self._writer.drain()
 
     def _compact(self, table: LogTable, share: float) -> None:
         """Until the table uses no more than ``share`` of the garbage that is allowed, or nothing can be done about it."""

@@ -171,6 +171,11 @@ class RowLog:
         self._check_open()
         self._compactor.compact()
 
+    def merge(self, most: int) -> None:
+        """Leave no table with more than ``most`` segments that are far from full, for who marks often and puts little. Blocks."""
+        self._check_open()
+        self._compactor.merge(most)
+
     def close(self) -> None:
         """Stop, without ending segments: what was not flushed is gone. May be called twice."""
         if self._is_open:

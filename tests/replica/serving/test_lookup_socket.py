@@ -191,7 +191,7 @@ def test_a_client_that_takes_no_answer_holds_up_nobody_and_is_let_go(tmp_path: P
         until(lambda: served.server.answers.used_bytes > 8_000_000)
         served.advance()
         assert client.lookup({"item": [1]}).step == 2, "neither the applier nor another client waits"
-        until(lambda: served.replica._tables.undo.num_pinned == 0)
+        until(lambda: served.replica.pinned_views == 0)
         with pytest.raises(ServiceBusy, match="no room for"):
             client.lookup({"item": range(100_000)})
         until(lambda: served.server.answers.used_bytes == 0)
@@ -237,9 +237,9 @@ def test_a_view_whose_client_is_gone_is_let_go(tmp_path: Path) -> None:
         with served.client() as client:
             view = client.view()
             view.__enter__()
-            assert served.replica._tables.undo.num_pinned == 1
+            assert served.replica.pinned_views == 1
             client.close()
-            until(lambda: served.replica._tables.undo.num_pinned == 0)
+            until(lambda: served.replica.pinned_views == 0)
 
 
 # The socket's file.

@@ -77,7 +77,7 @@ def feed(frames: Sequence[bytes], digests: set[int]) -> None:
     """A replica takes what comes until it refuses; at each moment it is the trainer in one of its states."""
     transport = MemoryTransport(batch=len(frames))
     transport.publish(frames)
-    with Replica(transport, limits=LIMITS, staging_bytes=1 << 16) as replica:  # type: ignore[arg-type]
+    with Replica(transport, limits=LIMITS, stage_bytes=1 << 16) as replica:  # type: ignore[arg-type]
         with suppress(ReplicaError):
             replica.apply_available()
         with replica.view() as view:

@@ -1,0 +1,1 @@
+"""Where a replica's rows may lie besides memory; see README.md."""

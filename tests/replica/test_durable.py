@@ -1,0 +1,179 @@
+"""A replica with a directory: rows and position survive it together, and a restart goes on from there (G5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.files import LockedDirectory
+from pipeline.replica import BadTarget, OtherRun, OtherTables, Replica
+from pipeline.wire.frames import CutPosition
+from tests.replica.trainer import DictTrainer, MemoryTransport, assert_equal
+
+DIMS = {"item": 4, "user": 3}
+PROBES = range(-2, 70)
+TARGETS = ("memory", "rowlog")
+MakeStage = Callable[..., "Stage"]
+
+
+@pytest.fixture
+def stages(tmp_path: Path) -> Iterator[MakeStage]:
+    """Makes stages, and closes their replicas."""
+    made: list[Stage] = []
+
+    def make(target: str, codec: str = "fp32") -> Stage:
+        made.append(Stage(tmp_path / "replica", target, codec))
+        return made[-1]
+
+    yield make
+    for stage in made:
+        stage.replica.close()
+
+
+class Stage:
+    """A trainer, and a replica of its stream that keeps itself in a directory."""
+
+    def __init__(self, path: Path, target: str, codec: str = "fp32") -> None:
+        self.trainer = DictTrainer(DIMS, seed=3, codec=codec)
+        self.trainer.carries = ("raw",)
+        self.transport = MemoryTransport()
+        self.transport.begin(self.trainer.header())
+        self.path, self.target = path, target
+        self.replica = self.start()
+
+    def start(self) -> Replica:
+        return Replica(self.transport, path=self.path, target=self.target, commit_every_s=0)  # type: ignore[arg-type]
+
+    def train(self, *, publish: bool = True) -> None:
+        trainer = self.trainer
+        ids = trainer.rng.integers(0, 60, 20).tolist()
+        trainer.dense = {"w": trainer.rng.normal(size=(3, 3)).astype(np.float32)}
+        trainer.update({"item": list(dict.fromkeys(ids)), "user": list({i % 7 for i in ids})})
+        trainer.forget("item", trainer.rng.integers(0, 60, 3).tolist())
+        frames = trainer.cut()
+        if publish:
+            self.transport.publish(frames)
+
+    def follow(self) -> None:
+        self.replica.apply_available()
+        assert_equal(self.replica, self.trainer, PROBES)
+
+    def restart(self) -> None:
+        position = self.replica.position
+        self.replica.close()
+        self.replica = self.start()
+        assert self.replica.position == self.replica.durable_position == position
+
+
+@pytest.mark.parametrize("codec", ["fp32", "fp16"])
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_restart_goes_on_behind_the_last_cut(stages: MakeStage, target: str, codec: str) -> None:
+    stage = stages(target, codec)
+    for _ in range(3):
+        for _ in range(3):
+            stage.train()
+            stage.follow()
+        stage.restart()
+        assert_equal(stage.replica, stage.trainer, PROBES)
+    before = len(stage.transport.frames)
+    stage.train()
+    stage.follow()
+    assert stage.replica.counters.frames == len(stage.transport.frames) - before, "it read what it had read"
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_forks_and_snapshots_that_bring_older_rows_survive_too(stages: MakeStage, target: str) -> None:
+    """The log finds the newest record by its version: a row's own falls where a fork begins."""
+    stage = stages(target)
+    for _ in range(4):
+        stage.train()
+    stage.follow()
+    stage.transport.begin(stage.trainer.fork_at(CutPosition(1, 2)))
+    stage.transport.publish(stage.trainer.cut(rewind=True))
+    stage.follow()
+    stage.restart()
+    assert_equal(stage.replica, stage.trainer, PROBES)
+    stage.transport.begin(stage.trainer.fork_at(CutPosition(1, 1)))
+    stage.trainer.cut(rewind=True)
+    stage.train(publish=False)
+    stage.transport.publish(stage.trainer.snapshot())
+    stage.follow()
+    stage.restart()
+    assert_equal(stage.replica, stage.trainer, PROBES)
+    stage.train()
+    stage.follow()
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_what_was_trimmed_while_it_was_away_comes_with_a_snapshot_cut(stages: MakeStage, target: str) -> None:
+    stage = stages(target)
+    stage.train()
+    stage.follow()
+    stage.replica.close()
+    for _ in range(3):
+        stage.train()
+    begun = len(stage.transport.frames)
+    stage.transport.publish(stage.trainer.snapshot())
+    stage.transport.trim(begun)
+    stage.replica = stage.start()
+    stage.follow()
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_stream_of_another_life_is_read_from_its_beginning_and_nothing_is_applied_twice(
+    stages: MakeStage, target: str
+) -> None:
+    stage = stages(target)
+    for _ in range(2):
+        stage.train()
+    stage.follow()
+    stage.replica.close()
+    old, stage.transport = stage.transport, MemoryTransport()
+    stage.transport.epoch = "another"
+    stage.transport.begin(old.frames[0])
+    stage.transport.publish(old.frames[1:])
+    stage.replica = stage.start()
+    stage.follow()
+    assert stage.replica.counters.cuts == 0
+    stage.train()
+    stage.follow()
+    assert stage.replica.counters.cuts == 1
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_another_run_is_refused_across_restarts_too(stages: MakeStage, target: str) -> None:
+    stage = stages(target)
+    stage.train()
+    stage.follow()
+    stage.replica.close()
+    other = DictTrainer(DIMS, run_id="other")
+    stage.transport = MemoryTransport()
+    stage.transport.epoch = "another"
+    stage.transport.begin(other.header())
+    stage.replica = stage.start()
+    with pytest.raises(OtherRun, match=r"run other.*this replica follows run run"):
+        stage.replica.apply_available()
+    assert stage.replica.position == CutPosition(1, 1)
+
+
+def test_two_replicas_do_not_share_a_directory(stages: MakeStage) -> None:
+    stage = stages("memory")
+    with pytest.raises(LockedDirectory):
+        stage.start()
+
+
+def test_other_tables_than_a_directory_holds_are_refused(stages: MakeStage) -> None:
+    stage = stages("memory")
+    stage.train()
+    stage.follow()
+    stage.replica.close()
+    with pytest.raises(OtherTables, match="holds all tables, asked for are tables item"):
+        Replica(stage.transport, path=stage.path, tables=["item"])  # type: ignore[arg-type]
+
+
+def test_a_target_on_disk_needs_a_directory() -> None:
+    with pytest.raises(BadTarget, match="--dir DIR"):
+        Replica(MemoryTransport(), target="rowlog")  # type: ignore[arg-type]
