@@ -284,5 +284,5 @@ class Stream(Stage):
             self._report["late_cuts"] = self._cut_lanes.late
             self._report["unpublished_rows"] = self._streamer.changed.count
             self._report["untimed_steps"] = self._streamer.changed.untimed_steps
-            for transport in self._transports:
-                await self._lane.run(transport.close)
+        for transport in getattr(self, "_transports", ()):
+            await self._lane.run(transport.close)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -121,9 +121,10 @@ def _unknown_key(model: type[BaseModel], location: tuple[int | str, ...], more_k
 
 
 def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """The keys of the model that stands at ``location`` inside ``model``; none where that is no plain model."""
+    """The keys of the model that stands at ``location`` inside ``model``; none where that is no model, or mapping of models."""
     found: Any = model
     for part in location:
         fields = getattr(found, "model_fields", {})
-        found = fields[part].annotation if part in fields else None
+        values = get_args(found)[1:] if get_origin(found) is dict else ()
+        found = fields[part].annotation if part in fields else next(iter(values), None)
     return list(getattr(found, "model_fields", {}))

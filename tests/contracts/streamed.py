@@ -15,12 +15,16 @@ import numpy as np
 import pytest
 
 from pipeline import RowStreamer
+from pipeline.flow import StageError
 from pipeline.replica import Replica
 from pipeline.rows.codec import CODECS
 from pipeline.session.resources import Resources
+from pipeline.session.resume import Resume
 from pipeline.store import Expired
+from pipeline.stream import find_tail
 from pipeline.wire import Transport
 from tests.e2e.jobs import RAGGED, run_job
+from tests.e2e.test_resume import die_at
 from tests.stream.oracle import Oracle, check_replica, check_stream
 
 ITEM: dict[str, Any] = {"dim": 8, "default": 0.25}
@@ -67,8 +71,8 @@ class Loop:
 class Run:
     """A whole job, watched from inside: its hooks tell the oracle what each step wrote and what it ended."""
 
-    def __init__(self) -> None:
-        self.oracle = Oracle()
+    def __init__(self, oracle: Oracle | None = None) -> None:
+        self.oracle = oracle or Oracle()
 
     def watch(self, resources: Resources) -> None:
         store, names = resources.store, [spec.name for spec in resources.plan.specs]
@@ -119,15 +123,26 @@ class StreamedContract:
             yield replica
 
     def check(
-        self, opener: Callable[[], Transport], oracle: Oracle, expected: Mapping[str, tuple[str, Sequence[str]]]
+        self,
+        opener: Callable[[], Transport],
+        oracle: Oracle,
+        expected: Mapping[str, tuple[str, Sequence[str]]],
+        forks: Sequence[Oracle] = (),
     ) -> Any:
         with closing(opener()) as transport:
-            seen = check_stream(frames_of(transport), oracle, expected)
+            seen = check_stream(frames_of(transport), oracle, expected, forks)
+        oracle = [oracle, *forks][-1]
         assert seen.last_step == oracle.last_step, "the last step is not there"
         with self.follower(opener) as replica, replica.view() as view:
             assert view.step == oracle.last_step
             check_replica(view.lookup, view.ids, oracle, {name: codec for name, (codec, _) in expected.items()})
         return seen
+
+    def published(self, opener: Callable[[], Transport]) -> int:
+        """The step of the last cut."""
+        with closing(opener()) as transport:
+            tail = find_tail(transport.newest_first())
+            return 0 if tail is None else tail.commit.step
 
     @pytest.mark.parametrize("riding", [False, True])
     @pytest.mark.parametrize("codec", sorted(CODECS))
@@ -191,3 +206,35 @@ class StreamedContract:
         assert seen.rows > 100
         assert seen.snapshots > 0
         assert made.summary["unpublished_rows"] == 0
+
+    def test_a_run_that_dies_and_forks_streams_every_row_of_each_life(
+        self, tmp_path: Path, opener: Any, keys: Mapping[str, Any]
+    ) -> None:
+        """Its states ride along: they are part of the proof, and a rewind takes them back."""
+        run, expected = Run(), {"shared": ("fp32", ["momentum"]), "wide": ("bf16", ["exp_avg", "exp_avg_sq"])}
+        config = job(tables={"shared": {"states": True}, "wide": {"states": True, "codec": "bf16"}}, **keys)
+        config["stages"]["source"]["batches"] = 200
+        directory, cuts, accept = tmp_path / "run", "stages.stream.every='1 steps'", ("dense_optimizer.lr",)
+
+        def die_when(ready: Callable[[int], bool]) -> Callable[[int], None]:
+            return lambda ended: die_at(ended if ended % 5 == 0 and ready(self.published(opener)) else 0)(ended)
+
+        def saved() -> int:
+            return Resume.newest(directory).step
+
+        die = die_when(lambda published: saved() > 0 and published > saved())
+        with pytest.raises(StageError):
+            run_job(directory, config, cuts, "checkpoint.every='7 steps'", on_open=run.watch, on_step=die)
+        base, before = saved(), self.published(opener)
+        die = die_when(lambda published: published > before)
+        with pytest.raises(StageError):
+            run_job(directory, config, cuts, on_open=run.watch, on_step=die, resume=True)
+        fork = Run(run.oracle.branch(base))
+        config["dense_optimizer"]["lr"] = 0.01
+        last = f"run.steps={base + 9}"
+        third = run_job(directory, config, cuts, last, on_open=fork.watch, resume=True, accept=accept)
+        assert third.summary["rewind"]["step"] == base
+        assert third.summary["rewind"]["rows"] > 0
+        seen = self.check(opener, run.oracle, expected, [fork.oracle])
+        assert (seen.rewinds, seen.tables) == (1, set(expected))
+        assert seen.bytes_of_columns > 0

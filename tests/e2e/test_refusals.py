@@ -20,6 +20,27 @@ REFUSED = {
     "skips in an ordered stage": (["stages.train.on_error=skip"], ["stages.train", "effects ordered"]),
     "types that do not meet": (["stages.lookup.enabled=false"], ["stages.train", "consumes LookedUp"]),
     "an unknown codec": (["stages.stream.codec=fp7"], ["stages.stream.codec", "fp16"]),
+    "a stream of an unknown table": (
+        ["stages.stream.tables={usr: {codec: fp16}}"],
+        ["stages.stream.tables.usr", "no such table; the tables are user, item"],
+    ),
+    "a misspelt key of a streamed table": (["stages.stream.tables={user: {state: true}}"], ["did you mean 'states'"]),
+    "an unknown codec of a streamed table": (
+        ["stages.stream.tables={user: {codec: fp7}}"],
+        ["tables.user.codec", "fp16"],
+    ),
+    "states of rows that have none": (
+        ["stages.stream.tables={user: {states: true}}", "tables.user.optimizer={kind: sgd}"],
+        ["stages.stream.tables.user.states", "no state column", "they have weight"],
+    ),
+    "identities of rows that have none": (
+        ["stages.stream.tables={user: {identities: true}}"],
+        ["stages.stream.tables.user.identities", "no meta column"],
+    ),
+    "a stream of no table": (
+        ["stages.stream.tables={user: {enabled: false}, item: {enabled: false}}"],
+        ["stages.stream.tables", "no table is left to be streamed"],
+    ),
     "an unreadable cut policy": (["stages.stream.every=soon"], ["stages.stream.every", "10 steps"]),
     "an L1 smaller than a batch of prefetch": (
         ["stages.prefetch.max_ids=500"],

@@ -26,19 +26,34 @@ class Oracle:
         self._words: dict[str, dict[int, list[tuple[int, Row | None]]]] = {}
 
     def write(self, step: int, table: str, ids: Iterable[int], columns: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Step ``step`` wrote these rows; each column [n, width], as it is stored."""
+        """Step ``step`` wrote these rows; each column [n, width], as it is stored. A step that a later life makes again writes the same."""
         self.last_step = max(self.last_step, step)
         words = self._words.setdefault(table, {})
         for number, row_id in enumerate(ids):
             row = {name: np.ascontiguousarray(values[number]).tobytes() for name, values in columns.items()}
-            words.setdefault(int(row_id), []).append((step, row))
+            told = words.setdefault(int(row_id), [])
+            if not told or told[-1][0] < step:
+                told.append((step, row))
+            else:
+                assert (step, row) in told, f"{table} {row_id}: step {step} came to another row than before"
+
+    def branch(self, step: int) -> Oracle:
+        """What was told up to the end of ``step``, for a life that goes on from there as a fork."""
+        made = Oracle()
+        for table, words in self._words.items():
+            kept = {row_id: [word for word in told if word[0] <= step] for row_id, told in words.items()}
+            made._words[table] = {row_id: told for row_id, told in kept.items() if told}
+        made.last_step = step
+        return made
 
     def end(self, step: int, table: str, ids: Iterable[int]) -> None:
         """These rows ended with step ``step``."""
         self.last_step = max(self.last_step, step)
         words = self._words.setdefault(table, {})
         for row_id in ids:
-            words.setdefault(int(row_id), []).append((step, None))
+            told = words.setdefault(int(row_id), [])
+            if (step, None) not in told:
+                told.append((step, None))
 
     def last(self, table: str, row_id: int, step: int) -> tuple[int, Row | None] | None:
         """The last word on a row up to the end of ``step``: of which step it is, and the row, None where it has ended."""
@@ -68,6 +83,7 @@ class Seen:
 
     cuts: int = 0
     snapshots: int = 0
+    rewinds: int = 0
     rows: int = 0
     dead: int = 0
     bytes_of_columns: int = 0
@@ -75,12 +91,19 @@ class Seen:
     last_step: int = 0
 
 
-def check_stream(frames: Iterable[bytes], oracle: Oracle, expected: Mapping[str, tuple[str, Sequence[str]]]) -> Seen:
+def check_stream(
+    frames: Iterable[bytes],
+    oracle: Oracle,
+    expected: Mapping[str, tuple[str, Sequence[str]]],
+    forks: Sequence[Oracle] = (),
+) -> Seen:
     """Read every row out of ``frames`` and compare it with the trainer's at that step; and every row that changed must be there.
 
-    ``expected``: the codec and the columns that ride along, of each table that is streamed.
+    ``expected``: the codec and the columns that ride along, of each table that is streamed. ``forks``: what the lives did that begin with
+    a rewind, in order.
     """
     reader, seen, making = FrameReader(), Seen(), dict[tuple[CutPosition, bool], list[RowsFrame]]()
+    oracles = iter(forks)
     for data in frames:
         frame = reader.read(data)
         if isinstance(frame, HeaderFrame):
@@ -90,6 +113,7 @@ def check_stream(frames: Iterable[bytes], oracle: Oracle, expected: Mapping[str,
             making.setdefault((frame.position, frame.snapshot), []).append(frame)
         elif isinstance(frame, CommitFrame):
             assert reader.header is not None
+            oracle = next(oracles) if frame.rewind else oracle
             _check_cut(frame, making.pop((frame.position, frame.snapshot), []), reader.header, oracle, seen)
     return seen
 
@@ -118,6 +142,7 @@ def _check_cut(
             assert held[table] | dead[table] == changed, f"{table}: the cut of step {commit.step} is not what changed"
         assert not held[table] & dead[table]
         assert not dead[table] & set(there), f"{table}: the cut of step {commit.step} buries rows that are held"
+    seen.rewinds += commit.rewind
     seen.dead += sum(map(len, dead.values()))
     if commit.snapshot:
         seen.snapshots += 1
