@@ -55,8 +55,8 @@ class Loop:
             columns: dict[str, Any] = {"weight": rows_nd}
             if self.riding and table == "item":
                 columns["momentum"] = self.rng.standard_normal((len(ids), 2)).astype(np.float32)
-                columns["identities"] = self.rng.integers(-(2**63), 2**63 - 1, (len(ids), 3))
-                streamer.push(table, ids, rows_nd, columns["identities"], {"momentum": columns["momentum"]})
+                columns["identity"] = self.rng.integers(-(2**63), 2**63 - 1, (len(ids), 3))
+                streamer.push(table, ids, rows_nd, columns["identity"], {"momentum": columns["momentum"]})
             else:
                 streamer.push(table, ids, rows_nd)
             self.oracle.write(self.step, table, ids, columns)
@@ -157,7 +157,7 @@ class StreamedContract:
                 loop.push(streamer)
                 if number % 3 == 0:
                     streamer.cut()
-        carries = ["momentum", "identities"] if riding else []
+        carries = ["momentum", "identity"] if riding else []
         seen = self.check(opener, loop.oracle, {"item": (codec, carries), "user": ("fp32", [])})
         assert seen.cuts > 10
         assert seen.rows > 300

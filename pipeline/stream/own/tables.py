@@ -20,7 +20,7 @@ from pipeline.wire.frames import StreamedTable
 
 Int64s = npt.NDArray[np.int64]
 RowBytes = npt.NDArray[np.uint8]
-IDENTITIES = "identities"
+IDENTITIES = "identity"
 """The column of the raw ids behind a row's id."""
 
 
