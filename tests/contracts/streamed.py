@@ -5,7 +5,6 @@ A test class for a transport inherits ``StreamedContract`` and says how to open 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -23,12 +22,15 @@ from pipeline.session.resume import Resume
 from pipeline.store import Expired
 from pipeline.stream import find_tail
 from pipeline.wire import Transport
-from tests.e2e.jobs import RAGGED, run_job
+from tests.e2e.jobs import run_job
+from tests.e2e.test_identities import config as with_identities
 from tests.e2e.test_resume import die_at
 from tests.stream.oracle import Oracle, check_replica, check_stream
 
 ITEM: dict[str, Any] = {"dim": 8, "default": 0.25}
 USER: dict[str, Any] = {"dim": 3, "init": {"kind": "normal"}, "seed": 5}
+COLUMNS = {"shared": (["momentum"], ["identity", "metadata"]), "wide": (["exp_avg", "exp_avg_sq"], ["metadata"])}
+"""Of the tables of ``job``: states, and what else a row has."""
 RIDING = {"states": {"momentum": 2}, "identities": 3}
 
 
@@ -93,8 +95,8 @@ class Run:
 
 
 def job(**stream: Any) -> dict[str, Any]:
-    """Admission and expiry, states of every row, L1 much smaller than the tables."""
-    made = copy.deepcopy(RAGGED)
+    """Admission and expiry, states, identities and metadata of rows, L1 much smaller than the tables."""
+    made = with_identities()
     made["tables"]["shared"] |= {
         "admission": {"after": 2, "default": 0.25},
         "expiry": {"steps": 8, "rows": 40, "score": "uses", "every": 3},
@@ -185,8 +187,9 @@ class StreamedContract:
             {},
             {"shared": {"enabled": False}},
             {"shared": {"codec": "fp16", "states": True}, "wide": {"states": True}},
+            {"shared": {"identities": True}, "wide": {"codec": "int8", "states": True, "identities": True}},
         ],
-        ids=["all", "one", "states"],
+        ids=["all", "one", "states", "identities"],
     )
     def test_every_row_a_run_touches_is_streamed_as_it_was(
         self, tmp_path: Path, opener: Any, keys: Mapping[str, Any], selection: dict[str, Any]
@@ -195,10 +198,11 @@ class StreamedContract:
         config = job(tables=selection, snapshot_every="7 steps", **keys)
         made = run_job(tmp_path / "run", config, "stages.stream.every='2 steps'", on_open=run.watch)
         expected = {}
-        for name, riding in (("shared", ["momentum"]), ("wide", ["exp_avg", "exp_avg_sq"])):
+        for name, (states, meta) in COLUMNS.items():
             one = selection.get(name, {})
+            riding = (states if one.get("states") else []) + (meta if one.get("identities") else [])
             if one.get("enabled", True):
-                expected[name] = (one.get("codec", "fp32"), riding if one.get("states") else [])
+                expected[name] = (one.get("codec", "fp32"), riding)
         seen = self.check(opener, run.oracle, expected)
         assert made.summary["store"]["expired_rows"] > 20
         assert made.summary["l1"]["evictions"] > 0
