@@ -63,13 +63,13 @@ class ShardReader:
         return len(self.cuts) >= MAX_AHEAD or self._waiting_bytes >= self._budget_bytes
 
     def receive(self, timeout_s: float) -> bool:
-        """Wait up to ``timeout_s`` for frames. True: there are some, or reading begins anew because retention overtook it."""
+        """Wait up to ``timeout_s`` for frames. True: there are some, or reading begins anew: what it read is gone."""
         try:
             frames = self._subscription.next(timeout_s)
-        except StreamTrimmed:
+        except (StreamTrimmed, StreamReplaced):
             self.go_to(None)
             return True
-        except (PositionBeyondEnd, StreamReplaced):
+        except PositionBeyondEnd:
             if self._proven:
                 raise
             # The stream lost an end that was never acknowledged, and the earlier life had seen it.
