@@ -20,6 +20,8 @@ from pipeline.wire.frames import FrameLimits
 from pipeline.wire.zstd import compress, decompress
 
 MAGIC = b"RSFR"
+SIGNED_MAGIC = b"RSSG"
+"""Begins a frame inside a signature (``signing``)."""
 FORMAT_VERSION = 2
 READS = (1, 2)
 """Version 1 had less fields, and no dictionary: all that it could say means the same today."""
@@ -46,6 +48,11 @@ def unseal(frame: bytes | memoryview, limits: FrameLimits, dictionary: bytes = b
     if not ENVELOPE_BYTES < len(view) <= limits.frame_bytes:
         raise FrameError(f"{len(view)} bytes, expected {ENVELOPE_BYTES + 1} .. {limits.frame_bytes}", "length")
     magic, version, compression, size = _PREFIX.unpack_from(view)
+    if magic == SIGNED_MAGIC:
+        raise FrameError(
+            "this stream is signed; give the key to its reader (signing_key=env:NAME or file:PATH in the transport's settings or URL)",
+            "magic",
+        )
     if magic != MAGIC:
         raise FrameError(f"begins with {bytes(magic)!r}, expected {MAGIC!r}", "magic")
     if version not in READS:

@@ -34,8 +34,9 @@ class TransportClosed(TransportError):
 class StreamCorrupt(TransportError):
     """A stored record is not what was written. ``segment`` and ``offset`` name it; nothing behind it was delivered."""
 
-    def __init__(self, path: str, segment: int, offset: int, what: str) -> None:
-        super().__init__(f"{path} (segment {segment}) at offset {offset}: {what}; what lies before it is sound")
+    def __init__(self, path: str, segment: int, offset: int, what: str, *, unit: str = "offset") -> None:
+        where = f"{path} (segment {segment}) at offset {offset}" if unit == "offset" else f"{path} at {unit} {offset}"
+        super().__init__(f"{where}: {what}; what lies before it is sound")
         self.segment = segment
         self.offset = offset
 
@@ -43,9 +44,9 @@ class StreamCorrupt(TransportError):
 class StreamTrimmed(TransportError):
     """The position asked for was removed by retention."""
 
-    def __init__(self, place: str, segment: int, oldest: int) -> None:
+    def __init__(self, place: str, segment: int, oldest: int, *, unit: str = "segment") -> None:
         super().__init__(
-            f"{place}: segment {segment} was removed by retention, the oldest is {oldest}; "
+            f"{place}: {unit} {segment} was removed by retention, the oldest is {oldest}; "
             "subscribe without a position and start from the snapshot cut"
         )
         self.segment = segment

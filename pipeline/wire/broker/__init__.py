@@ -1,0 +1,1 @@
+"""What transports over a broker have in common; see the README of the room."""

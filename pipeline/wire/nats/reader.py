@@ -1,0 +1,187 @@
+"""One reader's connection to JetStream: a consumer that lives as long as it is asked. See ``broker.Reader``.
+
+It asks for one message first, and with that learns how many wait; then for so many at once, bounded in bytes. So each request ends by
+itself, and what was published before it is in its answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from typing import Any
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+
+from pipeline.wire.broker.broker import StreamState
+from pipeline.wire.broker.entries import Entry
+from pipeline.wire.errors import BrokerUnreachable, TransportError
+from pipeline.wire.nats.connection import START, connect, explain_api, is_absent, jetstream, place_of
+from pipeline.wire.nats.loop import LoopThread
+from pipeline.wire.nats.options import NatsOptions
+from pipeline.wire.nats.stream import look, state_of
+
+MOST_MESSAGES = 1024
+LONGEST_REQUEST_S = 30.0
+CONSUMER_S = 120.0
+"""A consumer that nobody asks for so long is removed by the server; the reader then makes another."""
+LEAVE_S = 1.0
+ENDS = ("404", "408")
+TOO_LARGE = "exceeds"
+Failures = (NatsError, OSError, TimeoutError)
+
+
+class NatsReader:
+    def __init__(self, loop: LoopThread, options: NatsOptions) -> None:
+        self._loop, self._options, self._place = loop, options, place_of(options)
+        self._client: Client | None = None
+        self._consumer, self._inbox = "", ""
+        self._requests = 0
+        self._came: list[Msg] = []
+        self._changed: asyncio.Event | None = None
+        self._lost = self._woken = False
+
+    def open(self, after: int | None) -> StreamState | None:
+        return self._loop.run(self._open(after, None))
+
+    def open_part(self, subject: str) -> None:
+        """Read the messages of one subject, from the oldest."""
+        self._loop.run(self._open(None, subject))
+
+    def read(self, timeout: float) -> list[Entry]:
+        return self._loop.run(self._read(timeout))
+
+    def wake(self) -> None:
+        self._loop.call(self._wake)
+
+    def close(self) -> None:
+        try:
+            self._loop.run(self._disconnect())
+        except TransportError:
+            return  # the loop was closed, and with it the connection
+
+    def _wake(self) -> None:
+        self._woken = True
+        if self._changed is not None:
+            self._changed.set()
+
+    def _lose(self) -> None:
+        self._lost = True
+        if self._changed is not None:
+            self._changed.set()
+
+    async def _open(self, after: int | None, subject: str | None) -> StreamState | None:
+        await self._disconnect()
+        self._lost, self._came, self._changed = False, [], asyncio.Event()
+        client = self._client = await connect(self._options, self._lose)
+        js = jetstream(client, self._options)
+        info = await look(js, self._options, self._place)
+        if info is None:
+            await self._disconnect()
+            return None
+        state = state_of(info)
+        config = ConsumerConfig(
+            deliver_policy=DeliverPolicy.ALL if after is None else DeliverPolicy.BY_START_SEQUENCE,
+            opt_start_seq=None if after is None else min(after, state.last) + 1,
+            ack_policy=AckPolicy.NONE,
+            filter_subject=subject,
+            inactive_threshold=CONSUMER_S,
+            mem_storage=True,
+            num_replicas=1,
+        )
+        try:
+            self._consumer = (await js.add_consumer(self._options.stream, config)).name
+            self._inbox = client.new_inbox()
+            await client.subscribe(f"{self._inbox}.*", cb=self._take)
+        except Failures as error:
+            if is_absent(error):
+                await self._disconnect()
+                return None
+            raise explain_api(error, self._place) from None
+        return state
+
+    async def _take(self, message: Msg) -> None:
+        assert self._changed is not None
+        self._came.append(message)
+        self._changed.set()
+
+    async def _read(self, patience_s: float) -> list[Entry]:
+        found = await self._ask({"batch": 1, "no_wait": True}, 0)
+        if not found:
+            wait_s = min(patience_s, LONGEST_REQUEST_S)
+            if wait_s <= 0 or self._woken:
+                return []
+            found = await self._ask({"batch": 1, "expires": int(wait_s * 1e9)}, wait_s)
+        if not found:
+            return []
+        waiting = found[-1].metadata.num_pending
+        if waiting:
+            bounds = {"max_bytes": int(self._options.read_bytes), "expires": int(1e9)}
+            found += await self._ask({"batch": min(waiting, MOST_MESSAGES), **bounds}, 1)
+        return [_entry(message) for message in found]
+
+    async def _ask(self, request: dict[str, Any], wait_s: float) -> list[Msg]:
+        """The messages that one request brings. Raises BrokerUnreachable."""
+        client = self._client
+        if client is None or self._lost:
+            raise BrokerUnreachable(self._place, "the connection was lost", START)
+        self._requests += 1
+        inbox = f"{self._inbox}.{self._requests}"
+        subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._options.stream}.{self._consumer}"
+        try:
+            await client.publish(subject, json.dumps(request).encode(), reply=inbox)
+        except Failures as error:
+            raise explain_api(error, self._place) from None
+        return await self._gather(inbox, request["batch"], time.monotonic() + wait_s + self._options.timeout_s)
+
+    async def _gather(self, inbox: str, batch: int, deadline: float) -> list[Msg]:
+        assert self._changed is not None
+        found: list[Msg] = []
+        while True:
+            came, self._came = self._came, []
+            for message in came:
+                if message.reply:  # a message of the stream, under its own subject
+                    found.append(message)
+                elif message.subject == inbox:
+                    self._judge(message)
+                    return found
+            if len(found) == batch:
+                return found
+            if self._lost:
+                raise BrokerUnreachable(self._place, "the connection was lost", START)
+            if self._woken:
+                return found
+            self._changed.clear()
+            if self._came:
+                continue
+            try:
+                await asyncio.wait_for(self._changed.wait(), max(deadline - time.monotonic(), 0.001))
+            except TimeoutError:
+                raise BrokerUnreachable(self._place, "no answer to a reader's request", START) from None
+
+    def _judge(self, message: Msg) -> None:
+        """A message that ends a request: what it waited for did not come, or the consumer is gone."""
+        status, said = ((message.headers or {}).get(name, "") for name in ("Status", "Description"))
+        if status in ENDS or TOO_LARGE in said.lower():
+            return
+        raise BrokerUnreachable(self._place, f"JetStream says: {said or status}", "the reader asks again")
+
+    async def _disconnect(self) -> None:
+        client, consumer, self._client, self._consumer = self._client, self._consumer, None, ""
+        if client is None:
+            return
+        if consumer and client.is_connected and not self._lost:
+            with contextlib.suppress(*Failures):  # else the server removes it by itself
+                js = client.jetstream(timeout=LEAVE_S)
+                await js.delete_consumer(self._options.stream, consumer)
+        with contextlib.suppress(*Failures):
+            await client.close()
+
+
+def _entry(message: Msg) -> Entry:
+    label = ".".join((message.headers or {}).get("Nats-Msg-Id", "").split(".")[3:])
+    return Entry(message.metadata.sequence.stream, label, message.data)

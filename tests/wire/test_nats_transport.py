@@ -1,0 +1,137 @@
+"""The nats transport keeps the contract against a real server, and what is its own."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.wire import BrokerRefuses, BrokerUnreachable, NotDurable, Transport
+from tests.contracts.broker import BrokerContract
+from tests.contracts.transport import HEADER, TransportContract
+from tests.support.servers import NatsServer, Server
+
+pytest.importorskip("nats", reason="the package nats-py is not installed")
+
+import nats
+from nats.js.api import StorageType
+
+from pipeline.wire.broker.transport import BrokerTransport
+from pipeline.wire.nats.broker import NatsBroker
+from pipeline.wire.nats.options import NatsOptions
+
+Opener = Callable[[], Transport]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    with NatsServer(tmp_path_factory.mktemp("nats")) as running:
+        assert isinstance(running, NatsServer)
+        yield running
+
+
+NAMES = (f"stream{k}" for k in itertools.count())
+
+
+class TestNatsTransport(TransportContract):
+    fences = True
+
+    @pytest.fixture
+    def opener(self, server: NatsServer) -> Iterator[Opener]:
+        options = NatsOptions(url=server.url, stream=next(NAMES), part_bytes=4096, read_bytes=4096)
+        opened: list[BrokerTransport] = []
+
+        def open_one() -> BrokerTransport:
+            opened.append(BrokerTransport(NatsBroker(options), options))
+            return opened[-1]
+
+        yield open_one
+        for transport in opened:
+            transport.close()
+
+
+OPTIONS = {"part_bytes": 4096, "read_bytes": 65536}
+
+
+class TestNatsBroker(BrokerContract):
+    def make_server(self, directory: Path) -> NatsServer:
+        return NatsServer(directory)
+
+    def make_guarded(self, directory: Path) -> NatsServer:
+        server = NatsServer(directory)
+        server.configure('authorization: {user: "user", password: "correct"}')
+        return server
+
+    def make_transport(self, url: str, *, generation: int = 0, **options: Any) -> BrokerTransport:
+        made = NatsOptions(**{"url": url, "stream": "broken", **OPTIONS, **options})
+        return BrokerTransport(NatsBroker(made, generation), made)
+
+    def fill(self, server: Server) -> None:
+        limit_stream(server.url, 500_000)
+
+    def make_room(self, server: Server) -> None:
+        limit_stream(server.url, 10_000_000)
+
+
+def limit_stream(url: str, max_bytes: int) -> None:
+    """As `nats stream edit` does."""
+
+    async def limit() -> None:
+        client = await nats.connect(url)
+        js = client.jetstream()
+        config = (await js.stream_info("broken")).config
+        await js.update_stream(config, max_bytes=max_bytes)
+        await client.close()
+
+    asyncio.run(limit())
+
+
+def make_stream(url: str, **config: Any) -> None:
+    async def make() -> None:
+        client = await nats.connect(url)
+        await client.jetstream().add_stream(name="broken", subjects=["rowstream.broken.>"], **config)
+        await client.close()
+
+    asyncio.run(make())
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[NatsServer]:
+    with NatsServer(tmp_path / "server") as running:
+        assert isinstance(running, NatsServer)
+        yield running
+
+
+def test_a_stream_in_memory_is_refused_unless_any_durability_will_do(own_server: NatsServer) -> None:
+    make_stream(own_server.url, storage=StorageType.MEMORY)
+    refused = TestNatsBroker().make_transport(own_server.url)
+    with pytest.raises(NotDurable, match=r"kept in memory.*make one with files, or say durability: any"):
+        refused.claim()
+    refused.close()
+    taken = TestNatsBroker().make_transport(own_server.url, durability="any")
+    taken.claim()
+    taken.begin(HEADER)
+    taken.close()
+
+
+@pytest.mark.parametrize("limit", [{"max_bytes": 1 << 20}, {"max_msgs": 10}, {"max_age": 60.0}])
+def test_a_stream_that_drops_its_oldest_messages_is_refused(own_server: NatsServer, limit: dict[str, Any]) -> None:
+    make_stream(own_server.url, **limit)
+    transport = TestNatsBroker().make_transport(own_server.url, durability="any")
+    with pytest.raises(BrokerRefuses, match="drops"):
+        transport.claim()
+    transport.close()
+
+
+def test_a_server_without_jetstream_says_so(tmp_path: Path) -> None:
+    server = NatsServer(tmp_path / "server")
+    server.command = lambda: ["nats-server", "-a", "127.0.0.1", "-p", str(server.port)]  # type: ignore[method-assign]
+    with server:
+        transport = TestNatsBroker().make_transport(server.url)
+        with pytest.raises(BrokerUnreachable, match="start the server with -js"):
+            transport.claim()
+        transport.close()
