@@ -6,6 +6,7 @@ import json
 import re
 import runpy
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from pipeline.config.composing import compose
 from pipeline.flow import find_stage
 from pipeline.rows.buckets import bucket_ids
 from pipeline.session.resources import Resources
+from pipeline.wire import FileTransport, HeaderFrame, decode_frame
 from stages.items import FeatureIds, RawBatch
 from tests.conftest import ROOT
+from tests.contracts.streamed import frames_of
 from tests.e2e.command import here
 from tests.e2e.jobs import run_job
 from tests.modules.peers import torchrec
@@ -173,6 +176,31 @@ def test_the_load_shown_is_made_once_and_found_again(tmp_path: Path, monkeypatch
     for row in shown["rows"]:
         assert row["version"] == [1, 10]
         assert row["weight"] == names["vectors"][row["id"]].tolist()
+
+
+def test_the_selection_shown_streams_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "selected.yaml").write_text(file_in_readme("selected.yaml"))
+    ran = here("run", "selected.yaml", "run.steps=3")
+    assert ran.code == 0, ran.text
+    with closing(FileTransport("runs/selected/stream")) as transport:
+        header = decode_frame(next(frames_of(transport)))
+    assert isinstance(header, HeaderFrame)
+    told = {table.spec.name: (table.codec, table.carries) for table in header.tables}
+    assert "user" not in told
+    assert told.pop("item") == ("fp32", ("momentum",))
+    assert set(told.values()) == {("fp16", ())}
+
+
+def test_the_bag_shown_is_streamed_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_bag.py").write_text(file_in_readme("my_bag.py"))
+    names = runpy.run_path("my_bag.py")
+    assert names["streamer"].committed_step == 101
+    assert here("replica", "runs/my_bag", "--table", "item", "--export", "item.npz").code == 0
+    with np.load("item.npz") as held:
+        assert held["weights"].tobytes() == names["bag"].weight.detach().numpy().tobytes()
+        assert held["version"][:, 1].max() == 101
 
 
 def test_the_torchrec_model_shown_trains(tmp_path: Path) -> None:
