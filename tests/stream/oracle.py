@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.replica import View
 from pipeline.rows.codec import find_codec
 from pipeline.rows.version import steps_of
 from pipeline.wire import CommitFrame, CutPosition, HeaderFrame, RowsFrame, StreamedTable, TableRows
@@ -166,16 +167,22 @@ def _check_rows(part: TableRows, table: StreamedTable, step: int, oracle: Oracle
         seen.rows += 1
 
 
-def check_replica(
-    lookup: Callable[[str, Any], Any], ids: Callable[[str], Any], oracle: Oracle, codecs: Mapping[str, str]
-) -> None:
-    """A replica of the last step holds the trainer's rows and no others: each as its codec brings it over, bit for bit."""
-    for table, name in codecs.items():
-        there, codec = oracle.held(table, oracle.last_step), find_codec(name)
-        assert ids(table).tolist() == sorted(there), table
-        if there:
-            weights_nd = np.stack(
-                [np.frombuffer(there[row_id][1]["weight"], dtype=np.float32) for row_id in sorted(there)]
-            )
-            brought_nd = codec.decode(codec.encode(weights_nd), weights_nd.shape[1])
-            assert lookup(table, ids(table)).tobytes() == brought_nd.tobytes(), table
+def check_replica(view: View, oracle: Oracle, expected: Mapping[str, tuple[str, Sequence[str]]]) -> None:
+    """A replica of the last step holds the trainer's rows and no others, bit for bit: weights as their codec brings them over, versions,
+    and what rides along.
+    """
+    assert view.step == oracle.last_step
+    assert sorted(view.tables) == sorted(expected)
+    for table, (name, carries) in expected.items():
+        there, codec = sorted(oracle.held(table, oracle.last_step).items()), find_codec(name)
+        ids = view.ids(table)
+        assert ids.tolist() == [row_id for row_id, _ in there], table
+        weights_nd, versions_n, columns = view.row_columns(table, ids)
+        assert steps_of(versions_n).tolist() == [step for _, (step, _) in there]
+        assert sorted(columns) == sorted(carries)
+        for number, (row_id, (_, row)) in enumerate(there):
+            ours_nd = np.frombuffer(row["weight"], dtype=np.float32)[None]
+            brought_nd = codec.decode(codec.encode(ours_nd), ours_nd.shape[1])
+            assert weights_nd[number].tobytes() == brought_nd.tobytes(), f"{table} {row_id}"
+            for column in carries:
+                assert columns[column][number].tobytes() == row[column], f"{table} {row_id}: {column}"
