@@ -14,6 +14,8 @@ import yaml
 
 from pipeline.flow import StageError
 from pipeline.rows.buckets import bucket_ids
+from pipeline.wire import FileTransport, RowsFrame, TableRows
+from pipeline.wire.reading import FrameReader
 from stages.errors import WrongMeta
 from tests.conftest import real_data
 from tests.e2e.command import here
@@ -48,11 +50,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Job:
     return run_job(tmp_path_factory.mktemp("identities") / "whole", config(), *EVERYTHING)
 
 
-def last_brought(features: list[tuple[str, str]], width: int) -> Callable[[int], list[float]]:
+def last_brought(features: list[tuple[str, str]], width: int, steps: int = 50) -> Callable[[int], list[float]]:
     """From the source alone, one position after the other: what each id of these (feature, field) was last brought with."""
     options = RaggedOptions(features=["a", "b", "wide"], **BROUGHT)
     found: dict[int, list[float]] = {}
-    for number in range(options.batches):
+    for number in range(steps):
         made = make_batch(options, number).features
         for feature, field in features:
             values = getattr(made[feature], field)
@@ -119,6 +121,34 @@ def test_a_crashed_run_goes_on_to_the_same_bits(tmp_path: Path, whole: Job) -> N
 def test_a_batch_left_for_a_longer_run_keeps_them(tmp_path: Path, whole: Job) -> None:
     run_job(tmp_path / "run", config(), "run.steps=20", "stages.prefetch.lookahead=8")
     assert_same_bits(whole, run_job(tmp_path / "run", config(), resume=True))
+
+
+def test_a_row_that_is_streamed_brings_that_of_its_last_use(tmp_path: Path, whole: Job) -> None:
+    """As of the step of its cut."""
+    streamed = ("stages.stream.tables={shared: {identities: true}}", "stages.stream.every='7 steps'")
+    job = run_job(tmp_path / "run", config(), f"store.l1_rows={whole.least_l1() + 12}", *streamed)
+    transport = FileTransport(str(job.dir / "stream"))
+    frames = [frame for piece in list(transport.newest_first())[::-1] for frame in piece]
+    transport.close()
+    reader, seen = FrameReader(), 0
+    for frame in map(reader.read, frames):
+        if not isinstance(frame, RowsFrame):
+            continue
+        for run in frame.rows:
+            assert set(run.columns) == ({"identity", "metadata"} if run.table == "shared" else set())
+            if run.table == "shared":
+                check_run(run, frame.step)
+                seen += len(run.ids_n)
+    assert seen >= len(job.tables()["shared"]["ids"])
+
+
+def check_run(run: TableRows, step: int) -> None:
+    ids = run.ids_n.tolist()
+    identity = last_brought([("a", "identities_nk"), ("b", "identities_nk")], 2, step)
+    assert run.columns["identity"].view(np.int64).tolist() == list(map(identity, ids))
+    assert run.columns["metadata"].view(np.int16).tolist() == list(
+        map(last_brought([("a", "metadata_nm")], 1, step), ids)
+    )
 
 
 def test_rows_shows_them(whole: Job) -> None:
