@@ -6,7 +6,8 @@ Rules.
    batch brings none keeps what it has. A row begins with zeros.
 2. Which value that is is found once, when a batch's rows are reserved, on the lane that reserves.
 3. Values are written with the update of their step: inside the fence, behind the save of the rows that snapshots need. So a row's meta
-   columns and its weights are of one step, whoever reads it.
+   columns and its weights are of one step, whoever reads it. A row that the step leaves as it is, as its gradient is no number, gets
+   them all the same: it was used.
 4. An id that has no row (``admission``) leaves nothing.
 
 Legend as in ``cuda.plan``.

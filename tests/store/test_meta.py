@@ -9,9 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.store import BadLoad
+from cuda.backend import UpdateRule
+from cuda.host import HostBackend
+from pipeline.store import BadLoad, DramTier, Store, StoreOptions
 from pipeline.store.loading import pack
-from pipeline.store.meta import fault
+from pipeline.store.meta import batch_meta, fault
+from tests.store.jobs import batch_of, empty_outs, train_step
 from tests.store.meta_walk import FEATURES, SPECS, MetaPlan, walk
 
 
@@ -32,6 +35,21 @@ def test_what_batches_bring_changes_no_weight() -> None:
     with_meta, without = walk(plan), walk(replace(plan, brings=0.0))
     for name, weights in with_meta.items():
         assert weights.tobytes() == without[name].tobytes()
+
+
+def test_a_row_whose_gradient_is_no_number_was_used_all_the_same() -> None:
+    options = StoreOptions(l1_rows=8, bad_gradients="skip")
+    store = Store(SPECS, (UpdateRule("sgd", (1.0,)),) * 3, FEATURES, HostBackend(1), DramTier(), options)
+    store.open()
+    batch = batch_of([[[5, 6]], [[]], [[]], [[]]], FEATURES)
+    brought = [np.array([[1, 2], [3, 4]]), None, None, None]
+    batch = replace(batch, meta=batch_meta(FEATURES, {"identity": brought}))
+    before = store.fetch_rows("users", [5, 6]).weights_nd
+    train_step(store, 1, batch, [np.full_like(out, np.nan) for out in empty_outs(batch)])
+    rows = store.fetch_rows("users", [5, 6])
+    assert rows.weights_nd.tobytes() == before.tobytes()
+    assert rows.meta["identity"].tolist() == [[1, 2], [3, 4]]
+    store.close()
 
 
 @pytest.mark.parametrize(
