@@ -188,6 +188,17 @@ def verify_command(run_dir: RunDir, as_json: Annotated[bool, typer.Option("--jso
     return verify(run_dir, as_json)
 
 
+@command("publish")
+def publish_command(
+    run_dir: RunDir,
+    timeout: Annotated[str, typer.Option("--timeout", metavar="T", help="how long to try: 30s")] = "600s",
+) -> int:
+    """Send what a run that has ended could not publish (it exited 1 and said so), from its newest checkpoint."""
+    from pipeline.session import commands
+
+    return commands.publish(run_dir, timeout)
+
+
 @command("replica", context_settings=NEGATIVE_IDS)
 def replica_command(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="run directory, or directory of a stream")],

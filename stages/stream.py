@@ -1,94 +1,42 @@
 """stream: publish cuts of the changed rows, beside training.
 
 The fence tells the changed set which rows each step touched; this stage only decides when to cut. Cuts run on a lane of their own and
-nothing waits for them but the end of the run, so a slow disk costs no training time: ids wait, never rows.
+nothing waits for them but the end of the run, so a slow disk costs no training time: ids wait, never rows. A transport that fails is
+tried again (``stream_publishing``); at the end of the run for ``drain_timeout``, and what is left then is written down.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
 from cuda.plan import UniqueIds
 from pipeline.files import Files
-from pipeline.flow import Marker, Stage, StageContext, StageOptions
+from pipeline.flow import Marker, Stage, StageContext
 from pipeline.flow.run_info import RunInfo
-from pipeline.rows.spec import TableSpec
 from pipeline.store import Expired, Store
 from pipeline.stream import (
-    CodecName,
     CutPolicy,
     GroupedIds,
     Journal,
     RowStreamer,
-    StreamerOptions,
     StreamIdentity,
-    TableStream,
-    When,
-    selection_problems,
 )
-from pipeline.stream.options import DICTIONARY_SAYS, SHUFFLE_SAYS
-from pipeline.stream.packing import Shuffle
 from pipeline.wire import FileTransportOptions
 from stages.cut_lanes import CutLanes
 from stages.errors import StreamAhead
 from stages.items import Stepped
 from stages.steps import StepSignal, wait_at_most, wait_for_either
+from stages.stream_options import StreamOptions
+from stages.stream_publishing import Publishing
 from stages.stream_resume import StreamResume
 from stages.stream_shards import check_taken, open_transports
 
 FINAL_REASONS = ("end", "limit", "interrupt")
 WRITER = "trainer"
-PASSED_ON = ("chunk_rows", "dense", "shuffle", "dictionary_bytes")
-"""Options that are the streamer's too."""
-
-
-class StreamOptions(StageOptions):
-    every: When = Field(
-        "25ms", description='when to cut: "10 steps", "25ms", "1s"; a timed cut waits for the end of the running step'
-    )
-    codec: CodecName = Field("fp32", description="how weights travel: fp32 (bit for bit), fp16, bf16, int8, int4")
-    tables: dict[str, TableStream] = Field(
-        default_factory=dict, description="what is streamed of a table, by name; not named: its weights, by `codec`"
-    )
-    dense: bool = Field(False, description="whether the dense weights ride in every cut")
-    snapshot_every: When | None = Field(
-        "300s",
-        description="when to publish every row held, so that late replicas can start and old segments go; null: never",
-    )
-    path: Path | None = Field(None, description="directory of the stream; not set: RUN_DIR/stream")
-    segment_bytes: int = Field(64 << 20, ge=4096, description="a segment that holds this much is followed by another")
-    shards: int = Field(
-        1,
-        ge=1,
-        le=256,
-        description="streams that the rows are spread over, by a hash of table and id, each with a transport of its own; "
-        "a replica joins them again. Fixed for the life of a stream",
-    )
-    gives_way: bool = Field(
-        False,
-        description="make cuts only while the processor is idle, unless they come late by that: training keeps more of its speed, "
-        "replicas are some milliseconds further behind",
-    )
-    chunk_rows: int = Field(32768, ge=1, le=1 << 20, description="rows that are read, encoded and sent as one frame")
-    shuffle: Shuffle = Field("auto", description=SHUFFLE_SAYS)
-    dictionary_bytes: int = Field(0, ge=0, le=1 << 20, description=DICTIONARY_SAYS)
-    zstd_level: int | None = Field(None, ge=-50, le=19, description="zstd level of frames; not set: the measured best")
-
-    def streamer_options(self) -> StreamerOptions:
-        given: dict[str, Any] = {name: getattr(self, name) for name in PASSED_ON}
-        if self.zstd_level is not None:
-            given["zstd_level"] = self.zstd_level
-        return StreamerOptions(**given)
-
-    def table_problems(self, specs: Sequence[TableSpec]) -> Iterator[tuple[str, str]]:
-        """What of the options cannot be with these tables: (key, what)."""
-        return ((f"tables.{key}".rstrip("."), what) for key, what in selection_problems(specs, self.tables))
 
 
 class Stream(Stage):
@@ -125,9 +73,10 @@ class Stream(Stage):
         self._compact_lane = context.lane("stream_compact")
         self._every = CutPolicy.parse(self.options.every)
         self._snapshots = None if self.options.snapshot_every is None else CutPolicy.parse(self.options.snapshot_every)
-        self._loop, self._ending = asyncio.get_running_loop(), asyncio.Event()
+        self._loop = asyncio.get_running_loop()
         self._proved, self._frozen, self._snapshots_over = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        await self._lane.run(self._open_stream, self.options.path or self._run.dir / "stream")
+        self._make_stream(self.options.path or self._run.dir / "stream")
+        await self._publishing.open(self._lane.run)
         if self._resume is None:
             self._proved.set()
         elif not self._resume.can_prove:
@@ -141,21 +90,34 @@ class Stream(Stage):
         context.spawn(self._cut_on, "cuts")
         if self._snapshots is not None:
             context.spawn(self._snapshot_on, "snapshot cuts")
+        close_lane = context.lane("stream_close")
+        context.spawn(lambda: self._publishing.watch(close_lane.run), "end of the stream")
 
-    def _open_stream(self, path: Path) -> None:
-        """On the lane. Raises StreamTaken, ShardsChanged, and what the transport raises."""
-        options, shards = FileTransportOptions(segment_bytes=self.options.segment_bytes), self.options.shards
-        self._transports = open_transports(path, shards, self._files, options)
-        run_id = None if self._run.resumed is None else self._run.run_id
-        check_taken(path, self._transports, self._files, run_id, self._source.tables)
+    def _make_stream(self, path: Path) -> None:
+        """Touches nothing yet."""
+        options = FileTransportOptions(segment_bytes=self.options.segment_bytes)
+        self._path, self._is_ours = path, False
+        self._resume: StreamResume | None = None
+        self._transports = open_transports(path, self.options.shards, self._files, options)
+        self._journal = Journal(self._transports)
         self._streamer = RowStreamer(
             self._source,
             self._transports,
             StreamIdentity(self._run.run_id, WRITER, self._run.generation),
             self.options.streamer_options(),
         )
+        self._publishing = Publishing(
+            self.options, self._streamer, self._transports, self._begin_stream, self._report, self._run, self._files
+        )
+        self._ending = self._publishing.ending
+
+    def _begin_stream(self) -> None:
+        """On a lane. Raises StreamTaken, ShardsChanged, SelectionChanged, and what the transport raises."""
+        if not self._is_ours:
+            run_id = None if self._run.resumed is None else self._run.run_id
+            check_taken(self._path, self._transports, self._files, run_id, self._source.tables)
+            self._is_ours = True
         self._streamer.open()  # before the last cut is looked for: what a trainer before this one adds from here on, nobody takes
-        self._journal = Journal(self._transports)
         resume = self._resume = self._find_resume()
         if resume is not None:
             self._streamer.committed, self._streamer.committed_step = resume.position, resume.step
@@ -250,11 +212,10 @@ class Stream(Stage):
         return False
 
     async def _cut(self) -> None:
-        await self._cut_lanes.run(self._streamer.cut)
-        self._report["lag_steps"] = self._store.fence.step - self._streamer.committed_step
+        await self._publishing.persist(self._cut_lanes.run, self._streamer.cut)
 
     async def _snapshot_cut(self) -> None:
-        await self._lane.run(self._streamer.snapshot_cut)
+        await self._publishing.persist(self._lane.run, self._streamer.snapshot_cut)
 
     async def mark(self, marker: Marker) -> None:
         """Behind the last step: publish what is left, the last batch included. Before that, no checkpoint behind what was published
@@ -276,7 +237,8 @@ class Stream(Stage):
         if self._snapshots is not None:
             self._snapshot_signal.wake()
             await self._snapshots_over.wait()
-        await self._cut_lanes.prompt.run(self._streamer.finish)  # nothing trains any more
+        await self._publishing.finish(self._cut_lanes.prompt.run)  # nothing trains any more
+        await self._compact_lane.run(self._publishing.settle)
 
     async def close(self, _error: BaseException | None) -> None:
         if hasattr(self, "_streamer"):
@@ -284,5 +246,5 @@ class Stream(Stage):
             self._report["late_cuts"] = self._cut_lanes.late
             self._report["unpublished_rows"] = self._streamer.changed.count
             self._report["untimed_steps"] = self._streamer.changed.untimed_steps
-        for transport in getattr(self, "_transports", ()):
-            await self._lane.run(transport.close)
+            self._report["collapses"] = self._streamer.changed.collapses
+            await self._lane.run(self._publishing.close)

@@ -49,6 +49,7 @@ def run(
     """
     _, plan = _load(sources, overrides)
     environment.keep_freed_memory()
+    from pipeline.session.publishing import is_published
     from pipeline.session.rundir import claim, claim_again, died_unborn
     from pipeline.session.trainer import Trainer
 
@@ -65,7 +66,7 @@ def run(
         with claim(settings.run.dir, seed=settings.run.seed, record=described, overwrite=overwrite) as info:
             report, summary = _train(Trainer(plan, info))
     print(short_report(summary, info.dir))
-    if summary["lost"]:
+    if not is_published(summary):
         return FAILED
     return INTERRUPTED if report.outcome == "interrupt" else DONE
 
@@ -149,6 +150,12 @@ def short_report(summary: dict[str, Any], run_dir: Path) -> str:
         for name, what in (("skipped", "bad lines or items were skipped"), ("lost", "changed rows were not published"))
         if summary[name]
     ]
+    stream = summary["stream"]
+    if stream is not None and stream["state"] != "ok":
+        amiss.append(
+            f"the stream is behind since {stream['since']}: {stream['last_error'] or 'it was too slow'}; "
+            f"`python -m pipeline publish {run_dir}` sends what is left"
+        )
     return "\n".join(
         [
             *amiss,
@@ -163,6 +170,22 @@ def short_report(summary: dict[str, Any], run_dir: Path) -> str:
             f"in {run_dir}: summary.json, checkpoints/" + (", stream/" if summary["cuts"] else ""),
         ]
     )
+
+
+def publish(run_dir: Path, timeout: str) -> int:
+    """Send what a run that has ended could not."""
+    environment.pin()
+    from pipeline.session.publishing import publish as publish_rest
+
+    done = publish_rest(run_dir, timeout)
+    if done.cuts is None:
+        print(f"{run_dir}: nothing is left to publish, replicas have step {done.step}")
+        return DONE
+    if done.is_whole:
+        print(f"{run_dir}: published {done.rows} rows in {done.cuts} cuts; replicas have step {done.step}")
+        return DONE
+    print(short_report(dict(done.summary), run_dir))
+    return FAILED
 
 
 def check(sources: Sequence[str], overrides: Sequence[str]) -> int:

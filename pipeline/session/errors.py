@@ -147,3 +147,27 @@ class NoCommonStep(SessionError):
             "one of these steps. An ended run has both of its last step: let it end, or interrupt it (Ctrl-C), or --resume it; a run "
             'that goes on has both where stages.stream.every ("10 steps") divides checkpoint.every ("1000 steps")'
         )
+
+
+class RunIsLive(SessionError):
+    exit_code = 2
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"a run goes on in {path}, and publishes by itself: wait until it has ended, or interrupt it")
+
+
+class NothingStreamed(SessionError):
+    exit_code = 2
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"the run in {path} has no stage `stream`: there is nothing to publish. Stream with stages.stream.enabled=true"
+        )
+
+
+class NoCheckpointYet(SessionError):
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path} has no checkpoint of a step that was trained, so nobody has its rows any more: run --resume trains them again, "
+            "and publishes them"
+        )

@@ -7,6 +7,7 @@ ssd/            rows that left L1 (with store.ssd), and those of checkpoints
 spill/          overflow of snapshots; empty between runs
 rows.sock       while a run goes on: answers `rows` (owner only)
 summary.json    final figures
+backlog.json    what could not be published, until it is
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ from typing import Any, Protocol, TypeVar
 from pipeline.files import DirectoryLock, Files, RealFiles, is_locked, temporary_name, write_atomically
 from pipeline.flow.run_info import Fork, RunInfo
 from pipeline.session.errors import NoRun, NoRunDir, RunDirTaken
+from pipeline.stream.backlog_file import BACKLOG_FILE
 
 FORMAT_VERSION = 1
 NOTED = ("resumed_from", "fork")
 OURS = (
     "run.json",
     "summary.json",
+    BACKLOG_FILE,
     "checkpoints",
     "stream",
     "ssd",
@@ -39,7 +42,7 @@ OURS = (
     ".lock",
 )
 
-UNFINISHED = tuple(temporary_name(name) for name in ("run.json", "summary.json"))
+UNFINISHED = tuple(temporary_name(name) for name in ("run.json", "summary.json", BACKLOG_FILE))
 
 
 class GoesOn(Protocol):

@@ -15,7 +15,7 @@ from pipeline.session.environment import record
 from pipeline.session.plan import Plan
 from pipeline.session.resources import Resources
 
-NO_STREAM = {"rows_streamed": 0, "bytes_streamed": 0, "cuts": 0, "snapshot_cuts": 0, "abandoned": 0}
+NO_STREAM = {"rows_streamed": 0, "bytes_streamed": 0, "cuts": 0, "snapshot_cuts": 0, "abandoned": 0, "stream": None}
 
 
 def summarize(

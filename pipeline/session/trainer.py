@@ -151,6 +151,9 @@ class Trainer:
         if store.hooks.skipped:
             figures["hook calls skipped"] = store.hooks.skipped
         figures |= {key: value for key, value in resources.stream_report.items() if key in ("lag_steps", "cuts")}
+        stream = resources.stream_report.get("stream", {"state": "ok"})
+        if stream["state"] != "ok":
+            figures["stream"] = f"{stream['state']} since {stream['since']}: {stream['last_error']}"
         return figures
 
 

@@ -1,14 +1,15 @@
 """From changed rows to published cuts; see README.md."""
 
+from pipeline.stream.backlog_file import BACKLOG_FILE, Backlog, read_backlog, remove_backlog, save_backlog
 from pipeline.stream.carried import column_bytes
 from pipeline.stream.changed import ChangedSet
 from pipeline.stream.counters import StreamCounters
 from pipeline.stream.errors import BacklogLeft, PolicyError, SelectionChanged, SnapshotLost, StreamError
 from pipeline.stream.grouped import GroupedIds
 from pipeline.stream.journal import Journal
-from pipeline.stream.options import CodecName, StreamerOptions, StreamIdentity, When
+from pipeline.stream.options import CodecName, Duration, StreamerOptions, StreamIdentity, When
 from pipeline.stream.own import OwnInitializer, OwnRows, OwnTable, RowReader, RowStreamer
-from pipeline.stream.policy import CutPolicy
+from pipeline.stream.policy import CutPolicy, seconds_of
 from pipeline.stream.published import published_since
 from pipeline.stream.selection import Selection, TableStream, check_same_selection, selected, selection_problems
 from pipeline.stream.source import ChangedIds, RowSnapshot, RowSource, RowsRead
@@ -16,12 +17,15 @@ from pipeline.stream.tail import StreamTail, find_tail
 from pipeline.stream.taken import Changed
 
 __all__ = [
+    "BACKLOG_FILE",
+    "Backlog",
     "BacklogLeft",
     "Changed",
     "ChangedIds",
     "ChangedSet",
     "CodecName",
     "CutPolicy",
+    "Duration",
     "GroupedIds",
     "Journal",
     "OwnInitializer",
@@ -47,6 +51,10 @@ __all__ = [
     "column_bytes",
     "find_tail",
     "published_since",
+    "read_backlog",
+    "remove_backlog",
+    "save_backlog",
+    "seconds_of",
     "selected",
     "selection_problems",
 ]

@@ -2,8 +2,8 @@
 
 Rules.
 
-1. ``add`` runs inside the fence, where training waits: it keeps a reference to what the step says of itself, and does not
-   look into it. ``take`` swaps references out there.
+1. ``add`` runs inside the fence, where training waits: it keeps a reference to what the step says of itself (or a copy of a few
+   ids), and does not look into it. ``take`` swaps references out there.
 2. What waits is ids. Whoever has time calls ``compact``, which merges them to distinct ones; when nobody has, ``add``
    does it itself, and counts that.
 3. Compaction sorts outside the lock, and throws its work away when the set was taken meanwhile.
@@ -22,7 +22,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from pipeline.stream.grouped import GroupedIds
-from pipeline.stream.merging import PIECE_COST, Int64s, StepIds, block_bytes, distinct_ids, pieces_cost, step_cost
+from pipeline.stream.merging import (
+    PIECE_COST,
+    Int64s,
+    StepIds,
+    block_bytes,
+    distinct_ids,
+    out_of_block,
+    pieces_cost,
+    step_cost,
+)
 from pipeline.stream.taken import NO_STEPS, Changed
 
 SMALL = 1 << 16
@@ -69,6 +78,7 @@ class ChangedSet:
             if count and self.collapsed:
                 self._drop([ids], count)
             elif count:
+                ids = out_of_block(ids, count)
                 self._told.append(ids)
                 self._told_cost += count + PIECE_COST * len(ids)
                 self._blocks += block_bytes(ids, count)

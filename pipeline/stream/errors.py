@@ -10,13 +10,15 @@ class StreamError(Exception):
 
 
 class PolicyError(StreamError, ValueError):
-    """A text that names no moment to cut."""
+    """A text that names no moment to cut, or no time."""
 
-    def __init__(self, text: object) -> None:
-        super().__init__(
-            f"{text!r} does not say when to cut; write a number of steps or a time above zero, "
-            "such as '10 steps', '25ms' or '1.5s'"
-        )
+    def __init__(
+        self,
+        text: object,
+        what: str = "when to cut",
+        instead: str = "a number of steps or a time above zero, such as '10 steps', '25ms' or '1.5s'",
+    ) -> None:
+        super().__init__(f"{text!r} does not say {what}; write {instead}")
 
 
 class SnapshotLost(StreamError):

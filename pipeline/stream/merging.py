@@ -44,6 +44,9 @@ def distinct_ids(pieces: Mapping[str, Sequence[Int64s]]) -> dict[str, Int64s]:
 MANY = 1 << 16
 """So many ids are merged table by table, which takes less memory; fewer in one go, which takes less time."""
 
+FEW = 1 << 12
+"""So few ids are copied in a microsecond or two."""
+
 
 def step_cost(ids: StepIds) -> int:
     """What a step's ids cost, in ids."""
@@ -53,6 +56,13 @@ def step_cost(ids: StepIds) -> int:
 def pieces_cost(pieces: Iterable[Int64s]) -> int:
     """What arrays cost, in ids."""
     return sum(len(ids_n) + PIECE_COST for ids_n in pieces)
+
+
+def out_of_block(ids: StepIds, count: int) -> StepIds:
+    """``ids``, ``count`` in all; a copy where they are few and would keep a block many times as large."""
+    if isinstance(ids, GroupedIds) and count <= FEW and block_bytes(ids) > 4 * 8 * count:
+        return GroupedIds(ids.tables, ids.ids_u.copy(), ids.start_t)
+    return ids
 
 
 def block_bytes(ids: StepIds, count: int | None = None) -> int:

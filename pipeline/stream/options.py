@@ -11,13 +11,18 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pipeline.rows.codec import find_codec
 from pipeline.stream.changed import LEAST_LIMIT_BYTES, LIMIT_BYTES
 from pipeline.stream.packing import Packer, Shuffle
-from pipeline.stream.policy import CutPolicy
+from pipeline.stream.policy import CutPolicy, seconds_of
 from pipeline.wire.envelope import DEFAULT_LEVEL
 from pipeline.wire.frames import StreamedTable
 
 
 def _says_when(text: str) -> str:
     CutPolicy.parse(text)
+    return text
+
+
+def _says_how_long(text: str) -> str:
+    seconds_of(text)
     return text
 
 
@@ -28,6 +33,8 @@ def _is_codec(name: str) -> str:
 
 When = Annotated[str, AfterValidator(_says_when)]
 """When to cut, as ``CutPolicy`` reads it."""
+Duration = Annotated[str, AfterValidator(_says_how_long)]
+"""A time above zero, as ``seconds_of`` reads it."""
 CodecName = Annotated[str, AfterValidator(_is_codec)]
 """A codec of ``rows.codec``."""
 

@@ -35,8 +35,6 @@ class Outlet:
         """That of the header which was published last."""
         self._begun = 0
         self._doubtful = False
-        self.failure: Exception | None = None
-        """What the transport raised last."""
 
     def renew(self) -> bool:
         """Claim the transport and begin, where that was not done yet. After an error ask for its epoch: where it is another one, what was
@@ -103,5 +101,11 @@ class Outlet:
         try:
             yield
         except (TransportError, OSError) as error:
-            self.failure, self._doubtful = error, True
+            self._doubtful = True
+            error.of_transport = True  # type: ignore[union-attr]  # for ``of_transport``; to keep it would keep all frames below
             raise
+
+
+def of_transport(error: BaseException) -> bool:
+    """Whether a streamer's transport raised this: it may be called again. Any other error is somebody else's."""
+    return getattr(error, "of_transport", False)

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 
 from pipeline.stream.errors import PolicyError
 
 _STEPS = re.compile(r"([0-9]{1,15})\s*steps?")
 _TIME = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s)")
+
+
+def seconds_of(text: str) -> float:
+    """``"25ms"``, ``"1.5 s"``: in seconds. Raises PolicyError, a ValueError."""
+    if isinstance(text, str) and (match := _TIME.fullmatch(text.strip())) and float(match[1]) > 0:
+        return float(match[1]) / (1000 if match[2] == "ms" else 1)
+    raise PolicyError(text, "how long", "a time above zero, such as '25ms' or '1.5s'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +32,8 @@ class CutPolicy:
         if isinstance(text, str):
             if (match := _STEPS.fullmatch(text.strip())) and int(match[1]) > 0:
                 return CutPolicy(int(match[1]), None)
-            if (match := _TIME.fullmatch(text.strip())) and float(match[1]) > 0:
-                return CutPolicy(None, float(match[1]) / (1000 if match[2] == "ms" else 1))
+            with suppress(PolicyError):
+                return CutPolicy(None, seconds_of(text))
         raise PolicyError(text)
 
     def is_due(self, steps_waiting: int, waited_s: float, at_step_end: bool) -> bool:

@@ -11,9 +11,8 @@ Rules.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TypeVar
 
@@ -57,8 +56,6 @@ class Outlets:
             Outlet(transport, named, tables, make_packer(tables), counters, clock)
             for transport, named in zip(transports, shard_identities(identity, len(transports)), strict=True)
         ]
-        self.failure: Exception | None = None
-        """What was raised because a transport failed, the last time."""
         self._lost = False
         """A shard has begun again, and nobody was told yet."""
 
@@ -74,38 +71,24 @@ class Outlets:
 
     def renew(self) -> bool:
         """As ``Outlet.renew``, for each shard: whether any has begun again."""
-        with self.watched():
-            for outlet in self.each:
-                self._lost |= outlet.renew()
+        for outlet in self.each:
+            self._lost |= outlet.renew()
         lost, self._lost = self._lost, False
         return lost
-
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        """What a transport raises inside is remembered as ``failure``."""
-        try:
-            yield
-        except Exception as error:
-            if any(error is outlet.failure for outlet in self.each):
-                self.failure = error
-            raise
 
     @property
     def end(self) -> tuple[Position, ...]:
         """As ``Transport.end``, of each shard."""
-        with self.watched():
-            return tuple(outlet.end for outlet in self.each)
+        return tuple(outlet.end for outlet in self.each)
 
     def send(self, frames: Sequence[Frame | WholeFrame], *, sync: bool) -> None:
         """Publish the same frames on each shard."""
-        with self.watched():
-            side_by_side([lambda outlet=outlet: outlet.send(frames, sync=sync) for outlet in self.each])  # type: ignore[misc]
+        side_by_side([lambda outlet=outlet: outlet.send(frames, sync=sync) for outlet in self.each])  # type: ignore[misc]
 
     def retain_from(self, positions: tuple[Position, ...]) -> None:
         """As ``Transport.retain_from``, on each shard."""
-        with self.watched():
-            for outlet, position in zip(self.each, positions, strict=True):
-                outlet.retain_from(position)
+        for outlet, position in zip(self.each, positions, strict=True):
+            outlet.retain_from(position)
 
 
 class ShardsWriter:
@@ -120,8 +103,7 @@ class ShardsWriter:
 
     def write_whole(self, builder: CutBuilder, rows: RowSnapshot, changed: Changed) -> CommitFrame | None:
         """As ``CutWriter.write_whole``; with several shards never."""
-        with self._outlets.watched():
-            return self._each[0].write_whole(builder, rows, changed) if len(self._each) == 1 else None
+        return self._each[0].write_whole(builder, rows, changed) if len(self._each) == 1 else None
 
     def write(
         self,
@@ -132,10 +114,9 @@ class ShardsWriter:
         ended_k2: Int64s,
     ) -> CommitFrame:
         """As ``CutWriter.write``. Returns what the commit frames say together."""
-        with self._outlets.watched():
-            if len(self._each) == 1:
-                return self._each[0].write(builder, rows, ids, dense, ended_k2)
-            return self._write_shares(builder, rows, ids, dense, ended_k2)
+        if len(self._each) == 1:
+            return self._each[0].write(builder, rows, ids, dense, ended_k2)
+        return self._write_shares(builder, rows, ids, dense, ended_k2)
 
     def _write_shares(
         self,

@@ -87,11 +87,6 @@ class RowStreamer:
             outlet.packer.adopt(dictionary)
 
     @property
-    def transport_failure(self) -> Exception | None:
-        """What the transport raised last: with this the streamer can go on later. Any other error is somebody else's."""
-        return self._outlet.failure
-
-    @property
     def is_behind(self) -> bool:
         """Whether there is something that ended and is not published."""
         return self.committed_step < self.changed.last_step or self._wants_everything

@@ -47,8 +47,9 @@ def test_a_full_disk_stops_training_and_leaves_the_stream_readable(
 ) -> None:
     """The first cut has room, even one of all rows that there are; all cuts together have not."""
     fill_the_disk(monkeypatch, 120_000)
+    wanted = ("stages.source.batches=400", "stages.stream.every='1 steps'", "stages.stream.on_failure=stop")
     with pytest.raises(StageError) as failed:
-        run_job(tmp_path / "run", RAGGED, "stages.source.batches=400", "stages.stream.every='1 steps'")
+        run_job(tmp_path / "run", RAGGED, *wanted)
     assert failed.value.stage == "stream"
     causes = [failed.value.__cause__, getattr(failed.value.__cause__, "__cause__", None)]
     assert any(isinstance(cause, DiskFull) for cause in causes)
@@ -66,7 +67,7 @@ def test_a_full_disk_is_told_by_the_command_line_and_replicas_go_on(
 ) -> None:
     job, run, out = good_job(tmp_path, 2000), tmp_path / "run", tmp_path / "user.npz"
     fill_the_disk(monkeypatch, 8_000)
-    outcome = here("run", job, "stages.stream.every=1 steps")
+    outcome = here("run", job, "stages.stream.every=1 steps", "stages.stream.on_failure=stop")
     monkeypatch.undo()
     assert outcome.code == 1, outcome.text
     assert "stage 'stream'" in outcome.text
