@@ -24,7 +24,7 @@ from tests.e2e.small import config_file, lines, text
 LONG = 100
 
 
-def job(directory: Path, steps: int, *, disk: bool, special: bool) -> Path:
+def job(directory: Path, steps: int, *, disk: bool, special: bool, shards: int = 1) -> Path:
     """``special``: one table in 16 bits, rounded by chance, the other with an admission; rows of both expire."""
     log = directory / "log.csv"
     log.write_text(text(lines(16 * steps)))
@@ -34,6 +34,7 @@ def job(directory: Path, steps: int, *, disk: bool, special: bool) -> Path:
     tree["replica"] = {"embedded": False}
     source = {"source": tree["stages"].pop("source")}
     tree["stages"] = {**source, "paced": {"use": "tests.e2e.paced:Paced"}, **tree["stages"]}
+    tree["stages"]["stream"]["shards"] = shards
     if disk:
         tree["store"] = {"l1_rows": 80, "ssd": {"segment_bytes": 4096, "extent_bytes": 4096}}
     if special:
@@ -155,6 +156,12 @@ def test_killed_again_and_again(tmp_path: Path, special: bool) -> None:
     _killed(tmp_path, steps=200, stride=200, kills=2, disk=True, special=special)
 
 
+@pytest.mark.parametrize("kills", [2, pytest.param(12, marks=pytest.mark.long)])
+def test_killed_with_a_stream_in_shards(tmp_path: Path, kills: int) -> None:
+    """The process dies with some shards behind others."""
+    _killed(tmp_path, steps=60 * kills, stride=40, kills=kills, disk=False, special=False, shards=3)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("special", [False, True], ids=["plain", "16 bits, admission, expiry"])
 @pytest.mark.parametrize("disk", [False, True], ids=["memory", "disk"])
@@ -164,11 +171,13 @@ def test_killed_a_hundred_times(tmp_path: Path, disk: bool, special: bool) -> No
     assert sum(step > 0 for step in began) >= len(began) // 2
 
 
-def _killed(tmp_path: Path, *, steps: int, stride: int, kills: int, disk: bool, special: bool) -> list[int]:
+def _killed(
+    tmp_path: Path, *, steps: int, stride: int, kills: int, disk: bool, special: bool, shards: int = 1
+) -> list[int]:
     (tmp_path / "killed").mkdir()
     (tmp_path / "whole").mkdir()
     assert here("run", job(tmp_path / "whole", steps, disk=False, special=special)).code == 0
-    config = job(tmp_path / "killed", steps, disk=disk, special=special)
+    config = job(tmp_path / "killed", steps, disk=disk, special=special, shards=shards)
     began = kill_and_resume(config, tmp_path / "killed" / "run", stride, kills, random.Random())
     assert began == sorted(began), "each begins at the newest checkpoint"
     assert_same_run(tmp_path / "killed" / "run", tmp_path / "whole" / "run", tmp_path)
