@@ -34,7 +34,7 @@ class ShardsMachine(RuleBasedStateMachine):
         for transport, header in zip(self.transports, self.trainer.headers(), strict=True):
             transport.begin(header)
         self.near = Replica(self.transports)  # type: ignore[arg-type]
-        self.far = Replica(self.transports, staging_bytes=80)  # type: ignore[arg-type]
+        self.far = Replica(self.transports, stage_bytes=80)  # type: ignore[arg-type]
         self.shown: dict[Replica, tuple[CutPosition, int]] = {}
         self.newest = self.trainer.previous
         self.pending: Shares = []
