@@ -93,6 +93,23 @@ def test_keys_may_come_in_another_order(peer: Any) -> None:
             assert torch.allclose(out[name], summed, rtol=0, atol=1e-6)
 
 
+def test_identities_stand_beside_the_keys_of_a_batch(peer: Any) -> None:
+    """In the order of each key's own values; of two keys that share a table the one that comes later in the module counts."""
+    tables = {"t": {**TABLES["t"], "identities": 1}, "u": TABLES["u"]}
+    with EmbeddingBags(tables, FEATURES, threads=2, store={"l1_rows": 64}) as module:
+        features = jagged(peer, 7, keys=("c", "b", "a"))
+        own = {name: features[name].values() for name in ("a", "b")}
+        given = {
+            name: (ids + number).reshape(-1, 1) for (name, ids), number in zip(own.items(), (100, 200), strict=True)
+        }
+        module(features, identities=given).values().sum().backward()
+        kept = module.fetch_rows("t", range(IDS)).meta["identity"][:, 0].tolist()
+        first, later = (set(own[name].tolist()) for name in ("a", "b"))
+        assert kept == [i + 200 if i in later else i + 100 if i in first else 0 for i in range(IDS)]
+        assert first & later
+        assert first - later
+
+
 def test_rows_that_are_not_pooled_come_as_jagged_tensors(peer: Any) -> None:
     with Embeddings(TABLES, FEATURES, threads=2, store={"l1_rows": 64}) as module:
         features = jagged(peer, 5)
