@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,13 +39,17 @@ class Oracle:
             else:
                 assert (step, row) in told, f"{table} {row_id}: step {step} came to another row than before"
 
+    def forget_behind(self, step: int) -> None:
+        """What steps behind ``step`` did is lost: it will be done anew, and otherwise."""
+        for words in self._words.values():
+            for row_id, told in words.items():
+                words[row_id] = [word for word in told if word[0] <= step]
+        self.last_step = step
+
     def branch(self, step: int) -> Oracle:
         """What was told up to the end of ``step``, for a life that goes on from there as a fork."""
-        made = Oracle()
-        for table, words in self._words.items():
-            kept = {row_id: [word for word in told if word[0] <= step] for row_id, told in words.items()}
-            made._words[table] = {row_id: told for row_id, told in kept.items() if told}
-        made.last_step = step
+        made = copy.deepcopy(self)
+        made.forget_behind(step)
         return made
 
     def end(self, step: int, table: str, ids: Iterable[int]) -> None:
