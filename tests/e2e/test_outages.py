@@ -19,11 +19,11 @@ from pipeline.session.resources import Resources
 from tests.e2e.broken_broker import Broker
 from tests.e2e.command import here
 from tests.e2e.followed import assert_replica_equals
+from tests.e2e.gate import CONDITIONS
 from tests.e2e.jobs import RAGGED, Job, run_job
 from tests.e2e.patience import until
 from tests.e2e.test_expiry import config as expiring
 from tests.e2e.test_failing_disks import Failing, FailingFiles, chain
-from tests.e2e.test_faults import fill_the_disk
 
 STEPS = 60
 SOON = ("stages.stream.retry.first=1ms", "stages.stream.retry.longest=20ms")
@@ -43,7 +43,7 @@ def job(**stream: Any) -> dict[str, Any]:
     return config
 
 
-def at(step: int, call: Callable[[], None], then: int | None = None, after: Callable[[], None] | None = None) -> Any:
+def at(step: int, call: Callable[[], object], then: int | None = None, after: Callable[[], None] | None = None) -> Any:
     """A listener of steps."""
 
     def look(now: int) -> None:
@@ -63,34 +63,51 @@ def assert_published(done: Job) -> None:
     assert_replica_equals(done)
 
 
-def test_a_broker_that_is_absent_at_the_start_gets_everything_once_it_is_there(tmp_path: Path, broker: Broker) -> None:
+def gated(monkeypatch: pytest.MonkeyPatch, step: int, condition: Callable[[], bool], **stream: Any) -> dict[str, Any]:
+    """A job whose batch ``step`` is sent only once ``condition`` holds."""
+    monkeypatch.setitem(CONDITIONS, "outage", condition)
+    config = job(**stream)
+    stages = config["stages"]
+    gate = {"use": "tests.e2e.gate:Gate", "at": step, "name": "outage"}
+    config["stages"] = {"source": stages.pop("source"), "gate": gate, **stages}
+    return config
+
+
+def test_a_broker_that_is_absent_at_the_start_gets_everything_once_it_is_there(
+    tmp_path: Path, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     broker.is_down = True
 
-    def come() -> None:
-        until(lambda: broker.refused > 2)
-        broker.is_down = False
+    def come() -> bool:
+        broker.is_down = broker.refused < 3
+        return not broker.is_down
 
-    done = run_job(tmp_path / "run", job(), *SOON, on_step=at(30, come))
+    done = run_job(tmp_path / "run", gated(monkeypatch, 30, come), *SOON)
     assert_published(done)
     assert done.summary["stream"]["failures"] > 2
     assert done.summary["stream"]["outages"] == 1
     assert "BrokerUnreachable: broker.test: connection refused" in done.summary["stream"]["last_error"]
 
 
-def test_while_a_broker_is_gone_training_goes_on_and_the_state_is_shown(tmp_path: Path, broker: Broker) -> None:
+def test_while_a_broker_is_gone_training_goes_on_and_the_state_is_shown(
+    tmp_path: Path, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     opened: list[Resources] = []
     shown: list[dict[str, Any]] = []
 
     def go() -> None:
         broker.is_down = True
 
-    def look() -> None:
-        until(lambda: opened[0].stream_report["stream"]["state"] == "retrying")
-        until(lambda: opened[0].stream_report["lag_steps"] > 5)
-        shown.append(dict(opened[0].stream_report["stream"]))
+    def look() -> bool:
+        report = opened[0].stream_report
+        if report["stream"]["state"] != "retrying" or report["lag_steps"] < 5:
+            return False
+        shown.append(dict(report["stream"]))
         broker.is_down = False
+        return True
 
-    done = run_job(tmp_path / "run", job(), *SOON, on_step=at(10, go, 40, look), on_open=opened.append)
+    config = gated(monkeypatch, 40, look)
+    done = run_job(tmp_path / "run", config, *SOON, on_step=at(10, go), on_open=opened.append)
     assert "connection refused" in shown[0]["last_error"]
     assert_published(done)
 
@@ -278,13 +295,11 @@ def test_a_stream_that_is_ahead_of_the_newest_checkpoint_needs_training(tmp_path
     assert "replicas never go back" in outcome.text
 
 
-def test_a_full_disk_stops_no_training_and_publish_sends_the_rest(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        fill_the_disk(patch, 120_000)
-        done = run_job(tmp_path / "run", job(drain_timeout="50ms"), *SOON, "stages.source.batches=400")
-    assert done.summary["last_step"] == 400
+def test_a_full_disk_stops_no_training_and_publish_sends_the_rest(tmp_path: Path) -> None:
+    full = Failing("write", "stream", errno.ENOSPC)
+    disk, wanted = Disk(FailingFiles(full)), job(drain_timeout="50ms")
+    done = run_job(tmp_path / "run", wanted, *SOON, on_step=at(20, full.now.set), disk=disk)
+    assert done.summary["last_step"] == STEPS
     assert "the disk is full" in done.summary["stream"]["last_error"]
     assert done.summary["lost"] > 0
     assert here("publish", tmp_path / "run").code == 0
