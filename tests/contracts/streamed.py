@@ -35,6 +35,13 @@ ITEM: dict[str, Any] = {"dim": 8, "default": 0.25}
 USER: dict[str, Any] = {"dim": 3, "init": {"kind": "normal"}, "seed": 5}
 COLUMNS = {"shared": (["momentum"], ["identity", "metadata"]), "wide": (["exp_avg", "exp_avg_sq"], ["metadata"])}
 """Of the tables of ``job``: states, and what else a row has."""
+SELECTIONS: dict[str, dict[str, Any]] = {
+    "all": {},
+    "one": {"shared": {"enabled": False}},
+    "codecs": {"shared": {"codec": "fp16"}, "wide": {"codec": "int8"}},
+    "states": {"shared": {"codec": "fp16", "states": True}, "wide": {"states": True}},
+    "identities": {"shared": {"identities": True}, "wide": {"codec": "int4", "states": True, "identities": True}},
+}
 RIDING = {"states": {"momentum": 2}, "identities": 3}
 
 
@@ -194,22 +201,16 @@ class StreamedContract(StreamedLoops):
         """Options of the stage ``stream`` that name the stream which ``opener`` opens."""
         raise NotImplementedError
 
-    @pytest.mark.parametrize(
-        "selection",
-        [
-            {},
-            {"shared": {"enabled": False}},
-            {"shared": {"codec": "fp16", "states": True}, "wide": {"states": True}},
-            {"shared": {"identities": True}, "wide": {"codec": "int8", "states": True, "identities": True}},
-        ],
-        ids=["all", "one", "states", "identities"],
-    )
+    @pytest.mark.parametrize("resident", [False, True], ids=["tiers", "resident"])
+    @pytest.mark.parametrize("selection", SELECTIONS.values(), ids=SELECTIONS)
     def test_every_row_a_run_touches_is_streamed_as_it_was(
-        self, tmp_path: Path, opener: Any, keys: Mapping[str, Any], selection: dict[str, Any]
+        self, tmp_path: Path, opener: Any, keys: Mapping[str, Any], selection: dict[str, Any], resident: bool
     ) -> None:
+        """``resident``: all rows lie in L1 and no dense weights ride along, so most cuts are encoded where the rows lie."""
         run = Run()
         config = job(tables=selection, snapshot_every="7 steps", **keys)
-        made = run_job(tmp_path / "run", config, "stages.stream.every='2 steps'", on_open=run.watch)
+        options = ["store.l1_rows=4096", "stages.stream.dense=false"] if resident else []
+        made = run_job(tmp_path / "run", config, "stages.stream.every='2 steps'", *options, on_open=run.watch)
         expected = {}
         for name, (states, meta) in COLUMNS.items():
             one = selection.get(name, {})
@@ -218,7 +219,7 @@ class StreamedContract(StreamedLoops):
                 expected[name] = (one.get("codec", "fp32"), riding)
         seen = self.check(opener, run.oracle, expected)
         assert made.summary["store"]["expired_rows"] > 20
-        assert made.summary["l1"]["evictions"] > 0
+        assert (made.summary["l1"]["evictions"] == 0) == resident
         assert seen.tables == set(expected)
         assert seen.rows > 100
         assert seen.snapshots > 0
