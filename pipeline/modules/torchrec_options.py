@@ -4,6 +4,7 @@
     l2_cache_size (GB)               store.dram_bytes
     max_l1_cache_size (MB)           store.l1_rows, by the length of the longest row
     enable_raw_embedding_streaming   stream
+    res_enabled_tables, table_names  stream.tables: the others are not streamed; empty: all are
     all else                         nothing: passed over where nothing is lost by it, refused where something would be
 
 They are read by name from an object's fields or a mapping, so neither library is needed. A name that neither has is refused.
@@ -33,12 +34,10 @@ PASSED_OVER: Final[Mapping[str, str]] = {
     "res_num_consumers": "the stream has a lane of its own",
     "res_num_uvm_hit_copy_threads": "the stream has a lane of its own",
     "res_num_hbm_copy_threads": "the stream has a lane of its own",
-    "table_names": "the stream names tables itself",
     "table_offsets": "ids are whole, not offsets into a shard",
     "table_sizes": "tables have no size",
 }
 REFUSED: Final[Mapping[str, str]] = {
-    "res_enabled_tables": "every table is streamed; leave it empty",
     "kvzch_tbe_config": "set the table's own options instead",
     "load_ckpt_without_opt": "rows always go with their states",
     "ps_hosts": "there is no parameter server",
@@ -51,6 +50,8 @@ MAPPED: Final = (
     "l2_cache_size",
     "max_l1_cache_size",
     "enable_raw_embedding_streaming",
+    "res_enabled_tables",
+    "table_names",
 )
 
 
@@ -74,6 +75,7 @@ def map_options(params: Any, *, row_bytes: int) -> MappedOptions:
         value = is_set.get(name, 1)
         if not isinstance(value, int) or value < 0:
             wrong.append(f"{name}={value!r}: a whole number from 0 on is needed")
+    wrong += _wrong_tables(is_set)
     l1_rows = None
     if not wrong and is_set.get("max_l1_cache_size"):
         l1_rows = (is_set["max_l1_cache_size"] << 20) // row_bytes
@@ -83,7 +85,7 @@ def map_options(params: Any, *, row_bytes: int) -> MappedOptions:
         raise BadSettings("; ".join(wrong))
     return MappedOptions(
         _store(is_set, l1_rows),
-        {} if "enable_raw_embedding_streaming" in is_set else None,
+        _stream(is_set) if "enable_raw_embedding_streaming" in is_set else None,
         {name: why for name, why in PASSED_OVER.items() if name in is_set},
     )
 
@@ -94,6 +96,19 @@ def _given(params: Any) -> dict[str, Any]:
     if is_dataclass(params) and not isinstance(params, type):
         return {one.name: getattr(params, one.name) for one in fields(params)}
     raise BadSettings(f"KeyValueParams, RESParams or a mapping of their fields is needed, not {type(params).__name__}")
+
+
+def _wrong_tables(is_set: Mapping[str, Any]) -> list[str]:
+    enabled, names = is_set.get("res_enabled_tables", ()), is_set.get("table_names", ())
+    if enabled and not names:
+        return [f"res_enabled_tables={enabled!r}: table_names has to tell the others, else every table is streamed"]
+    return [f"res_enabled_tables: no table {name!r} in table_names {names!r}" for name in enabled if name not in names]
+
+
+def _stream(is_set: Mapping[str, Any]) -> dict[str, Any]:
+    enabled = is_set.get("res_enabled_tables")
+    left_out = [name for name in is_set.get("table_names", ()) if enabled and name not in enabled]
+    return {"tables": {name: {"enabled": False} for name in left_out}} if left_out else {}
 
 
 def _store(is_set: Mapping[str, Any], l1_rows: int | None) -> dict[str, Any]:

@@ -38,6 +38,14 @@ def test_they_build_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert map_options({"enable_raw_embedding_streaming": False}, row_bytes=64).stream is None
 
 
+def test_tables_that_they_do_not_enable_are_not_streamed() -> None:
+    given = {"enable_raw_embedding_streaming": True, "table_names": ["a", "b", "c"], "res_enabled_tables": ["b"]}
+    found = map_options(given, row_bytes=64)
+    assert found.stream == {"tables": {"a": {"enabled": False}, "c": {"enabled": False}}}
+    assert not found.passed_over
+    assert map_options({**given, "res_enabled_tables": []}, row_bytes=64).stream == {}
+
+
 YOUNGER = {
     "res_enabled_tables",
     "res_chunk_size",
@@ -54,6 +62,7 @@ YOUNGER = {
         ({"l3_cache_size": 1, "colour": 2}, "l3_cache_size: unknown.*colour: unknown"),
         ({"ps_hosts": (("::1", 2000),)}, "no parameter server"),
         ({"res_enabled_tables": ["t"]}, "every table is streamed"),
+        ({"res_enabled_tables": ["t"], "table_names": ["a", "b"]}, r"no table 't' in table_names \['a', 'b'\]"),
         ({"max_l1_cache_size": 1}, "no row of 2000000 bytes fits"),
         ({"l2_cache_size": -1}, "l2_cache_size=-1"),
         (7, "not int"),
