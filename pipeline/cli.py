@@ -201,7 +201,13 @@ def publish_command(
 
 @command("replica", context_settings=NEGATIVE_IDS)
 def replica_command(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="run directory, or directory of a stream")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="run directory, directory of a stream, or URL: nats://HOST:PORT/STREAM, redis://HOST:PORT/STREAM",
+        ),
+    ],
     table: Table = None,
     export: Annotated[
         str | None, typer.Option(metavar="F", help="write the table at the end: F.npz, F.parquet or F.safetensors")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 
@@ -47,17 +46,18 @@ class WrongItems(StageInputError):
 
 
 class StreamTaken(Exception):
-    def __init__(self, path: Path) -> None:
+    def __init__(self, place: str) -> None:
+        key = "transport.stream" if "://" in place else "path"
         super().__init__(
-            f"{path} already holds a stream, and a replica follows one run: "
-            "choose another stages.stream.path, or remove what is there"
+            f"{place} already holds a stream, and a replica follows one run: "
+            f"choose another stages.stream.{key}, or remove what is there"
         )
 
 
 class ShardsChanged(Exception):
-    def __init__(self, path: Path, found: str, wanted: int) -> None:
+    def __init__(self, place: str, found: str, wanted: int) -> None:
         super().__init__(
-            f"{path} holds a stream of {found}, and stages.stream.shards is {wanted}: rows would come from another shard than "
+            f"{place} holds a stream of {found}, and stages.stream.shards is {wanted}: rows would come from another shard than "
             "before. Leave it as it was, or begin a new stream, which carries all rows, in another stages.stream.path"
         )
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 from cuda.plan import UniqueIds
@@ -25,7 +24,6 @@ from pipeline.stream import (
     RowStreamer,
     StreamIdentity,
 )
-from pipeline.wire import FileTransportOptions
 from stages.cut_lanes import CutLanes
 from stages.errors import StreamAhead
 from stages.items import Stepped
@@ -33,7 +31,7 @@ from stages.steps import StepSignal, wait_at_most, wait_for_either
 from stages.stream_options import StreamOptions
 from stages.stream_publishing import Publishing
 from stages.stream_resume import StreamResume
-from stages.stream_shards import check_taken, open_transports
+from stages.stream_shards import check_taken
 
 FINAL_REASONS = ("end", "limit", "interrupt")
 WRITER = "trainer"
@@ -75,7 +73,7 @@ class Stream(Stage):
         self._snapshots = None if self.options.snapshot_every is None else CutPolicy.parse(self.options.snapshot_every)
         self._loop = asyncio.get_running_loop()
         self._proved, self._frozen, self._snapshots_over = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self._make_stream(self.options.path or self._run.dir / "stream")
+        self._make_stream()
         await self._publishing.open(self._lane.run)
         if self._resume is None:
             self._proved.set()
@@ -93,21 +91,20 @@ class Stream(Stage):
         close_lane = context.lane("stream_close")
         context.spawn(lambda: self._publishing.watch(close_lane.run), "end of the stream")
 
-    def _make_stream(self, path: Path) -> None:
-        """Touches nothing yet."""
-        options = FileTransportOptions(segment_bytes=self.options.segment_bytes)
-        self._path, self._is_ours = path, False
+    def _make_stream(self) -> None:
+        """Touches nothing yet. Raises TransportError where a key is no good."""
         self._resume: StreamResume | None = None
-        self._transports = open_transports(path, self.options.shards, self._files, options)
-        self._journal = Journal(self._transports)
+        self._places, self._is_ours = self.options.open_places(self._run, self.options.shards, self._files), False
+        transports = self._places.transports
+        self._journal = Journal(transports)
         self._streamer = RowStreamer(
             self._source,
-            self._transports,
+            transports,
             StreamIdentity(self._run.run_id, WRITER, self._run.generation),
             self.options.streamer_options(),
         )
         self._publishing = Publishing(
-            self.options, self._streamer, self._transports, self._begin_stream, self._report, self._run, self._files
+            self.options, self._streamer, transports, self._begin_stream, self._report, self._run, self._files
         )
         self._ending = self._publishing.ending
 
@@ -115,7 +112,7 @@ class Stream(Stage):
         """On a lane. Raises StreamTaken, ShardsChanged, SelectionChanged, and what the transport raises."""
         if not self._is_ours:
             run_id = None if self._run.resumed is None else self._run.run_id
-            check_taken(self._path, self._transports, self._files, run_id, self._source.tables)
+            check_taken(self._places, run_id, self._source.tables)
             self._is_ours = True
         self._streamer.open()  # before the last cut is looked for: what a trainer before this one adds from here on, nobody takes
         resume = self._resume = self._find_resume()

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
-from pipeline.flow import StageOptions
 from pipeline.rows.spec import TableSpec
 from pipeline.stream import CodecName, Duration, StreamerOptions, TableStream, When, selection_problems
 from pipeline.stream.changed import LEAST_LIMIT_BYTES, LIMIT_BYTES
 from pipeline.stream.options import DICTIONARY_SAYS, SHUFFLE_SAYS
 from pipeline.stream.packing import Shuffle
 from stages.stream_outage import RetryOptions
+from stages.stream_place import StreamPlaceOptions
 
 PASSED_ON = ("backlog_bytes", "chunk_rows", "dense", "shuffle", "dictionary_bytes")
 """Options that are the streamer's too."""
 
 
-class StreamOptions(StageOptions):
+class StreamOptions(StreamPlaceOptions):
     every: When = Field(
         "25ms", description='when to cut: "10 steps", "25ms", "1s"; a timed cut waits for the end of the running step'
     )
@@ -33,8 +32,6 @@ class StreamOptions(StageOptions):
         "300s",
         description="when to publish every row held, so that late replicas can start and old segments go; null: never",
     )
-    path: Path | None = Field(None, description="directory of the stream; not set: RUN_DIR/stream")
-    segment_bytes: int = Field(64 << 20, ge=4096, description="a segment that holds this much is followed by another")
     shards: int = Field(
         1,
         ge=1,

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, get_args, get_origin
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from pipeline.flow.checks import check_contract, check_order, check_types
 from pipeline.flow.errors import GraphError, Problem
 from pipeline.flow.graph import Graph, PlannedStage, StageNode, group_visits
-from pipeline.flow.nearest import listed, nearest
+from pipeline.flow.option_faults import problems_of
 from pipeline.flow.registry import find_stage
 from pipeline.flow.runtime_options import RUNTIME_KEYS, RuntimeOptions
 from pipeline.flow.stage import Stage
@@ -100,31 +100,5 @@ def _validate(
     try:
         return model.model_validate(given)
     except ValidationError as error:
-        for fault in error.errors(include_url=False):
-            where = ".".join([path, *(str(part) for part in fault["loc"])])
-            if fault["type"] == "extra_forbidden":
-                problems.append(Problem(where, _unknown_key(model, fault["loc"], more_keys)))
-            elif fault["type"] == "missing":
-                problems.append(Problem(where, "the key is missing"))
-            else:
-                said = fault["msg"].removeprefix("Value error, ")
-                problems.append(Problem(where, f"{said}, found {fault['input']!r}"))
+        problems.extend(problems_of(error, model, path, more_keys))
         return None
-
-
-def _unknown_key(model: type[BaseModel], location: tuple[int | str, ...], more_keys: Sequence[str]) -> str:
-    key = str(location[-1])
-    known = _keys_at(model, location[:-1])
-    if len(location) == 1:
-        known = list(dict.fromkeys([*known, *more_keys]))
-    return f"unknown key{nearest(key, known)} Known keys: {listed(known)}"
-
-
-def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """The keys of the model that stands at ``location`` inside ``model``; none where that is no model, or mapping of models."""
-    found: Any = model
-    for part in location:
-        fields = getattr(found, "model_fields", {})
-        values = get_args(found)[1:] if get_origin(found) is dict else ()
-        found = fields[part].annotation if part in fields else next(iter(values), None)
-    return list(getattr(found, "model_fields", {}))

@@ -1,9 +1,8 @@
-"""The replica inside a run: follows the run's own stream from disk, as any other would, and measures freshness."""
+"""The replica inside a run: follows the run's own stream, as any other would, and measures freshness."""
 
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 from typing import Any
 
 from pipeline.replica import Replica
@@ -18,15 +17,16 @@ class Follower:
     holds while others run.
     """
 
-    def __init__(self, stream_dir: Path, pinned_bytes: int) -> None:
-        self._dir, self._pinned_bytes = stream_dir, pinned_bytes
+    def __init__(self, source: str, pinned_bytes: int) -> None:
+        """``source`` as ``Replica`` takes it."""
+        self._source, self._pinned_bytes = source, pinned_bytes
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
         self.replica: Replica | None = None
 
     def start(self) -> None:
-        self.replica = Replica(str(self._dir), pinned_bytes=self._pinned_bytes)
+        self.replica = Replica(self._source, pinned_bytes=self._pinned_bytes)
         self._thread = threading.Thread(target=self._follow, name="replica")
         self._thread.start()
 

@@ -91,8 +91,8 @@ class Trainer:
             return None
         from pipeline.session.follower import Follower
 
-        stream = getattr(options, "path", None) or self.run.dir / "stream"
-        follower = Follower(stream, wanted.pinned_bytes)
+        source = getattr(options, "source", str)(self.run.dir)
+        follower = Follower(source, wanted.pinned_bytes)
         follower.start()
         return follower
 

@@ -36,8 +36,12 @@ def verify(run_dir: Path, as_json: bool) -> int:
     verified = Verified()
     with console.status("reading ...") as status:
         _check_checkpoints(run_dir / "checkpoints", verified, lambda said: status.update(said))
-        stream = (config.get("stages", {}).get("stream") or {}).get("path")
-        _check_stream(Path(stream or run_dir / "stream"), verified)
+        stream = config.get("stages", {}).get("stream") or {}
+        transport = stream.get("transport") or {}
+        if transport.get("kind", "file") != "file":
+            _check_stream(str(run_dir), f"{transport.get('url')}/{transport.get('stream')}", verified)
+        elif (directory := Path(stream.get("path") or run_dir / "stream")).is_dir():
+            _check_stream(str(stream.get("path") or run_dir), str(directory), verified)
     _print(verified, as_json)
     return 1 if verified.problems else 0
 
@@ -63,20 +67,18 @@ def _check_checkpoints(directory: Path, verified: Verified, say: Any) -> None:
     verified.problems += checked.problems
 
 
-def _check_stream(directory: Path, verified: Verified) -> None:
+def _check_stream(source: str, place: str, verified: Verified) -> None:
     """A replica that holds no table checks all that any replica would: frames, the order of cuts, their digests."""
-    if not directory.is_dir():
-        return
-    with Replica(str(directory), tables=()) as replica:
+    with Replica(source, tables=()) as replica:
         try:
             replica.apply_available()
             state = "whole"
         except (ReplicaError, WireError, OSError) as error:
-            verified.problems.append(f"{directory}: {error}")
+            verified.problems.append(f"{place}: {error}")
             state = "DAMAGED"
         counters = replica.counters
         told = f"up to step {replica.step}, {counters.frames} frames, {counters.bytes} bytes"
-        verified.parts.append(f"{directory}: {state}, {told}")
+        verified.parts.append(f"{place}: {state}, {told}")
         if state == "whole":
             try:
                 replica.check_end()

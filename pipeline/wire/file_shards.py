@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
 
 from pipeline.files import Files, RealFiles
 from pipeline.wire.encoding import decode_frame
-from pipeline.wire.file_transport import FileTransport, FileTransportOptions, holds_stream
+from pipeline.wire.file_transport import holds_stream
 from pipeline.wire.frames import HeaderFrame
 from pipeline.wire.transport import Transport
 
@@ -26,30 +25,6 @@ def shard_paths(directory: str, num_shards: int) -> list[str]:
     if num_shards == 1:
         return [directory]
     return [os.path.join(directory, f"shard-{number:04d}") for number in range(num_shards)]
-
-
-def open_shards(
-    directory: str, num_shards: int, files: Files | None = None, options: FileTransportOptions | None = None
-) -> list[FileTransport]:
-    """A transport for each shard. Touches nothing yet."""
-    return [FileTransport(path, files, options) for path in shard_paths(directory, num_shards)]
-
-
-def find_shards(directory: str) -> Sequence[FileTransport] | None:
-    """The transports of the stream in ``directory``, in the order of its shards; None while it is not there, or not all of it."""
-    if holds_stream(directory):
-        return (FileTransport(directory),)
-    first = shard_paths(directory, 2)[0]
-    if not holds_stream(first):
-        return None
-    transport = FileTransport(first)
-    try:
-        header = read_header(transport)
-    finally:
-        transport.close()
-    if header is None or not all(holds_stream(path) for path in shard_paths(directory, header.num_shards)):
-        return None
-    return open_shards(directory, header.num_shards)
 
 
 def list_shards(directory: str, files: Files | None = None) -> list[str]:

@@ -56,13 +56,13 @@ def open_transport(
     file_options: FileTransportOptions | None = None,
     generation: int = 0,
 ) -> Transport:
-    """``options``: settings, or a URL. ``path``, ``files`` and ``file_options`` are of the ``file`` transport.
+    """``options``: settings, a URL, or a directory. ``path``, ``files`` and ``file_options`` are of the ``file`` transport.
 
     ``generation`` of the trainer that will claim: one that is not newer than the last is refused by a broker; 0: whoever it is.
     Raises TransportError where a URL or a key is no good.
     """
     if isinstance(options, str):
-        options, path = parse_url(options)
+        options, path = parse_url(options) if is_url(options) else (FileOptions(), Path(options))
     inner = _open(options, path, files, file_options, generation)
     if options.signing_key is None:
         return inner

@@ -5,6 +5,7 @@ Servers are real and belong to one test each.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from pipeline.wire import (
     WriterFenced,
 )
 from tests.contracts.transport import HEADER, SOON_S, Reading, frame
+from tests.e2e.patience import until
 from tests.support.servers import Server, free_port
 
 
@@ -289,6 +291,28 @@ class BrokerContract:
                 newer.publish([frame(2)], sync=True)
         with self.read(server) as reading:
             assert reading.take_all() == [frame(0), frame(1), frame(2)]
+
+    def test_closing_ends_a_publish_that_waits_for_a_broker_that_hangs(self, server: Server) -> None:
+        with self.begun(server, timeout_s=SOON_S * 10) as transport:
+            server.pause()
+            sending, ended = threading.Event(), threading.Event()
+
+            def publish() -> None:
+                sending.set()
+                with contextlib.suppress(BrokerUnreachable):
+                    transport.publish([frame(1)], sync=True)
+                    return
+                ended.set()
+
+            thread = threading.Thread(target=publish)
+            thread.start()
+            assert sending.wait(SOON_S)
+            until(lambda: transport.waiting_bytes > 0)
+            transport.close()
+            thread.join(SOON_S)
+            assert ended.is_set()
+            with pytest.raises(TransportClosed):
+                transport.publish([frame(2)], sync=True)
 
     def test_a_reader_that_waits_is_woken_although_its_broker_hangs(self, server: Server) -> None:
         with self.begun(server), self.opened(server, timeout_s=0.5) as other:

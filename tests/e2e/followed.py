@@ -9,9 +9,12 @@ from pipeline.rows.codec import find_codec
 from tests.e2e.jobs import Job
 
 
-def assert_replica_equals(job: Job, codec: str = "fp32") -> None:
-    """The replica's export equals the trainer's, for every row ever updated: ids, weights as ``codec`` sends them, step of version."""
-    replica = Replica(str(job.dir / "stream"))
+def assert_replica_equals(job: Job, codec: str = "fp32", source: str | None = None) -> None:
+    """The replica's export equals the trainer's, for every row ever updated: ids, weights as ``codec`` sends them, step of version.
+
+    ``source`` of the stream: not set, its directory.
+    """
+    replica = Replica(source or str(job.dir / "stream"))
     try:
         replica.apply_available()
         for name, exported in job.tables().items():

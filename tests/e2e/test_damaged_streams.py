@@ -164,7 +164,7 @@ def test_a_replica_refuses_the_frames_of_another_run(tmp_path: Path, monkeypatch
     config = {**RAGGED, "stages": {**RAGGED["stages"]}}
     config["stages"]["stream"] = {**RAGGED["stages"]["stream"], "path": str(tmp_path / "stream")}
     first = run_job(tmp_path / "first", config)
-    monkeypatch.setattr("stages.stream.holds_stream", lambda _path, _files: False)
+    monkeypatch.setattr("stages.stream.check_taken", lambda *_: None)
     second = run_job(tmp_path / "second", config)
     outcome = here("replica", tmp_path / "stream")
     assert outcome.code == 1

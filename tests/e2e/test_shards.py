@@ -11,7 +11,9 @@ import pytest
 import yaml
 
 from pipeline.replica import Replica
-from pipeline.wire.file_shards import find_shards, read_header
+from pipeline.wire.file_shards import read_header
+from pipeline.wire.opening import FileOptions
+from pipeline.wire.places import find_places
 from tests.e2e.command import here
 from tests.e2e.small import good_job
 
@@ -52,7 +54,7 @@ def test_a_replica_joins_the_shards_of_a_run(tmp_path: Path) -> None:
     assert outcome.code == 0, outcome.text
     summary = json.loads((run / "summary.json").read_text())
     assert "are those that were published" in str(summary["proof"])
-    transports = find_shards(str(run / "stream"))
+    transports = find_places(FileOptions(), run / "stream")
     assert transports is not None
     headers = [read_header(transport) for transport in transports]
     assert [(header.shard, header.num_shards) for header in headers if header] == [(k, SHARDS) for k in range(SHARDS)]

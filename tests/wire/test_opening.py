@@ -46,7 +46,7 @@ def test_a_url_says_what_settings_say() -> None:
 )
 def test_a_url_that_is_no_good_is_refused_and_no_secret_shown(url: str, told: str) -> None:
     with pytest.raises(TransportError, match=told) as caught:
-        open_transport(url)
+        parse_url(url)
     assert "sesame" not in str(caught.value)
 
 
@@ -62,8 +62,9 @@ def test_a_kind_whose_package_is_missing_says_what_to_install(monkeypatch: pytes
             parse_options({"kind": kind})
 
 
-def test_a_file_url_opens_a_directory(tmp_path: Path) -> None:
-    transport = open_transport(f"file:{tmp_path}/s")
+@pytest.mark.parametrize("scheme", ["", "file:"])
+def test_a_path_and_a_file_url_open_a_directory(tmp_path: Path, scheme: str) -> None:
+    transport = open_transport(f"{scheme}{tmp_path}/s")
     transport.claim()
     transport.close()
     assert (tmp_path / "s" / "epoch").exists()

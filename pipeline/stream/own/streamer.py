@@ -46,8 +46,8 @@ from pipeline.stream.own.telling import Telling
 from pipeline.stream.own.told import GONE, READ, Told
 from pipeline.stream.policy import CutPolicy
 from pipeline.stream.source import Int64s, RowSource
-from pipeline.wire.file_transport import FileTransport
 from pipeline.wire.frames import START, CommitFrame, CutPosition, StreamedTable
+from pipeline.wire.opening import open_transport
 from pipeline.wire.transport import Transport
 
 WRITER = "trainer"
@@ -77,7 +77,7 @@ class RowStreamer(streamer.RowStreamer):
         resume: bool = False,
         run: str | None = None,
     ) -> None:
-        """``source``: tables by name (``OwnTable``), or a RowSource. ``transport``: a directory, a transport, or those of all shards, the
+        """``source``: tables by name (``OwnTable``), or a RowSource. ``transport``: directory, URL, transport, or those of all shards, the
         caller's. ``rows`` reads what ``touch`` names. ``dense`` gives dense weights by name, which ride in every cut. ``every``: when
         ``end_step`` cuts; None: never. ``pushed_bytes`` bounds what was pushed and waits for a cut. ``resume``: go on with a stream that is
         there; where none is, begin. ``run`` names it, by default anew. Who gives an ``identity`` knows where the stream goes on:
@@ -88,7 +88,7 @@ class RowStreamer(streamer.RowStreamer):
         self._own = (
             None if not isinstance(source, Mapping) else OwnSource(streamed_tables(source), as_reader(rows), dense)
         )
-        self._owned = None if not isinstance(transport, str | os.PathLike) else FileTransport(os.fspath(transport))
+        self._owned = None if not isinstance(transport, str | os.PathLike) else open_transport(os.fspath(transport))
         carriers: Any = transport if isinstance(transport, list | tuple) else (self._owned or transport,)
         self._carriers: tuple[Transport, ...] = tuple(carriers)
         self._place = f"transport {self._carriers[0].name}" if self._owned is None else os.fspath(transport)  # type: ignore[arg-type]

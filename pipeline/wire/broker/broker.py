@@ -64,6 +64,9 @@ class Link(Protocol):
     def trim(self, number: int) -> int:
         """Forget the entries before ``number``; the bytes freed, as the broker counts them."""
 
+    def abort(self) -> None:
+        """Make a call that waits in another thread raise BrokerUnreachable soon. From any thread."""
+
     def close(self) -> None:
         """May be called twice."""
 

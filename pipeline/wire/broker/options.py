@@ -22,8 +22,9 @@ SecretName = Annotated[str, AfterValidator(_named)]
 SigningKey = Annotated[
     SecretName | None,
     Field(
+        repr=False,
         description="env:NAME or file:PATH of a key of 16 bytes or more; frames are signed with it (HMAC-SHA256), and readers that have it "
-        "refuse others"
+        "refuse others",
     ),
 ]
 
@@ -39,12 +40,13 @@ class TlsOptions(BaseModel):
 class BrokerOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    url: str = Field(description="where the broker is, without credentials")
+    url: str = Field(repr=False, description="where the broker is, without credentials")
     stream: str = Field(
         "rowstream", pattern=r"^[A-Za-z0-9_-]{1,128}$", description="name of the stream; a run has one of its own"
     )
     credentials: SecretName | None = Field(
         None,
+        repr=False,  # nor is it shown where somebody wrote the secret itself
         description="env:NAME or file:PATH of what the broker asks for: USER:PASSWORD, or a token or password alone",
     )
     tls: TlsOptions | None = Field(None, description="encrypt; not set: as the URL's scheme says")

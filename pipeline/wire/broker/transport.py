@@ -47,7 +47,7 @@ class BrokerTransport:
         self._broken = False
         self._over: WriterFenced | StreamLost | None = None
         self._readers: weakref.WeakSet[BrokerSubscription] = weakref.WeakSet()
-        self._closed = False
+        self._closing = self._closed = False
 
     @property
     def epoch(self) -> str:
@@ -152,20 +152,30 @@ class BrokerTransport:
             return freed
 
     def close(self) -> None:
-        """Gives what was sent a moment to arrive."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            for reader in list(self._readers):
-                reader.close()
-            try:
-                if self._link is not None and not self._broken and self._over is None:
-                    with contextlib.suppress(TransportError):
-                        self._link.wait(self._last)
-            finally:
-                self._unlink()
-                self._broker.close()
+        """Ends a call that waits in another thread. Else it gives what was sent a moment to arrive."""
+        self._closing = True
+        if not self._lock.acquire(blocking=False):
+            if (link := self._link) is not None:
+                link.abort()
+            self._lock.acquire()
+        try:
+            self._close()
+        finally:
+            self._lock.release()
+
+    def _close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        for reader in list(self._readers):
+            reader.close()
+        try:
+            if self._link is not None and not self._broken and self._over is None:
+                with contextlib.suppress(TransportError):
+                    self._link.wait(self._last)
+        finally:
+            self._unlink()
+            self._broker.close()
 
     def _recover(self, link: Link, frames: Sequence[bytes] | None) -> int:
         """Behind an error: find out what had arrived. None: nothing is to be published, so what is disputed stays so. Returns how many of
@@ -236,7 +246,7 @@ class BrokerTransport:
             )
 
     def _check_open(self) -> None:
-        if self._closed:
+        if self._closing:
             raise TransportClosed(f"{self.place}: the transport was closed")
 
     def _check_served(self) -> None:

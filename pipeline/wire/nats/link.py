@@ -74,6 +74,9 @@ class NatsLink:
     def trim(self, number: int) -> int:
         return self._loop.run(self._trim(number))
 
+    def abort(self) -> None:
+        self._loop.call(self._lose)
+
     def close(self) -> None:
         self._loop.run(self._disconnect())
 

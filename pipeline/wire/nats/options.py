@@ -11,7 +11,9 @@ from pipeline.wire.broker.options import BrokerOptions, needs_package
 
 class NatsOptions(BrokerOptions):
     kind: Literal["nats"] = "nats"
-    url: str = Field("nats://127.0.0.1:4222", description="where the broker is (tls:// encrypts), without credentials")
+    url: str = Field(
+        "nats://127.0.0.1:4222", repr=False, description="where the broker is (tls:// encrypts), without credentials"
+    )
     max_bytes: ByteSize | None = Field(
         None, ge=1 << 20, description="of a stream that is made: beyond it the broker takes nothing; not set: its disk"
     )

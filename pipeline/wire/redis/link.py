@@ -8,6 +8,7 @@ all behind it fail. A resync begins another session, so nothing that an earlier 
 from __future__ import annotations
 
 import contextlib
+import socket
 import uuid
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -122,6 +123,12 @@ class RedisLink:
 
     def trim(self, number: int) -> int:
         return int(self._call(SCRIPTS["trim"], self._claim, self._stamp, str(number)))
+
+    def abort(self) -> None:
+        wanted = getattr(self._connection, "_sock", None)  # its own `disconnect` is for the thread that uses it
+        if wanted is not None:
+            with contextlib.suppress(OSError):
+                wanted.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         self._disconnect()

@@ -12,7 +12,9 @@ from pipeline.wire.broker.options import BrokerOptions, needs_package
 class RedisOptions(BrokerOptions):
     kind: Literal["redis"] = "redis"
     url: str = Field(
-        "redis://127.0.0.1:6379", description="where the broker is (rediss:// encrypts), without credentials"
+        "redis://127.0.0.1:6379",
+        repr=False,
+        description="where the broker is (rediss:// encrypts), without credentials",
     )
 
     @model_validator(mode="after")
