@@ -47,10 +47,11 @@ class WrongItems(StageInputError):
 
 class StreamTaken(Exception):
     def __init__(self, place: str) -> None:
-        key = "transport.stream" if "://" in place else "path"
+        keys, way = "path", "remove what is there"
+        if "://" in place:
+            keys, way = "transport.stream", "have what is there removed with stages.stream.transport.replace=true"
         super().__init__(
-            f"{place} already holds a stream, and a replica follows one run: "
-            f"choose another stages.stream.{key}, or remove what is there"
+            f"{place} already holds a stream, and a replica follows one run: choose another stages.stream.{keys}, or {way}"
         )
 
 

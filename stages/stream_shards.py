@@ -12,7 +12,8 @@ from stages.errors import ShardsChanged, StreamTaken
 
 
 def check_taken(places: StreamPlaces, run_id: str | None, tables: Sequence[StreamedTable]) -> None:
-    """Claim what a resumed run goes on with; nothing where there is none. ``run_id`` None: the run begins.
+    """Claim what a resumed run goes on with; nothing where there is none. ``run_id`` None: the run begins, and may
+    replace what is there.
 
     Raises StreamTaken for the stream of another run, ShardsChanged for one of another number of shards, SelectionChanged for one that
     does not carry ``tables``.
@@ -21,7 +22,11 @@ def check_taken(places: StreamPlaces, run_id: str | None, tables: Sequence[Strea
     if not found:
         return
     if run_id is None:
-        raise StreamTaken(place)
+        if not places.replace:
+            raise StreamTaken(place)
+        for name in found:
+            places.remove(name)
+        return
     known = dict(zip(places.names, places.transports, strict=True))
     if not known.keys() >= set(found):
         raise ShardsChanged(place, "1 shard" if len(found) == 1 else f"{len(found)} shards", len(known))

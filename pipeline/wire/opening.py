@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl, urlsplit
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from pipeline.files import Files
+from pipeline.wire.broker.broker import Broker
 from pipeline.wire.broker.options import SigningKey
 from pipeline.wire.broker.secrets import check_url
 from pipeline.wire.errors import TransportError
@@ -81,13 +82,18 @@ def _open(
         return FileTransport(fspath(path), files, file_options)
     from pipeline.wire.broker.transport import BrokerTransport
 
+    return BrokerTransport(make_broker(options, generation), options)
+
+
+def make_broker(options: NatsOptions | RedisOptions, generation: int = 0) -> Broker:
+    """Loads the package of its client."""
     if isinstance(options, NatsOptions):
         from pipeline.wire.nats.broker import NatsBroker
 
-        return BrokerTransport(NatsBroker(options, generation), options)
+        return NatsBroker(options, generation)
     from pipeline.wire.redis.broker import RedisBroker
 
-    return BrokerTransport(RedisBroker(options, generation), options)
+    return RedisBroker(options, generation)
 
 
 def parse_options(tree: Any) -> FileOptions | NatsOptions | RedisOptions:

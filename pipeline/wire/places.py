@@ -17,7 +17,7 @@ from pipeline.wire.errors import StreamAbsent
 from pipeline.wire.file_shards import list_shards, read_header, shard_paths
 from pipeline.wire.file_transport import FileTransportOptions
 from pipeline.wire.nats.options import NatsOptions
-from pipeline.wire.opening import FileOptions, open_transport, parse_url
+from pipeline.wire.opening import FileOptions, make_broker, open_transport, parse_url
 from pipeline.wire.redis.options import RedisOptions
 from pipeline.wire.transport import Transport
 
@@ -39,6 +39,10 @@ class StreamPlaces:
     """Names under which somebody has claimed a shard of this stream; none where there is no stream."""
     claim_to_read: bool
     """Whether a crash may have left an end that looks like damage to who has not claimed it."""
+    replace: bool = False
+    """Whether a run that begins removes what another one left."""
+    remove: Callable[[str], None] = lambda _name: None
+    """Remove one of those found; where ``replace`` says so."""
 
     def close(self) -> None:
         for transport in self.transports:
@@ -60,7 +64,15 @@ def open_places(
     if isinstance(options, BrokerOptions):
         names = shard_names(options.stream, num_shards)
         transports = [open_transport(named(options, name), generation=generation) for name in names]
-        return StreamPlaces(place_of(options), names, transports, lambda: _list_claimed(options), False)
+        return StreamPlaces(
+            place_of(options),
+            names,
+            transports,
+            list_found=lambda: _list_claimed(options),
+            claim_to_read=False,
+            replace=options.replace,
+            remove=lambda name: _remove(named(options, name)),
+        )
     names = shard_paths(str(path), num_shards)
     transports = [open_transport(options, path=Path(name), files=files, file_options=file_options) for name in names]
     return StreamPlaces(str(path), names, transports, lambda: list_shards(str(path), files), True)
@@ -80,6 +92,14 @@ def find_places(source: Options | str, path: Path | None = None) -> Sequence[Tra
     assert path is not None, "a file transport has a directory"
     directory, files = fspath(path), source
     return _find(directory, lambda n: shard_paths(directory, n), lambda name: open_transport(files, path=Path(name)))
+
+
+def _remove(options: NatsOptions | RedisOptions) -> None:
+    broker = make_broker(options)
+    try:
+        broker.remove()
+    finally:
+        broker.close()
 
 
 def place_of(options: BrokerOptions) -> str:

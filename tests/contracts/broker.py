@@ -87,6 +87,8 @@ class BrokerContract:
         subscription = transport.subscribe(None)
         assert subscription.next(0.05) is None
         assert "start one with" in subscription.trouble
+        with pytest.raises(BrokerUnreachable):
+            subscription.check_end()
         transport.close()
 
     def test_wrong_credentials_are_refused_and_never_told(
@@ -147,6 +149,7 @@ class BrokerContract:
             transport.publish(more, sync=True)
             transport.publish([frame(60)], sync=True)
             assert reading.take(61) == [frame(k) for k in range(61)]
+            reading.subscription.check_end()
             assert reading.subscription.reconnects == 1  # type: ignore[attr-defined]
             assert transport.epoch == epoch
             assert transport.resyncs == 1

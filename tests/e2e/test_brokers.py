@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from pipeline.replica import Replica
+from pipeline.replica.errors import Refused
 from tests.e2e.command import finish, here, start
 from tests.e2e.followed import assert_replica_equals
 from tests.e2e.jobs import RAGGED, assert_same_bits, run_job
@@ -172,6 +173,12 @@ def test_a_second_run_does_not_write_into_the_stream_of_the_first(tmp_path: Path
     assert f"{server.url}/rowstream already holds a stream" in outcome.text
     assert "choose another stages.stream.transport.stream" in outcome.text
     assert_replica_equals(job, source=f"{server.url}/rowstream")
+    with Replica(f"{server.url}/rowstream") as replica:
+        replica.apply_available()
+        anew = run_job(tmp_path / "three", over(RAGGED, server, replace=True), "run.steps=5")
+        assert_replica_equals(anew, source=f"{server.url}/rowstream")
+        with pytest.raises(Refused, match=f"the stream of run {anew.summary['run_id']}"):
+            replica.apply_available()
 
 
 def test_a_run_over_a_broker_comes_to_the_same_bits(tmp_path: Path, server: Server) -> None:

@@ -102,5 +102,8 @@ class Broker(Protocol):
     def parts(self) -> Iterator[list[Entry]]:
         """The entries of each part, the newest part first."""
 
+    def remove(self) -> None:
+        """Remove the stream, if there is one, whoever writes it."""
+
     def close(self) -> None:
         """May be called twice."""

@@ -51,6 +51,9 @@ class BrokerOptions(BaseModel):
     )
     tls: TlsOptions | None = Field(None, description="encrypt; not set: as the URL's scheme says")
     signing_key: SigningKey = None
+    replace: bool = Field(
+        False, description="a run that begins removes the stream of another run that has this name; else it is refused"
+    )
     durability: Literal["promised", "any"] = Field(
         "promised",
         description="promised: refuse a broker that would lose what it acknowledged; any: take what there is",

@@ -42,6 +42,7 @@ class BrokerSubscription:
         self._open = False
         self._was_open = False
         self._pause_s = FIRST_PAUSE_S
+        self._lost: BrokerUnreachable | None = None
         self._failure: TransportError | None = None
         self._closing = threading.Event()
         self._reading = threading.Lock()
@@ -54,15 +55,19 @@ class BrokerSubscription:
                 if self._failure is not None:
                     raise self._failure.with_traceback(None)
                 left_s = 60.0 if deadline is None else max(deadline - time.monotonic(), 0.0)
-                came, frames = self._read(left_s)
+                more, frames = self._read(left_s)
                 if frames:
                     return frames
-                if not came and deadline is not None and time.monotonic() >= deadline:
+                if not more and deadline is not None and time.monotonic() >= deadline:
                     self._check_open()
                     return None
 
     def check_end(self) -> None:
-        """A broker keeps whole entries only. A frame that broke off at the end is sent again by the next writer, or given up."""
+        """A broker keeps whole entries only. A frame that broke off at the end is sent again by the next writer, or given up. Raises
+        BrokerUnreachable where nobody can say what the end is.
+        """
+        if self._lost is not None:
+            raise self._lost.with_traceback(None)
 
     def close(self) -> None:
         self._closing.set()
@@ -71,17 +76,20 @@ class BrokerSubscription:
             self._reader.close()
 
     def _read(self, timeout: float) -> tuple[bool, Frames]:
-        """Whether entries came, and the frames that they made whole."""
+        """Whether there may be more at once, and the frames that came whole."""
         try:
             if not self._open and not self._find():
                 self._pause(timeout)
                 return False, []
             entries = self._reader.read(timeout)
+            self._lost, self._pause_s = None, FIRST_PAUSE_S
             return bool(entries), self._join(entries)
         except BrokerUnreachable as error:
+            first = self._lost is None
             self._lose(error)
-            self._pause(timeout)
-            return False, []
+            if not first:
+                self._pause(timeout)
+            return first, []  # the first time it is looked for again at once
         except TransportError as error:
             if not self._closing.is_set():
                 self._failure = error
@@ -97,7 +105,7 @@ class BrokerSubscription:
             self.reconnects += 1
             LOG.warning("%s: the connection is back; reading on", self._place)
         self._stamp, self._open, self._was_open = state.stamp, True, True
-        self.trouble, self._pause_s = None, FIRST_PAUSE_S
+        self.trouble = None
         return True
 
     def _check(self, state: StreamState) -> None:
@@ -136,7 +144,7 @@ class BrokerSubscription:
     def _lose(self, error: BrokerUnreachable) -> None:
         if self.trouble is None and not self._closing.is_set():
             LOG.warning("%s; trying again", error)
-        self.trouble, self._open = str(error), False
+        self.trouble, self._lost, self._open = str(error), error, False
 
     def _pause(self, timeout: float) -> None:
         if timeout > 0:

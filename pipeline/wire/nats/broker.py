@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from pipeline.wire.broker.broker import StreamState
 from pipeline.wire.broker.entries import Entry
-from pipeline.wire.nats.connection import connect, jetstream, place_of
+from pipeline.wire.nats.connection import Failures, connect, explain_api, is_absent, jetstream, place_of
 from pipeline.wire.nats.link import NatsLink
 from pipeline.wire.nats.loop import LoopThread
 from pipeline.wire.nats.options import NatsOptions
@@ -59,6 +59,19 @@ class NatsBroker:
                 return []
             info = await js.stream_info(self._options.stream, subjects_filter=f"{root(self._options.stream)}.>")
             return [owner_of(self.place, subject) for subject in info.state.subjects or ()]
+        finally:
+            await client.close()
+
+    def remove(self) -> None:
+        self._loop.run(self._remove())
+
+    async def _remove(self) -> None:
+        client = await connect(self._options, lambda: None)
+        try:
+            await jetstream(client, self._options).delete_stream(self._options.stream)
+        except Failures as error:
+            if not is_absent(error):
+                raise explain_api(error, self.place) from None
         finally:
             await client.close()
 

@@ -36,6 +36,8 @@ WRONG_LAST = 10071
 FULL = (10077, 10047, 10023, 10048)
 """Maximum bytes exceeded; no storage, no resources, no memory left on the server."""
 ABSENT = 10059
+Failures = (nats.errors.Error, OSError, TimeoutError)
+"""What a call of the client may raise."""
 
 
 def place_of(options: NatsOptions) -> str:

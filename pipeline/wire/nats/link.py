@@ -15,7 +15,6 @@ import socket
 from collections.abc import Sequence
 
 from nats.aio.client import Client
-from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.api import RawStreamMsg, StreamInfo
 from nats.js.errors import APIError
@@ -24,7 +23,7 @@ from pipeline.wire.broker.broker import Resynced, StreamState
 from pipeline.wire.broker.entries import CLAIM, Entry, split
 from pipeline.wire.errors import BrokerUnreachable, StreamLost, TransportError, WriterFenced
 from pipeline.wire.nats.acks import Acks, OutOfStep
-from pipeline.wire.nats.connection import WRONG_LAST, connect, explain_api, is_absent, jetstream, place_of
+from pipeline.wire.nats.connection import WRONG_LAST, Failures, connect, explain_api, is_absent, jetstream, place_of
 from pipeline.wire.nats.loop import LoopThread
 from pipeline.wire.nats.options import NatsOptions
 from pipeline.wire.nats.stream import Owner, find_or_make, look, owner_of, state_of, subject_of
@@ -33,7 +32,6 @@ HEADER_BYTES = 1024
 """More than the headers of a message take, which count towards the server's limit."""
 CLAIM_ATTEMPTS = 20
 NO_MESSAGE = 10037
-Failures = (NatsError, OSError, TimeoutError)
 
 
 class NatsLink:

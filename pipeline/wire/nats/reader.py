@@ -14,13 +14,12 @@ from typing import Any
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.errors import Error as NatsError
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from pipeline.wire.broker.broker import StreamState
 from pipeline.wire.broker.entries import Entry
 from pipeline.wire.errors import BrokerUnreachable, TransportError
-from pipeline.wire.nats.connection import START, connect, explain_api, is_absent, jetstream, place_of
+from pipeline.wire.nats.connection import START, Failures, connect, explain_api, is_absent, jetstream, place_of
 from pipeline.wire.nats.loop import LoopThread
 from pipeline.wire.nats.options import NatsOptions
 from pipeline.wire.nats.stream import look, state_of
@@ -32,7 +31,6 @@ CONSUMER_S = 120.0
 LEAVE_S = 1.0
 ENDS = ("404", "408")
 TOO_LARGE = "exceeds"
-Failures = (NatsError, OSError, TimeoutError)
 
 
 class NatsReader:

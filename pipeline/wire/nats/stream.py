@@ -11,14 +11,13 @@ import datetime
 import uuid
 from typing import NamedTuple
 
-from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig, StreamInfo
 from nats.js.errors import APIError
 
 from pipeline.wire.broker.broker import StreamState
 from pipeline.wire.errors import BrokerRefuses, NotDurable, StreamCorrupt
-from pipeline.wire.nats.connection import explain_api, is_absent
+from pipeline.wire.nats.connection import Failures, explain_api, is_absent
 from pipeline.wire.nats.options import NatsOptions
 
 EPOCH = "rowstream epoch "
@@ -62,7 +61,7 @@ async def look(js: JetStreamContext, options: NatsOptions, place: str) -> Stream
     """None where there is none. Raises BrokerUnreachable and others."""
     try:
         return await js.stream_info(options.stream)
-    except (NatsError, OSError, TimeoutError) as error:
+    except Failures as error:
         if is_absent(error):
             return None
         raise explain_api(error, place) from None
@@ -74,7 +73,7 @@ async def find_or_make(js: JetStreamContext, options: NatsOptions, place: str) -
     if info is None:
         try:
             await js.add_stream(_wanted(options))
-        except (NatsError, OSError, TimeoutError) as error:
+        except Failures as error:
             if isinstance(error, APIError) and error.err_code not in (None, 10058):  # made by somebody else meanwhile
                 raise BrokerRefuses(place, f"the stream cannot be made: {error.description}", _hint(options)) from None
             if not isinstance(error, APIError):

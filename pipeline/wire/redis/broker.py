@@ -64,5 +64,12 @@ class RedisBroker:
                 start = int(name.partition(b"-")[2]) + 1
                 yield Entry(start - 1, fields[b"l"].decode(), fields[b"p"])
 
+    def remove(self) -> None:
+        with contextlib.closing(connect(self._options)) as client:
+            try:
+                client.delete(*keys_of(self._options))
+            except (RedisError, OSError) as error:
+                raise explain(error, self.place) from None
+
     def close(self) -> None:
         """Each connection belongs to who made it."""
