@@ -26,6 +26,9 @@ app = typer.Typer(
     help="Train embedding tables larger than memory, and stream every changed row to a replica, bit for bit.",
 )
 
+Codecs = Annotated[
+    list[str] | None, typer.Option("--codec", metavar="M:C", help="a codec that the stream uses, package.module:CODEC")
+]
 Config = Annotated[
     list[str] | None,
     typer.Argument(metavar="CONFIG|key=value", help="YAML files or names of shipped configs, and overrides"),
@@ -181,10 +184,14 @@ def import_command(
 
 
 @command("verify")
-def verify_command(run_dir: RunDir, as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False) -> int:
+def verify_command(
+    run_dir: RunDir, as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False, codec: Codecs = None
+) -> int:
     """Check every checksum of a run's checkpoints and stream."""
+    from pipeline.rows.codec import load_codecs
     from pipeline.session.verify import verify
 
+    load_codecs(codec)
     return verify(run_dir, as_json)
 
 
@@ -235,8 +242,12 @@ def replica_command(
         float,
         typer.Option(metavar="S", min=0, help="with --serve: not ready while behind, and the cut older than this"),
     ] = 10.0,
+    codec: Codecs = None,
 ) -> int:
     """Follow a stream: apply its cuts, report lag, look rows up, export a table, serve."""
+    from pipeline.rows.codec import load_codecs
+
+    load_codecs(codec)
     if verify is not None:
         if table or export or lookup or more_ids or follow or until_end or serve:
             raise UsageError("--verify goes with --json alone")

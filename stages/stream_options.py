@@ -23,7 +23,9 @@ class StreamOptions(StreamPlaceOptions):
     every: When = Field(
         "25ms", description='when to cut: "10 steps", "25ms", "1s"; a timed cut waits for the end of the running step'
     )
-    codec: CodecName = Field("fp32", description="how weights travel: fp32 (bit for bit), fp16, bf16, int8, int4")
+    codec: CodecName = Field(
+        "fp32", description="how weights travel: fp32 (bit for bit), fp16, bf16, int8, int4, or package.module:CODEC"
+    )
     tables: dict[str, TableStream] = Field(
         default_factory=dict, description="what is streamed of a table, by name; not named: its weights, by `codec`"
     )

@@ -28,7 +28,10 @@ class ModuleStream(Part):
     """The stream of a module: rows alone, as files in ``path``."""
 
     every: When = Field("25ms", description='when to cut: "10 steps", "25ms", "1s"')
-    codec: CodecName = Field("fp32", description="how weights travel: fp32 (bit for bit), fp16, bf16, int8, int4")
+    codec: CodecName = Field(
+        "fp32",
+        description="how weights travel: fp32 (bit for bit), fp16, bf16, int8, int4, or package.module:CODEC",
+    )
     tables: dict[str, TableStream] = Field(default_factory=dict, description="what is streamed of a table, by name")
     snapshot_every: When | None = Field("300s", description="when to publish every row held; null: never")
     path: Path | None = Field(None, description="directory of the stream; not set: DIR/stream")

@@ -30,6 +30,7 @@ from pipeline.replica.staging import Stage
 from pipeline.replica.targets.choose import MEMORY, open_target
 from pipeline.replica.view import View
 from pipeline.replica.warm import warm_up
+from pipeline.rows.codec import RowCodec, load_codecs
 from pipeline.wire.frames import DEFAULT_LIMITS, CutPosition, FrameLimits
 from pipeline.wire.transport import Transport
 
@@ -67,6 +68,7 @@ class Replica:
         stage_dir: str | os.PathLike[str] | None = None,
         commit_every_s: float = COMMIT_EVERY_S,
         limits: FrameLimits = DEFAULT_LIMITS,
+        codecs: Iterable[str | RowCodec] = (),
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         """``source``: a run directory, a directory of segments or of shards, a transport, or those of all shards in order, which stay
@@ -76,8 +78,10 @@ class Replica:
         ``rowlog``: rows on disk, in ``path``, alone.
 
         ``tables``: hold these alone. ``pinned_bytes``: old rows kept for views. ``stage_bytes``: a cut that is longer
-        waits for its commit frame in a temporary file, in ``stage_dir`` (None: the system's).
+        waits for its commit frame in a temporary file, in ``stage_dir`` (None: the system's). ``codecs``: what the stream uses besides the
+        built-in ones, itself or as ``package.module:CODEC``.
         """
+        load_codecs(codecs)
         self.counters = ReplicaCounters()
         self.freshness = Freshness(clock())
         self._clock = clock

@@ -22,8 +22,23 @@ class BadInitializer(RowsError, ValueError):
 class UnknownCodec(RowsError, ValueError):
     """No codec of that name."""
 
+    exit_code = 2
+
     def __init__(self, name: str, known: Sequence[str]) -> None:
-        super().__init__(f"no codec {name!r}; the codecs are {', '.join(known)}")
+        super().__init__(
+            f"no codec {name!r}; the codecs are {', '.join(known)}; one of your own is named package.module:CODEC, in a config as "
+            "`codec`, to a replica as --codec or Replica(codecs=...)"
+        )
+        self.name = name
+
+
+class BadCodec(RowsError, ValueError):
+    """A codec of somebody's own that does not do what a codec does."""
+
+    exit_code = 2
+
+    def __init__(self, name: str, what: str) -> None:
+        super().__init__(f"codec {name}: {what}")
         self.name = name
 
 

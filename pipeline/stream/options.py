@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from pipeline.rows.codec import find_codec
+from pipeline.rows.codec import load_codec
 from pipeline.stream.changed import LEAST_LIMIT_BYTES, LIMIT_BYTES
 from pipeline.stream.packing import Packer, Shuffle
 from pipeline.stream.policy import CutPolicy, seconds_of
@@ -26,9 +26,8 @@ def _says_how_long(text: str) -> str:
     return text
 
 
-def _is_codec(name: str) -> str:
-    find_codec(name)
-    return name
+def _is_codec(named: str) -> str:
+    return load_codec(named).name
 
 
 When = Annotated[str, AfterValidator(_says_when)]
@@ -36,7 +35,7 @@ When = Annotated[str, AfterValidator(_says_when)]
 Duration = Annotated[str, AfterValidator(_says_how_long)]
 """A time above zero, as ``seconds_of`` reads it."""
 CodecName = Annotated[str, AfterValidator(_is_codec)]
-"""A codec of ``rows.codec``."""
+"""A codec of ``rows.codec``, or one of somebody's own as ``package.module:CODEC``; the value is the name that streams know it by."""
 
 
 SHUFFLE_SAYS = (

@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.rows.digest import TableRuns, rows_digest
+from pipeline.rows.errors import BadCodec
+from pipeline.wire.errors import FrameError
 from pipeline.wire.row_runs import RowRuns, TableRows
 from pipeline.wire.weights import RowBlock
 
@@ -21,7 +23,10 @@ MASK = (1 << 64) - 1
 
 
 def runs_digest(runs: RowRuns, blocks: Iterable[RowBlock]) -> int:
-    """The share of a frame's rows in its cut's digest. ``blocks`` are the same rows (``weights.split_runs``)."""
+    """The share of a frame's rows in its cut's digest. ``blocks`` are the same rows (``weights.split_runs``).
+
+    Raises FrameError where a codec of somebody's own fails on them.
+    """
     total, starts = extra_digest(runs), runs.starts
     for block in blocks:
         first, last = block.first, block.last
@@ -32,7 +37,10 @@ def runs_digest(runs: RowRuns, blocks: Iterable[RowBlock]) -> int:
             runs.ids_n[low:high],
             runs.versions_n[low:high],
         )
-        total += block.codec.digest(block.encoded_nb, block.dim, table_runs)
+        try:
+            total += block.codec.digest(block.encoded_nb, block.dim, table_runs)
+        except BadCodec as error:
+            raise FrameError(str(error), f"rows of table {table_runs.names[0]!r}") from error
     return total & MASK
 
 

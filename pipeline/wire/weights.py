@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.rows.codec import Codec, find_codec
-from pipeline.rows.errors import UnknownCodec
+from pipeline.rows.errors import BadCodec, UnknownCodec
 from pipeline.wire.errors import FrameError
 from pipeline.wire.frames import HeaderFrame, StreamedTable
 from pipeline.wire.row_runs import RowBytes, RowRuns
@@ -63,7 +63,7 @@ def _described(number: int, runs: RowRuns, header: HeaderFrame) -> tuple[str, in
     try:
         table = header.table(head.table)
         codec = find_codec(table.codec)
-    except (KeyError, UnknownCodec) as error:
+    except (KeyError, UnknownCodec, BadCodec) as error:
         raise FrameError(str(error.args[0]), where) from error
     _check_columns(where, table, runs, number)
     dim = table.spec.dim

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
+from pipeline.replica import Replica
+from pipeline.rows.codec import registry
 from pipeline.rows.codec.formulas import KINDS
+from tests.e2e.command import here
 from tests.e2e.followed import assert_replica_equals
 from tests.e2e.jobs import RAGGED, run_job
-from tests.e2e.test_fork import ACCEPT, CUTS, OTHER, TRIMMED
+from tests.e2e.test_fork import ACCEPT, CUTS, OTHER
 from tests.e2e.test_resume import DISK, EVERY, die_behind_a_checkpoint
 from tests.support.grids import grid
 
+SNAPSHOTS = "stages.stream.snapshot_every='5 steps'"
 WEIGHTS = {"singles": (), "narrow": ("tables.shared.weights=bf16", "tables.wide.weights=fp16")}
 
 
@@ -39,11 +44,41 @@ def test_after_the_run_a_replica_holds_what_the_rows_decode_to(
 def test_a_resumed_run_proves_its_rows_and_a_late_replica_has_them(
     tmp_path: Path, codec: str, disk: tuple[str, ...]
 ) -> None:
-    directory, stream = tmp_path / "run", (f"stages.stream.codec={codec}", *TRIMMED, *disk)
+    directory, stream = tmp_path / "run", (f"stages.stream.codec={codec}", SNAPSHOTS, *disk)
     last = die_behind_a_checkpoint(directory, *stream)
     job = run_job(directory, RAGGED, EVERY, CUTS, *stream, resume=True)
     assert job.summary["proof"] == f"the rows of step {last} are those that were published"
     assert_replica_equals(job, codec)
+
+
+OWN = "tests.rows.own_codec:SIGNS"
+
+
+def test_a_codec_of_ones_own_is_a_line_in_the_config(tmp_path: Path) -> None:
+    directory, stream = tmp_path / "run", (f"stages.stream.codec={OWN}", CUTS)
+    last = die_behind_a_checkpoint(directory, *stream)
+    job = run_job(directory, RAGGED, EVERY, *stream, resume=True)
+    assert job.summary["proof"] == f"the rows of step {last} are those that were published"
+    assert_replica_equals(job, "signs")
+
+
+def test_a_replica_elsewhere_has_to_be_told_of_it(tmp_path: Path) -> None:
+    with patch.dict(registry._known):
+        run_job(tmp_path / "run", RAGGED, f"stages.stream.codec={OWN}", "run.steps=5")
+    source = str(tmp_path / "run")
+    for command in (["verify", source], ["replica", source, "--json"]):
+        with patch.dict(registry._known):
+            registry._known.pop("signs", None)
+            refused = here(*command)
+            assert refused.code == 1
+            assert "no codec 'signs'; the codecs are fp32, fp16, bf16, int8, int4;" in refused.text
+            assert "--codec or Replica(codecs=...)" in refused.text
+            assert here(*command, "--codec", OWN).code == 0
+    assert here("replica", source, "--codec", "tests.rows.own_codec:SINGS").code == 2
+    with patch.dict(registry._known):
+        registry._known.pop("signs", None)
+        with Replica(source, codecs=[OWN]) as replica:
+            assert replica.apply_available() > 0
 
 
 @pytest.mark.parametrize("codec", ["int8"])

@@ -13,7 +13,7 @@ RowBytes = npt.NDArray[np.uint8]
 _ALL = (np.arange(1 << 16, dtype=np.uint32) << 16).view(np.float32)
 FINITE: Any = np.unique(_ALL[np.isfinite(_ALL)])
 """Every finite bf16 number, rising; one zero."""
-LIMIT = 2.0**126
+LIMIT = 2.0**122
 
 
 def brain_bytes(value: np.float32) -> bytes:
@@ -73,7 +73,7 @@ def encode_quantized(weights_d: Float32s, bits: int) -> bytes:
 
 def decode_quantized(data: bytes, dim: int, bits: int) -> Float32s:
     scale, offset = brain_from(data[:2]), brain_from(data[2:4])
-    if not (np.isfinite(scale) and np.isfinite(offset)):
+    if not (np.isfinite(scale) and np.isfinite(offset) and abs(float(scale)) < 2.0**120):
         return np.full(dim, 0x7FC00000, np.uint32).view(np.float32)
     some = np.frombuffer(data[4:], np.uint8)
     if bits == 4:

@@ -8,9 +8,10 @@
     decoded = o + s * code                          s * code is exact, so that a fused multiply-add gives the same
 
 Each operation is rounded to nearest by itself. A decoded weight is off by s / 2 at most, up to the rounding of the sum, where s is
-up to 1/128 larger than it would be without the rounding of scale and offset. A row that holds a NaN or a weight of 2**126 or more
-in magnitude (so that no operation overflows), infinities included, cannot be told so: s and o are the NaN 0x7FC0 and all codes 0. Where
-s or o that came is an infinity or a NaN, every weight decodes to the NaN 0x7FC00000.
+up to 1/128 larger than it would be without the rounding of scale and offset. A row that holds a NaN or a weight of 2**122 or more
+in magnitude, infinities included, cannot be told so: s and o are the NaN 0x7FC0 and all codes 0. Where s that came is 2**120 or more
+in magnitude (then s * code could overflow, and a fused operation would not), or s or o is an infinity or a NaN, every weight decodes to
+the NaN 0x7FC00000.
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ PARAMETER_BYTES = 4
 """Of scale and offset."""
 MAGNITUDE = np.uint32(0x7FFFFFFF)
 SIGN = np.uint32(0x80000000)
-TOO_LARGE = np.uint32(0x7E800000)
-"""2**126."""
+TOO_LARGE = np.uint32(0x7C800000)
+"""2**122."""
+SCALE_TOO_LARGE = np.uint32(0x7B800000)
+"""2**120: such a row has less."""
 UPPER = np.uint32(0xFFFF0000)
 LOWER = np.uint32(0xFFFF)
 NEXT = np.uint32(0x10000)
@@ -134,10 +137,10 @@ def encode_nibbles(bits_d, out_b):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def _read_parameters(row_b):  # type: ignore[no-untyped-def]
-    """Bits of (s, o), both NaN where one is not finite."""
+    """Bits of (s, o), both NaN where they make no row."""
     scale = (np.uint32(row_b[0]) << np.uint32(16)) | (np.uint32(row_b[1]) << np.uint32(24))
     offset = (np.uint32(row_b[2]) << np.uint32(16)) | (np.uint32(row_b[3]) << np.uint32(24))
-    if scale & INFINITY == INFINITY or offset & INFINITY == INFINITY:
+    if scale & MAGNITUDE >= SCALE_TOO_LARGE or offset & INFINITY == INFINITY:
         return NAN, NAN
     return np.uint32(scale), np.uint32(offset)
 
