@@ -31,7 +31,7 @@ from pipeline.stream.errors import (
     WrongMoment,
 )
 from pipeline.stream.own.tables import OwnTable
-from pipeline.wire import FileTransport, RowsFrame, decode_frame
+from pipeline.wire import FileTransport, RowsFrame, WriterFenced, decode_frame
 from tests.contracts.streamed import frames_of
 from tests.stream.list_transport import ListTransport
 from tests.stream.memory_source import MemorySource
@@ -190,6 +190,42 @@ def test_rows_wait_for_a_cut_that_failed() -> None:
     commit = streamer.cut()
     assert commit is not None
     assert (commit.step, commit.num_rows) == (2, 2)
+
+
+def test_a_loop_may_go_on_while_its_transport_fails() -> None:
+    transport = ListTransport()
+    streamer = RowStreamer(ITEM, transport, every="1 step", on_failure="retry")
+    streamer.open()
+    for step in (1, 2):
+        transport.fails = DiskFull("somewhere", 100)
+        streamer.push("item", [step], ones(1, step))
+        streamer.end_step(step)  # the second does not try: it is too early
+    assert (streamer.pacing.failures, type(streamer.pacing.last_failure)) == (1, DiskFull)
+    transport.fails = None
+    streamer.drain()
+    assert (streamer.committed_step, streamer.pacing.last_failure) == (2, None)
+    transport.fails = DiskFull("somewhere", 100)
+    streamer.push("item", [3], ones(1))
+    streamer.end_step(3)
+    transport.fails = DiskFull("somewhere", 100)
+    with pytest.raises(DiskFull):
+        streamer.finish()
+
+
+@pytest.mark.parametrize("error", [WriterFenced("s", "another"), DiskFull("elsewhere", 1)])
+def test_what_no_later_cut_can_mend_is_raised(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    streamer = RowStreamer(ITEM, ListTransport(), every="1 step", on_failure="retry")
+    streamer.open()
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise error
+
+    if isinstance(error, WriterFenced):
+        monkeypatch.setattr(ListTransport, "publish", fail)
+    else:
+        monkeypatch.setattr(streamer._source, "freeze", fail)  # not the transport's
+    with pytest.raises(type(error)):
+        streamer.end_step(1)
 
 
 def test_a_step_that_ends_while_a_cut_is_published_goes_into_the_next() -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pipeline.stream.errors import OtherStream
+from pipeline.stream.errors import OtherStream, StreamExists
 from pipeline.stream.journal import Journal
+from pipeline.stream.options import StreamIdentity
 from pipeline.stream.tail import StreamTail
 from pipeline.wire.frames import START, CutPosition, HeaderFrame, StreamedTable
 from pipeline.wire.reading import FrameReader
 from pipeline.wire.transport import Transport
+
+WRITER = "trainer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +48,37 @@ class StreamLife:
                 raise OtherStream(name, f"its table {table!r} is another: {_told(known[table])}, not {_told(one)}")
 
 
-def find_life(transports: Sequence[Transport]) -> StreamLife | None:
-    """What the claimed transports of all shards hold; None for a new stream. Raises FrameError, and what the transports raise."""
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """Who writes from here on, and where."""
+
+    identity: StreamIdentity
+    position: CutPosition = START
+    step: int = 0
+    dictionary: bytes = b""
+
+
+def find_beginning(
+    transports: Sequence[Transport], place: str, tables: Sequence[StreamedTable], *, resume: bool, run: str | None
+) -> Beginning:
+    """Claim the transports of all shards and find what they hold.
+
+    Raises StreamExists, OtherStream, FrameError, and what the transports raise.
+    """
+    for transport in transports:
+        transport.claim()
+    life = _find_life(transports)
+    if life is None:
+        return Beginning(StreamIdentity(run or uuid.uuid4().hex, WRITER, 1))
+    if not resume:
+        raise StreamExists(place)
+    life.check(place, run, tables)
+    identity = StreamIdentity(life.header.run_id, WRITER, life.header.generation + 1)
+    return Beginning(identity, life.position, life.step, life.header.dictionary)
+
+
+def _find_life(transports: Sequence[Transport]) -> StreamLife | None:
+    """None for a new stream."""
     found = [_newest_header(transport.newest_first()) for transport in transports]
     header = max((one for one in found if one is not None), key=lambda one: one.generation, default=None)
     return None if header is None else StreamLife(header, Journal(transports).tail())

@@ -26,31 +26,29 @@ from __future__ import annotations
 import os
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from pipeline.stream import streamer
-from pipeline.stream.errors import CannotPush, CannotRead, NoSuchTable, StepWentBack, StreamExists, WrongMoment
+from pipeline.stream.errors import CannotPush, CannotRead, NoSuchTable, StepWentBack, WrongMoment
 from pipeline.stream.journal import Journal
 from pipeline.stream.merging import distinct_ids
 from pipeline.stream.options import StreamerOptions, StreamIdentity
-from pipeline.stream.own.going_on import find_life
+from pipeline.stream.own.going_on import WRITER, find_beginning
+from pipeline.stream.own.pacing import Pacing
 from pipeline.stream.own.source import OwnSource, RowReader, as_reader
 from pipeline.stream.own.tables import OwnTable, as_ids, pack_rows, streamed_tables
 from pipeline.stream.own.telling import Telling
 from pipeline.stream.own.told import GONE, READ, Told
-from pipeline.stream.policy import CutPolicy
 from pipeline.stream.source import Int64s, RowSource
 from pipeline.wire.frames import START, CommitFrame, CutPosition, StreamedTable
 from pipeline.wire.opening import open_transport
 from pipeline.wire.transport import Transport
 
-WRITER = "trainer"
 PUSHED_BYTES = 256 << 20
 UNKNOWN = StreamIdentity("unknown", WRITER, 0)
 """Until the stream is opened."""
@@ -73,15 +71,17 @@ class RowStreamer(streamer.RowStreamer):
         rows: RowReader | Callable[[str, Int64s], Any] | None = None,
         dense: Callable[[], Mapping[str, Any]] | None = None,
         every: str | None = "25ms",
+        on_failure: Literal["raise", "retry"] = "raise",
         pushed_bytes: int = PUSHED_BYTES,
         resume: bool = False,
         run: str | None = None,
     ) -> None:
         """``source``: tables by name (``OwnTable``), or a RowSource. ``transport``: directory, URL, transport, or those of all shards, the
         caller's. ``rows`` reads what ``touch`` names. ``dense`` gives dense weights by name, which ride in every cut. ``every``: when
-        ``end_step`` cuts; None: never. ``pushed_bytes`` bounds what was pushed and waits for a cut. ``resume``: go on with a stream that is
-        there; where none is, begin. ``run`` names it, by default anew. Who gives an ``identity`` knows where the stream goes on:
-        ``previous`` is the last cut committed, at ``previous_step``.
+        ``end_step`` cuts; None: never; with ``on_failure`` "retry" one that the transport fails is made again behind a later step
+        (``pacing`` tells). ``pushed_bytes`` bounds what was pushed and waits for a cut. ``resume``: go on with a stream that is there;
+        where none is, begin. ``run`` names it, by default anew. Who gives an ``identity`` knows where the stream goes on: ``previous`` is
+        the last cut committed, at ``previous_step``.
 
         Raises BadTables, PolicyError.
         """
@@ -104,8 +104,8 @@ class RowStreamer(streamer.RowStreamer):
         )
         self._begins = identity is None
         self._resume, self._run = resume, run
-        self._every = None if every is None else CutPolicy.parse(every)
-        self._pushed_bytes, self._last_cut = pushed_bytes, time.monotonic()
+        self.pacing = Pacing(every, on_failure)
+        self._pushed_bytes = pushed_bytes
         self._telling, self._ending = Telling(self._own, pushed_bytes), threading.RLock()
         self._opened = self._any_ended = False
         self._last_ended = previous_step
@@ -114,25 +114,15 @@ class RowStreamer(streamer.RowStreamer):
     def open(self) -> None:
         """Claim the stream and begin, or go on with, it. Raises StreamExists, OtherStream, and what the transport raises."""
         if self._begins:
-            self._find_beginning()
+            tables = tuple(self._tables.values())
+            found = find_beginning(self._carriers, self._place, tables, resume=self._resume, run=self._run)
+            self._identity = self._outlet.identity = found.identity
+            self.committed, self.committed_step = found.position, found.step
+            self.adopt_dictionary(found.dictionary)
         super().open()
         if self._own is not None:
             self._own.generation, self._own.step = self._identity.generation, self.committed_step
         self._last_ended, self._opened = self.committed_step, True
-
-    def _find_beginning(self) -> None:
-        for carrier in self._carriers:
-            carrier.claim()
-        life = find_life(self._carriers)
-        if life is None:
-            self._identity = self._outlet.identity = StreamIdentity(self._run or uuid.uuid4().hex, WRITER, 1)
-            return
-        if not self._resume:
-            raise StreamExists(self._place)
-        life.check(self._place, self._run, tuple(self._tables.values()))
-        self._identity = self._outlet.identity = StreamIdentity(life.header.run_id, WRITER, life.header.generation + 1)
-        self.committed, self.committed_step = life.position, life.step
-        self.adopt_dictionary(life.header.dictionary)
 
     def touch(self, table: str, ids: Any) -> None:
         """The running step updates these rows; they are read when a cut carries them. ``ids``: integers of any shape, copied.
@@ -220,7 +210,7 @@ class RowStreamer(streamer.RowStreamer):
         """See the base class. What the cut carried is let go."""
         self._check_open()
         commit = super().cut()
-        self._last_cut = time.monotonic()
+        self.pacing.made()
         if self._own is not None:
             self._own.release(self.committed_step)
         return commit
@@ -293,8 +283,7 @@ class RowStreamer(streamer.RowStreamer):
             self._last_ended, self._any_ended = int(step), True
 
     def _cut_if_due(self) -> None:
-        waits = self.changed.num_steps
         full = self._own is not None and self._own.nbytes > self._pushed_bytes // 2
-        due = self._every is not None and self._every.is_due(waits, time.monotonic() - self._last_cut, True)
-        if waits and (due or full):
-            self.cut()
+        if self.pacing.is_due(self.changed.num_steps, full):
+            with self.pacing.watching():
+                self.cut()
