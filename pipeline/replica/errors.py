@@ -164,7 +164,7 @@ class BadTarget(ReplicaError):
 
 
 class NotKept(ReplicaError):
-    """What was applied could not be written. It can still be looked up; a restart goes on behind ``position``."""
+    """What was applied could not be written. Rows in memory can still be looked up; a restart goes on behind ``position``."""
 
     def __init__(self, position: CutPosition, cause: BaseException) -> None:
         super().__init__(

@@ -92,7 +92,11 @@ class Replica:
         self._applier = Applier(
             self._held, self._place, self.counters, self.freshness, clock, limits, stage, commit_every_s
         )
-        self._applier.restore()
+        try:
+            self._applier.restore()
+        except BaseException:
+            self._held.close()
+            raise
 
     @property
     def position(self) -> CutPosition:
