@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from pipeline.replica import NotKept, Replica
@@ -154,10 +153,9 @@ def test_small_segments_are_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with Replica(transport, path=tmp_path / "replica", target="rowlog", commit_every_s=0) as replica:  # type: ignore[arg-type]
         for number in range(25):
             trainer.update({"item": [number]})
-            trainer.forget("item", [number - 3])
+            trainer.forget("item", [number - 1] if number % 5 == 1 else [])
             transport.publish(trainer.cut())
             replica.apply_available()
             assert len(list((tmp_path / "replica" / "rows").glob("*.seg"))) <= 10
     with Replica(transport, path=tmp_path / "replica") as replica:  # type: ignore[arg-type]
         assert_equal(replica, trainer, PROBES)
-    assert np.array_equal(sorted(trainer.model["item"]), [22, 23, 24])
