@@ -11,11 +11,14 @@ if TYPE_CHECKING:
     from pipeline.replica.counters import ReplicaCounters
     from pipeline.replica.errors import (
         BadTarget,
+        CheckpointOfOther,
         DamagedCut,
         DamagedFrame,
+        NoCutForCheckpoint,
         NoHeader,
         NoStartingPoint,
         NotKept,
+        NotRetained,
         OtherRun,
         OtherShard,
         OtherShards,
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
         ReplicaClosed,
         ReplicaError,
         ReplicaFailed,
+        RetainedGone,
         StepFell,
         TableChanged,
         UnknownColumn,
@@ -32,17 +36,21 @@ if TYPE_CHECKING:
     )
     from pipeline.replica.freshness import Freshness
     from pipeline.replica.replica import Lag, Replica
+    from pipeline.replica.retained import RetainedCut
     from pipeline.replica.view import View
 
 __all__ = [
     "BadTarget",
+    "CheckpointOfOther",
     "DamagedCut",
     "DamagedFrame",
     "Freshness",
     "Lag",
+    "NoCutForCheckpoint",
     "NoHeader",
     "NoStartingPoint",
     "NotKept",
+    "NotRetained",
     "OtherRun",
     "OtherShard",
     "OtherShards",
@@ -53,6 +61,8 @@ __all__ = [
     "ReplicaCounters",
     "ReplicaError",
     "ReplicaFailed",
+    "RetainedCut",
+    "RetainedGone",
     "StepFell",
     "TableChanged",
     "UnknownColumn",
@@ -66,6 +76,7 @@ _FILES = {
     "Freshness": "freshness",
     "Lag": "replica",
     "Replica": "replica",
+    "RetainedCut": "retained",
     "View": "view",
 }
 """Where the names lie; all others are errors."""

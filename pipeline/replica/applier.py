@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from pipeline.replica.counters import ReplicaCounters
 from pipeline.replica.cuts import Applied, Cut
@@ -108,14 +108,20 @@ class Applier:
             self._commit_when_due()
             return count
 
-    def go_to(self, cuts: Callable[[], Applied]) -> None:
-        """``cuts`` applies (with ``apply``) what leads to another cut, and returns where that is. Stay there."""
+    def go_to(self, cuts: Callable[[], Iterable[Cut]]) -> None:
+        """Apply the cuts that lead to another one, and stay there."""
         with self._busy:
             self.check_alive()
-            reached = cuts()
+            if isinstance(self._refusal, NotKept):
+                raise self._refusal
+            try:
+                for cut in cuts():
+                    self.apply(cut)
+            finally:
+                # Wherever it came to is a cut.
+                self._begin_behind(self._held.state.applied)
             self._refusal = None
             self._going.clear()
-            self._begin_behind(reached)
             self._commit()
 
     def resume(self) -> None:

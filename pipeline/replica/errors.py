@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
@@ -155,6 +155,45 @@ class OtherTables(ReplicaError):
         super().__init__(
             f"{where} holds {told[0]}, asked for are {told[1]}: ask for the same, or choose another directory"
         )
+
+
+class NotRetained(ReplicaError):
+    """No such cut can be reached from what the stream still holds. ``told``: the steps that can."""
+
+    exit_code = 2
+
+    def __init__(self, wanted: str, retained: Sequence[tuple[CutPosition, int]]) -> None:
+        if retained:
+            (first, first_step), (last, last_step) = retained[0], retained[-1]
+            held = f"from cut {_name(first)} (step {first_step}) to cut {_name(last)} (step {last_step}), {len(retained)} cuts"
+        else:
+            held = "no cut at all: no whole snapshot cut is left, and its beginning is gone"
+        super().__init__(f"{wanted} cannot be reached: the stream holds {held}")
+
+
+class RetainedGone(ReplicaError):
+    """Retention removed what led to a cut, while it was being read."""
+
+    def __init__(self, position: CutPosition) -> None:
+        super().__init__(
+            f"what leads to cut {_name(position)} went out of the stream while it was read; see what is retained now"
+        )
+
+
+class NoCutForCheckpoint(ReplicaError):
+    """No cut of the stream goes with a checkpoint."""
+
+    def __init__(self, checkpoint: str, step: int, why: str) -> None:
+        super().__init__(f"cannot start from {checkpoint}, of step {step}: {why}")
+
+
+class CheckpointOfOther(ReplicaError):
+    """A checkpoint of another run, or of other tables, than the stream's."""
+
+    exit_code = 2
+
+    def __init__(self, checkpoint: str, what: str) -> None:
+        super().__init__(f"cannot start from {checkpoint}: {what}")
 
 
 class BadTarget(ReplicaError):

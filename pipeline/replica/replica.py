@@ -25,6 +25,8 @@ from pipeline.replica.counters import ReplicaCounters
 from pipeline.replica.errors import NoStartingPoint
 from pipeline.replica.export import export_table
 from pipeline.replica.freshness import Freshness
+from pipeline.replica.replay import Replay
+from pipeline.replica.retained import RetainedCut, SeenStream, choose_cut
 from pipeline.replica.sources import StreamPlace
 from pipeline.replica.staging import Stage
 from pipeline.replica.targets.choose import MEMORY, open_target
@@ -88,7 +90,8 @@ class Replica:
         self._place = StreamPlace(source)
         wanted = None if tables is None else frozenset(tables)
         self._held = open_target(target, path, pinned_bytes, wanted, limits)
-        stage = Stage(stage_bytes, None if stage_dir is None else os.fspath(stage_dir))
+        self._limits = limits
+        self._stage = stage = Stage(stage_bytes, None if stage_dir is None else os.fspath(stage_dir))
         self._applier = Applier(
             self._held, self._place, self.counters, self.freshness, clock, limits, stage, commit_every_s
         )
@@ -203,6 +206,31 @@ class Replica:
                     return
                 if self._place.find() is None:
                     stop.wait(WAIT_S)
+
+    def retained(self) -> list[RetainedCut]:
+        """The cuts that ``rollback`` can go to, in the order of the stream. Reads the stream once. Raises StreamAbsent."""
+        return list(SeenStream.of(self._place.require(), self._limits).retained())
+
+    def rollback(self, position: CutPosition | None = None, *, step: int | None = None) -> None:
+        """Go to the cut at ``position``, or to the newest of at most ``step``, and stay there until ``resume``.
+
+        It is read anew from the newest snapshot cut at or below it: readers see that one, then each cut up to the one asked for. Raises
+        NotRetained (``retained`` lists what there is), RetainedGone, and as ``apply_available`` does.
+        """
+        transports = self._place.require()
+        seen = SeenStream.of(transports, self._limits)
+        target = choose_cut(list(seen.retained()), position, step)
+        replay = Replay(transports, seen, self._held.describe, self._held.wants, self._limits, self._stage)
+        self._applier.go_to(lambda: replay.cuts(target))
+
+    def resume(self) -> None:
+        """Apply the cuts behind the one that ``rollback`` went to."""
+        self._applier.resume()
+
+    @property
+    def stays(self) -> bool:
+        """Whether it stays at the cut that ``rollback`` went to."""
+        return self._applier.stays
 
     def require_start(self) -> None:
         """Raises StreamAbsent where there is no stream, NoStartingPoint where it cannot be joined yet."""
