@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline import __version__
+from pipeline.cli_replica import Codecs, replica_command
 from pipeline.console import UsageError, guarded, list_stages, parse_ids, show_stage, split_config
 from pipeline.console.failures import DEBUG
 
@@ -26,9 +27,6 @@ app = typer.Typer(
     help="Train embedding tables larger than memory, and stream every changed row to a replica, bit for bit.",
 )
 
-Codecs = Annotated[
-    list[str] | None, typer.Option("--codec", metavar="M:C", help="a codec that the stream uses, package.module:CODEC")
-]
 Config = Annotated[
     list[str] | None,
     typer.Argument(metavar="CONFIG|key=value", help="YAML files or names of shipped configs, and overrides"),
@@ -206,75 +204,7 @@ def publish_command(
     return commands.publish(run_dir, timeout)
 
 
-@command("replica", context_settings=NEGATIVE_IDS)
-def replica_command(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="SOURCE",
-            help="run directory, directory of a stream, or URL: nats://HOST:PORT/STREAM, redis://HOST:PORT/STREAM",
-        ),
-    ],
-    table: Table = None,
-    export: Annotated[
-        str | None, typer.Option(metavar="F", help="write the table at the end: F.npz, F.parquet or F.safetensors")
-    ] = None,
-    lookup: Annotated[list[str] | None, typer.Option(metavar="ID ...", help="print these rows of the table")] = None,
-    more_ids: Annotated[list[str] | None, typer.Argument(metavar="ID", hidden=True)] = None,
-    follow: Annotated[
-        bool, typer.Option("--follow", help="wait for more cuts instead of stopping at the last")
-    ] = False,
-    until_end: Annotated[bool, typer.Option("--until-end", help="with --follow: stop when the run has ended")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print the figures as one line of JSON")] = False,
-    serve: Annotated[bool, typer.Option("--serve", help="follow, and answer lookups, until SIGINT or SIGTERM")] = False,
-    http: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="with --serve: pages, health and metrics [127.0.0.1:8787]")
-    ] = None,
-    public: Annotated[bool, typer.Option("--public", help="with --http: not on loopback alone")] = False,
-    socket: Annotated[
-        str | None, typer.Option(metavar="PATH", help="with --serve: lookups for programs, over a unix socket")
-    ] = None,
-    verify: Annotated[
-        Path | None,
-        typer.Option(metavar="RUN_DIR", help="compare the replica with the run, every row; exit code 1: different"),
-    ] = None,
-    ready_lag: Annotated[
-        float,
-        typer.Option(metavar="S", min=0, help="with --serve: not ready while behind, and the cut older than this"),
-    ] = 10.0,
-    codec: Codecs = None,
-) -> int:
-    """Follow a stream: apply its cuts, report lag, look rows up, export a table, serve."""
-    from pipeline.rows.codec import load_codecs
-
-    load_codecs(codec)
-    if verify is not None:
-        if table or export or lookup or more_ids or follow or until_end or serve:
-            raise UsageError("--verify goes with --json alone")
-        from pipeline.session.verify_replica import verify_replica
-
-        return verify_replica(source, verify, as_json)
-    if serve:
-        if table or export or lookup or more_ids or follow or until_end or as_json:
-            raise UsageError("--serve goes with --http, --public, --socket and --ready-lag alone")
-        from pipeline.replica.serving.service import serve as serve_replica
-
-        return serve_replica(source, http=http, public=public, socket=socket, ready_lag_s=ready_lag)
-    if http or public or socket:
-        raise UsageError("--http, --public and --socket say where --serve listens; give it too")
-    if more_ids and not lookup:
-        raise UsageError(f"{more_ids[0]!r} is neither an option nor an id behind --lookup")
-    words = [*(lookup or []), *(more_ids or [])]
-    if until_end and not follow:
-        raise UsageError("--until-end says when --follow stops; name both")
-    if (table is None) == (export is not None or bool(words)):
-        raise UsageError("--table goes with --export F.npz, --lookup ID ..., or both")
-    ids = parse_ids(words) if words else []
-    from pipeline.replica import command as replica
-
-    return replica.follow(
-        source, table=table, export=export, follow=follow, until_end=until_end, lookup=ids, as_json=as_json
-    )
+command("replica", context_settings=NEGATIVE_IDS)(replica_command)
 
 
 @command("bench")

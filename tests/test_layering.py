@@ -19,7 +19,8 @@ ROOT = Path(__file__).resolve().parents[1]
 BELOW: dict[str, set[str]] = {
     "pipeline.__main__": {"pipeline.cli"},
     # The one way up: benchmarks live in the checkout only, and are looked for when somebody asks for them.
-    "pipeline.cli": {"pipeline.console", "pipeline.session", "tools"},
+    "pipeline.cli": {"pipeline.cli_replica", "pipeline.console", "pipeline.session", "tools"},
+    "pipeline.cli_replica": {"pipeline.console", "pipeline.session"},
     # Lazy: nothing is imported until a name is asked for.
     "pipeline.__init__": {"pipeline.modules", "pipeline.replica"},
     "pipeline.modules": {"pipeline.session"},
@@ -55,6 +56,7 @@ LIBRARIES: dict[str, set[str]] = {
     "pipeline.config": {"omegaconf", "pydantic", "pydantic_core", "yaml"},
     "pipeline.console": {"pydantic", "rich"},
     "pipeline.cli": {"typer"},
+    "pipeline.cli_replica": {"typer"},
     # pyarrow: only to take columns of text for hashing.
     "pipeline.rows": {"numpy", "numba", "llvmlite", "pyarrow"},
 }

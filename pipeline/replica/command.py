@@ -21,6 +21,7 @@ from pipeline.replica.errors import ReplicaError
 from pipeline.replica.progress import ReplicaProgress
 from pipeline.replica.replica import PINNED_BYTES, Replica
 from pipeline.replica.report import figures, lines
+from pipeline.replica.targets.choose import MEMORY
 from pipeline.rows.memory import keep_freed_memory
 from pipeline.rows.version import unpack_versions
 
@@ -43,17 +44,20 @@ def follow(
     lookup: Sequence[int] = (),
     as_json: bool = False,
     pinned_bytes: int = PINNED_BYTES,
+    path: str | None = None,
+    target: str = MEMORY,
 ) -> int:
     """Run the command; returns the exit code: 0, or 130 when a signal ended ``follow`` before ``until_end`` was
     reached.
 
-    ``export`` and ``lookup`` are about ``table``. With ``as_json`` one line of JSON on standard output tells the
-    figures of ``report`` at the end. Raises ReplicaError, and errors of the wire and of files, which say what to do.
+    ``path`` and ``target``: as of ``Replica``. ``export`` and ``lookup`` are about ``table``. With ``as_json`` one line of JSON on
+    standard output tells the figures of ``report`` at the end. Raises ReplicaError, and errors of the wire and of files, which say what
+    to do.
     """
     if (export is not None or lookup) and table is None:
         raise UsageError("--export and --lookup need --table, the name of the table they are about")
     keep_freed_memory()
-    with Replica(source, pinned_bytes=pinned_bytes) as replica:
+    with Replica(source, path=path, target=target, pinned_bytes=pinned_bytes) as replica:
         interrupted = _follow(replica, until_end) if follow else _catch_up(replica)
         if table is not None and lookup:
             _print_rows(replica, table, lookup)

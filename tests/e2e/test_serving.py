@@ -40,7 +40,7 @@ def test_readers_over_the_socket_see_only_steps_of_a_trainer_and_a_server_that_a
     truth = Truth(tmp_path, config(50, slow=False))
     run, socket = tmp_path / "run", tmp_path / "replica.sock"
     with (
-        Server(run, socket, "--http", "127.0.0.1:0") as server,
+        Server(run, socket, "--http", "127.0.0.1:0", "--dir", str(tmp_path / "held")) as server,
         Hammer(str(socket), truth.probes) as one,
         Hammer(str(socket), truth.probes) as two,
     ):

@@ -20,6 +20,7 @@ from pipeline.replica.serving.http_server import Address, HttpServer, parse_addr
 from pipeline.replica.serving.lookup_server import LookupServer, ServerOptions
 from pipeline.replica.serving.metrics import Metrics
 from pipeline.replica.serving.pages import Pages
+from pipeline.replica.targets.choose import MEMORY
 from pipeline.rows.memory import keep_freed_memory
 
 DONE, FAILED = 0, 1
@@ -35,14 +36,17 @@ def serve(
     socket: str | None = None,
     ready_lag_s: float = READY_LAG_S,
     pinned_bytes: int = PINNED_BYTES,
+    path: str | None = None,
+    target: str = MEMORY,
 ) -> int:
     """Run the command; returns the exit code: 0, or 1 where the following of the stream had ended early.
 
-    Without ``http`` and ``socket`` it listens on ``HTTP``. Raises ServingError where it cannot listen, and what left half a cut.
+    ``path`` and ``target``: as of ``Replica``. Without ``http`` and ``socket`` it listens on ``HTTP``. Raises ServingError where it
+    cannot listen, and what left half a cut.
     """
     address = parse_address(http or HTTP, public=public) if http or not socket else None
     keep_freed_memory()
-    with stop_on_signals() as stop, Replica(source, pinned_bytes=pinned_bytes) as replica:
+    with stop_on_signals() as stop, Replica(source, path=path, target=target, pinned_bytes=pinned_bytes) as replica:
         service = Service(replica, source, address, socket, ready_lag_s)
         with service:
             for line in service.places:
