@@ -16,6 +16,9 @@ import pytest
 from pipeline.cli import main
 from pipeline.config.composing import compose
 from pipeline.flow import find_stage
+from pipeline.replica import Replica
+from pipeline.replica.serving.http_server import Address
+from pipeline.replica.serving.service import Service
 from pipeline.rows.buckets import bucket_ids
 from pipeline.session.resources import Resources
 from pipeline.wire import FileTransport, HeaderFrame, decode_frame
@@ -24,6 +27,8 @@ from tests.conftest import ROOT
 from tests.contracts.streamed import frames_of
 from tests.e2e.command import here
 from tests.e2e.jobs import run_job
+from tests.e2e.patience import until
+from tests.e2e.served import asked
 from tests.modules.peers import torchrec
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -124,6 +129,26 @@ def test_the_stage_the_commands_and_the_replica_shown_work_together(
         assert ours["weights"].tobytes() == theirs["weights"].tobytes()
     runpy.run_path("serve.py")
     assert capsys.readouterr().out.startswith("3 (3, 32) [")
+    assert here("replica", "runs/quickstart", "--verify", "runs/quickstart").code == 0
+
+
+def test_the_client_shown_is_answered_by_the_service_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_job(tmp_path / "runs" / "quickstart", "quickstart", "run.steps=3")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ask.py").write_text(file_in_readme("ask.py"))
+    address = Address("127.0.0.1", 0)
+    with Replica("runs/quickstart") as replica, Service(replica, "shown", address, "replica.sock", 10.0) as service:
+        assert service.http is not None
+        until(lambda: asked(service.http.address.port, "/readyz")[0] == 200)  # type: ignore[union-attr]
+        until(lambda: replica.step == 3)
+        status, body = asked(service.http.address.port, "/rows/user?ids=1,2")
+        assert status == 200
+        assert [row["id"] for row in json.loads(body)["rows"]] == [1, 2]
+        capsys.readouterr()
+        runpy.run_path("ask.py")
+    assert capsys.readouterr().out.splitlines()[0] == "3 (3, 32) (1, 32)"
 
 
 def test_the_identities_shown_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import re
 import signal
 import subprocess
@@ -156,3 +157,14 @@ class Server:
     def __exit__(self, *_error: object) -> None:
         ended = finish(self._process, signal.SIGTERM)
         assert ended.code == 0, ended.text
+
+
+def asked(port: int, path: str) -> tuple[int, str]:
+    """Status and body of a GET."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    finally:
+        connection.close()

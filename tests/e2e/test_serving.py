@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import http.client
 import random
 import signal
 from pathlib import Path
@@ -16,7 +15,7 @@ from pipeline.flow import StageError
 from tests.e2e.command import finish, here, start
 from tests.e2e.jobs import RAGGED, run_job
 from tests.e2e.patience import until
-from tests.e2e.served import Hammer, Server, Truth, assert_consistent
+from tests.e2e.served import Hammer, Server, Truth, asked, assert_consistent
 
 LONG_KILLS = 24
 
@@ -53,7 +52,7 @@ def test_readers_over_the_socket_see_only_steps_of_a_trainer_and_a_server_that_a
             run_job(run, config(50, slow=True), on_step=die)
         reach(one, server, 20)
         reach(two, server, 20)
-        assert asked(server.port, "/readyz") == 200
+        assert asked(server.port, "/readyz")[0] == 200
         failures = one.failures
         server.kill_and_restart()
         until(lambda: one.failures > failures)  # the readers are told
@@ -114,12 +113,3 @@ def test_the_same_through_many_kills_of_processes(tmp_path: Path) -> None:
 
 def reach(hammer: Hammer, server: Server, step: int) -> None:
     until(lambda: hammer.step >= step, alive=server.lives)
-
-
-def asked(port: int, path: str) -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    try:
-        connection.request("GET", path)
-        return connection.getresponse().status
-    finally:
-        connection.close()
