@@ -13,6 +13,7 @@ class ListTransport:
     def __init__(self) -> None:
         self.frames: list[bytes] = []
         self.header = b""
+        self._headers: dict[int, bytes] = {}
         self.synced = 0
         self.retained = 0
         self.fails: OSError | None = None
@@ -31,6 +32,7 @@ class ListTransport:
 
     def begin(self, header: bytes) -> Position:
         self.header = header
+        self._headers[len(self.frames)] = header
         return self.publish([header], sync=True)
 
     def publish(self, frames: Sequence[bytes], *, sync: bool) -> Position:
@@ -57,7 +59,8 @@ class ListTransport:
     @property
     def held(self) -> list[bytes]:
         """What a late reader gets."""
-        return [self.header, *self.frames[self.retained :]]
+        before = [header for at, header in self._headers.items() if at <= self.retained]
+        return [*before[-1:], *self.frames[self.retained :]]
 
     def close(self) -> None:
         """Nothing to free."""
