@@ -26,11 +26,12 @@ from pipeline.wire import FileTransport, StreamedTable
 from tools.bench.report import BenchRow
 
 NAME = "encode"
-HELP = "rows encoded and published to the file transport, dim 64: fp16 and fp32"
+HELP = "rows encoded and published to the file transport, dim 64, by each codec"
 
 GOAL_ROWS_PER_S = 2_000_000
 WARM_UP_CUTS = 2
 DIM = 64
+CODECS = ("fp16", "fp32", "bf16", "int8", "int4")
 TABLE = "items"
 Int64s = npt.NDArray[np.int64]
 Result = TypeVar("Result")
@@ -85,7 +86,7 @@ class ArraySource:
 def run(quick: bool) -> list[BenchRow]:
     """Rows per CPU second for each codec, and the bytes of a row on the wire."""
     environment.keep_freed_memory()  # as every run does
-    return [_measure(codec, quick) for codec in ("fp16", "fp32")]
+    return [_measure(codec, quick) for codec in CODECS]
 
 
 def _measure(codec: str, quick: bool) -> BenchRow:
@@ -118,6 +119,7 @@ def _measure(codec: str, quick: bool) -> BenchRow:
             "rows_per_cut": ids_per_cut,
             "chunk_rows": options.chunk_rows,
             "zstd_level": options.zstd_level,
+            "shuffle": options.shuffle,
             "fsync": "every cut",
         },
     )
