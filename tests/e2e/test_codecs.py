@@ -10,10 +10,13 @@ import pytest
 from pipeline.replica import Replica
 from pipeline.rows.codec import registry
 from pipeline.rows.codec.formulas import KINDS
+from pipeline.stream import training
+from pipeline.wire import FileTransport, HeaderFrame
+from pipeline.wire.reading import FrameReader
 from tests.e2e.command import here
 from tests.e2e.followed import assert_replica_equals
 from tests.e2e.jobs import RAGGED, run_job
-from tests.e2e.test_fork import ACCEPT, CUTS, OTHER
+from tests.e2e.test_fork import ACCEPT, CUTS, OTHER, TRIMMED
 from tests.e2e.test_resume import DISK, EVERY, die_behind_a_checkpoint
 from tests.support.grids import grid
 
@@ -79,6 +82,29 @@ def test_a_replica_elsewhere_has_to_be_told_of_it(tmp_path: Path) -> None:
         registry._known.pop("signs", None)
         with Replica(source, codecs=[OWN]) as replica:
             assert replica.apply_available() > 0
+
+
+def headers(directory: Path) -> list[HeaderFrame]:
+    transport, reader = FileTransport(str(directory / "stream")), FrameReader()
+    parts = list(transport.newest_first())[::-1]
+    transport.close()
+    return [frame for part in parts for data in part if isinstance(frame := reader.read(data), HeaderFrame)]
+
+
+@pytest.mark.parametrize("trimmed", [False, True])
+def test_a_dictionary_lives_as_long_as_the_run(tmp_path: Path, trimmed: bool) -> None:
+    directory = tmp_path / "run"
+    stream = ("stages.stream.dictionary_bytes=1024", CUTS, "stages.stream.codec=int8", *(TRIMMED if trimmed else ()))
+    with patch.object(training, "NUM_SAMPLES", 12):
+        last = die_behind_a_checkpoint(directory, *stream)
+        (trained,) = {header.dictionary for header in headers(directory)} - {b""}
+        job = run_job(directory, RAGGED, EVERY, *stream, resume=True)
+    seen = headers(directory)
+    assert {header.dictionary for header in seen} <= {b"", trained}
+    assert seen[-1].dictionary == trained
+    assert seen[-1].generation == 2
+    assert job.summary["proof"] == f"the rows of step {last} are those that were published" or trimmed
+    assert_replica_equals(job, "int8")
 
 
 @pytest.mark.parametrize("codec", ["int8"])
