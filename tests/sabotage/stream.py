@@ -17,10 +17,12 @@ from pipeline.stream.changed import ChangedSet
 from pipeline.stream.cut import CutBuilder
 from pipeline.stream.cut_writer import CutWriter
 from pipeline.stream.outlet import Outlet
+from pipeline.stream.packing import Packer
 from pipeline.stream.streamer import RowStreamer
-from pipeline.wire import CommitFrame, HeaderFrame, RowsFrame, decode_frame
+from pipeline.wire import CommitFrame, HeaderFrame, RowsFrame, encoding, rows_content
 from pipeline.wire import recovery as recovery_module
 from pipeline.wire.digest import extra_digest
+from pipeline.wire.reading import FrameReader
 from pipeline.wire.row_runs import NO_IDS
 from pipeline.wire.segment_writer import SegmentWriter
 from pipeline.wire.segments import SegmentDirectory
@@ -149,16 +151,13 @@ def _trim_behind_the_snapshot_cut_only() -> AbstractContextManager[Any]:
         commit = publish(self, *args)
         if commit is not None:
             frames = self._outlet.each[0]._transport.frames  # type: ignore[attr-defined]
-            kept = [k for k in range(start.offset, len(frames)) if _is_of_snapshot(frames[k])]
+            reader = FrameReader()
+            read = [reader.read(data) for data in frames]
+            kept = [k for k in range(start.offset, len(frames)) if isinstance(read[k], HeaderFrame) or read[k].snapshot]  # type: ignore[union-attr]
             frames[start.offset :] = [frames[k] for k in kept]
         return commit
 
     return patch.object(RowStreamer, "_publish_everything", publish_and_trim)
-
-
-def _is_of_snapshot(data: bytes) -> bool:
-    frame = decode_frame(data)
-    return not isinstance(frame, HeaderFrame) and frame.snapshot
 
 
 def _forget_the_steps_that_ended() -> AbstractContextManager[Any]:
@@ -237,6 +236,29 @@ def _withdraw_nothing_at_a_rewind() -> AbstractContextManager[Any]:
     return patch.object(RowStreamer, "rewind", rewind_held)
 
 
+@contextmanager
+def _compress_with_what_no_header_has_brought() -> Iterator[None]:
+    pack = Packer.pack
+
+    def pack_early(self: Packer, frame: Any) -> bytes:
+        self.brought()
+        return pack(self, frame)
+
+    with patch.object(Packer, "needs_header", False), patch.object(Packer, "pack", pack_early):
+        yield
+
+
+@contextmanager
+def _shuffle_the_rows_of_all_runs_as_one() -> Iterator[None]:
+    def as_one(rows_b: Any, heads: Any) -> Any:
+        width = next((head.row_bytes for head in heads if head.num_rows), 1)
+        whole = rows_b[: rows_b.size // width * width]
+        return np.concatenate([np.ascontiguousarray(whole.reshape(-1, width).T).reshape(-1), rows_b[whole.size :]])
+
+    with patch.object(encoding, "shuffle_rows", as_one), patch.object(rows_content, "shuffle_rows", as_one):
+        yield
+
+
 SABOTAGES: dict[str, Sabotage] = {
     "skip the last batch": _skip_the_last_batch,
     "forget what an abandoned cut held": _forget_what_an_abandoned_cut_held,
@@ -254,6 +276,8 @@ SABOTAGES: dict[str, Sabotage] = {
     "leave the first step out of a rewind": _leave_the_first_step_out_of_a_rewind,
     "leave a row out of a rewind": _leave_a_row_out_of_a_rewind,
     "withdraw nothing at a rewind": _withdraw_nothing_at_a_rewind,
+    "compress with a dictionary that no header has brought": _compress_with_what_no_header_has_brought,
+    "shuffle the rows of all runs as one": _shuffle_the_rows_of_all_runs_as_one,
     "forget sync": _forget_sync,
     "forget to sync the directory": _forget_to_sync_the_directory,
     "leave a torn end": _leave_a_torn_end,
