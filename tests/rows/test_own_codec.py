@@ -102,7 +102,7 @@ WRONG: dict[str, dict[str, Any]] = {
     r"its name is 'x:y'": {"name": "x:y"},
     r"its name is None": {"name": None},
     r"it has no decode; a codec has name, row_bytes": {"decode": None},
-    r"row_bytes\(1\) is 0; an encoded row has 1 to 64 bytes": {"row_bytes": lambda *_: 0},
+    r"row_bytes\(1\) is 0; an encoded row has 1 to 1088 bytes": {"row_bytes": lambda *_: 0},
     r"row_bytes\(1\) is 5.0;": {"row_bytes": lambda *_: 5.0},
     r"encode returned int64 \(9, 5\), expected uint8 \(9, 5\)": {"encode": lambda s, w: Signs.encode(s, w).astype(int)},
     r"encode returned uint8 \(9, 4\)": {"encode": lambda s, w: Signs.encode(s, w)[:, 1:]},
