@@ -15,6 +15,10 @@ class OutOfStep(BrokerUnreachable):
     """A message was not the next one of the stream: one before it failed, or somebody else has written."""
 
 
+class NotTaken(BrokerUnreachable):
+    """Nobody takes messages for this stream."""
+
+
 class Acks:
     """Lives on the loop. ``acknowledged`` may be read anywhere."""
 

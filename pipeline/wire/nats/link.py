@@ -22,7 +22,7 @@ from nats.js.errors import APIError
 from pipeline.wire.broker.broker import Resynced, StreamState
 from pipeline.wire.broker.entries import CLAIM, Entry, split
 from pipeline.wire.errors import BrokerUnreachable, StreamLost, TransportError, WriterFenced
-from pipeline.wire.nats.acks import Acks, OutOfStep
+from pipeline.wire.nats.acks import Acks, NotTaken, OutOfStep
 from pipeline.wire.nats.connection import WRONG_LAST, Failures, connect, explain_api, is_absent, jetstream, place_of
 from pipeline.wire.nats.loop import LoopThread
 from pipeline.wire.nats.options import NatsOptions
@@ -173,14 +173,13 @@ class NatsLink:
 
     async def _told(self, error: TransportError) -> TransportError:
         """What an error is about, where another writer or a lost stream may be behind it."""
-        if self._client is None or not self._client.is_connected:
+        if self._client is None or not isinstance(error, (OutOfStep, NotTaken)):
             return error
-        if isinstance(error, OutOfStep) or type(error) is BrokerUnreachable:
-            try:
-                js = jetstream(self._client, self._options)
-                await self._check_ours(js, await self._known(js))
-            except TransportError as found:
-                return found
+        try:
+            js = jetstream(self._client, self._options)
+            await self._check_ours(js, await self._known(js))
+        except TransportError as found:
+            return found
         return error
 
     async def _known(self, js: JetStreamContext) -> StreamInfo:
