@@ -167,7 +167,7 @@ def short_report(summary: dict[str, Any], run_dir: Path) -> str:
             f"L1: {l1['hits'] / looked:.1%} hits, {l1['evictions']} evictions   rows updated {summary['rows_updated']}",
             f"stream: {summary['cuts']} cuts, {summary['rows_streamed']} rows, {summary['bytes_streamed']} bytes "
             f"({saved:.1f}x fewer than raw), freshness {fresh}",
-            f"in {run_dir}: summary.json, checkpoints/" + (", stream/" if summary["cuts"] else ""),
+            f"in {run_dir}: summary.json, checkpoints/" + (", stream/" if (run_dir / "stream").exists() else ""),
         ]
     )
 
