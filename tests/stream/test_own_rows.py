@@ -32,7 +32,6 @@ from pipeline.stream.errors import (
 )
 from pipeline.stream.own.tables import OwnTable
 from pipeline.wire import FileTransport, RowsFrame, WriterFenced, decode_frame
-from pipeline.wire.file_shards import open_shards
 from tests.contracts.streamed import frames_of
 from tests.stream.list_transport import ListTransport
 from tests.stream.memory_source import MemorySource
@@ -155,21 +154,22 @@ def test_late_replicas_start_at_a_snapshot_cut_of_who_can_list_rows(tmp_path: Pa
 def test_a_loop_streams_in_shards_and_goes_on_there(tmp_path: Path) -> None:
     weights = Weights(3000)
     for life in (1, 2):
-        shards = open_shards(str(tmp_path), 3)
-        with RowStreamer(ITEM, shards, rows=weights, every=None, resume=True) as streamer:
+        with RowStreamer(ITEM, tmp_path, rows=weights, every=None, shards=3, resume=True) as streamer:
             for step in range(streamer.committed_step + 1, streamer.committed_step + 6):
                 with streamer.step(step):
                     ids = np.arange(step, 3000, step)
                     weights.rows_nd[ids] = step
                     streamer.touch("item", ids)
                 streamer.cut()
-        for shard in shards:
-            shard.close()
         with replica_of(tmp_path) as view:
             assert view.step == 5 * life
             ids = view.ids("item")
             assert ids.tolist() == list(range(1, 3000))
             assert view.lookup("item", ids).tobytes() == weights.rows_nd[1:].tobytes()
+    for others in (1, 2):
+        streamer = RowStreamer(ITEM, tmp_path, rows=weights, shards=others, resume=True)
+        with pytest.raises(OtherStream, match=f"it has 3 shards, not {others}"):
+            streamer.open()
 
 
 def test_who_cannot_list_rows_makes_no_snapshot_cut(tmp_path: Path) -> None:

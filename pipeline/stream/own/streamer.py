@@ -23,10 +23,9 @@ there, and none begins before the step has ended.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from types import TracebackType
 from typing import Any, Literal
@@ -40,14 +39,13 @@ from pipeline.stream.merging import distinct_ids
 from pipeline.stream.options import StreamerOptions, StreamIdentity
 from pipeline.stream.own.going_on import WRITER, find_beginning
 from pipeline.stream.own.pacing import Pacing
+from pipeline.stream.own.places import Given, Places
 from pipeline.stream.own.source import OwnSource, RowReader, as_reader
 from pipeline.stream.own.tables import OwnTable, as_ids, pack_rows, streamed_tables
 from pipeline.stream.own.telling import Telling
 from pipeline.stream.own.told import GONE, READ, Told
 from pipeline.stream.source import Int64s, RowSource
 from pipeline.wire.frames import START, CommitFrame, CutPosition, StreamedTable
-from pipeline.wire.opening import open_transport
-from pipeline.wire.transport import Transport
 
 PUSHED_BYTES = 256 << 20
 UNKNOWN = StreamIdentity("unknown", WRITER, 0)
@@ -61,7 +59,7 @@ class RowStreamer(streamer.RowStreamer):
     def __init__(
         self,
         source: RowSource | Tables,
-        transport: Transport | Sequence[Transport] | str | os.PathLike[str],
+        transport: Given,
         identity: StreamIdentity | None = None,
         options: StreamerOptions | None = None,
         *,
@@ -73,25 +71,26 @@ class RowStreamer(streamer.RowStreamer):
         every: str | None = "25ms",
         on_failure: Literal["raise", "retry"] = "raise",
         pushed_bytes: int = PUSHED_BYTES,
+        shards: int = 1,
         resume: bool = False,
         run: str | None = None,
     ) -> None:
-        """``source``: tables by name (``OwnTable``), or a RowSource. ``transport``: directory, URL, transport, or those of all shards, the
-        caller's. ``rows`` reads what ``touch`` names. ``dense`` gives dense weights by name, which ride in every cut. ``every``: when
-        ``end_step`` cuts; None: never; with ``on_failure`` "retry" one that the transport fails is made again behind a later step
-        (``pacing`` tells). ``pushed_bytes`` bounds what was pushed and waits for a cut. ``resume``: go on with a stream that is there;
-        where none is, begin. ``run`` names it, by default anew. Who gives an ``identity`` knows where the stream goes on: ``previous`` is
-        the last cut committed, at ``previous_step``.
+        """``source``: tables by name (``OwnTable``), or a RowSource. ``transport``: a directory or URL, in ``shards``; or a transport, or
+        those of all shards, which stay the caller's.
 
-        Raises BadTables, PolicyError.
+        ``rows`` reads what ``touch`` names. ``dense`` gives dense weights by name, which ride in every cut. ``every``: when ``end_step``
+        cuts; None: never; with ``on_failure`` "retry" one that the transport fails is made again behind a later step (``pacing`` tells).
+        ``pushed_bytes`` bounds what was pushed and waits for a cut. ``resume``: go on with a stream that is there; where none is, begin.
+        ``run`` names it, by default anew. Who gives an ``identity`` knows where the stream goes on: ``previous`` is the last cut
+        committed, at ``previous_step``.
+
+        Raises BadTables, PolicyError, TransportError.
         """
         self._own = (
             None if not isinstance(source, Mapping) else OwnSource(streamed_tables(source), as_reader(rows), dense)
         )
-        self._owned = None if not isinstance(transport, str | os.PathLike) else open_transport(os.fspath(transport))
-        carriers: Any = transport if isinstance(transport, list | tuple) else (self._owned or transport,)
-        self._carriers: tuple[Transport, ...] = tuple(carriers)
-        self._place = f"transport {self._carriers[0].name}" if self._owned is None else os.fspath(transport)  # type: ignore[arg-type]
+        self._places = Places(transport, shards)
+        self._carriers = self._places.transports
         options = options or StreamerOptions(dense=dense is not None)
         super().__init__(
             self._own or source,  # type: ignore[arg-type]
@@ -115,7 +114,8 @@ class RowStreamer(streamer.RowStreamer):
         """Claim the stream and begin, or go on with, it. Raises StreamExists, OtherStream, and what the transport raises."""
         if self._begins:
             tables = tuple(self._tables.values())
-            found = find_beginning(self._carriers, self._place, tables, resume=self._resume, run=self._run)
+            self._places.check()
+            found = find_beginning(self._carriers, self._places.name, tables, resume=self._resume, run=self._run)
             self._identity = self._outlet.identity = found.identity
             self.committed, self.committed_step = found.position, found.step
             self.adopt_dictionary(found.dictionary)
@@ -233,8 +233,7 @@ class RowStreamer(streamer.RowStreamer):
     def close(self) -> None:
         """Give back a transport that was made here. What was told and not published is gone. May be called twice."""
         self._opened = False
-        if self._owned is not None:
-            self._owned.close()
+        self._places.close()
 
     def __enter__(self) -> RowStreamer:
         try:
