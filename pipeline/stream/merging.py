@@ -61,7 +61,7 @@ def pieces_cost(pieces: Iterable[Int64s]) -> int:
 def out_of_block(ids: StepIds, count: int) -> StepIds:
     """``ids``, ``count`` in all; a copy where they are few and would keep a block many times as large."""
     if isinstance(ids, GroupedIds) and count <= FEW and block_bytes(ids) > 4 * 8 * count:
-        return GroupedIds(ids.tables, ids.ids_u.copy(), ids.start_t)
+        return GroupedIds(ids.tables, ids.ids_u.copy(), ids.start_t, ids.selected)
     return ids
 
 

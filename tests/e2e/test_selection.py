@@ -20,7 +20,6 @@ from pipeline.replica import Replica
 from pipeline.rows.version import steps_of
 from pipeline.session.resources import Resources
 from pipeline.stream import SelectionChanged
-from pipeline.stream.whole_cut import WholeCut
 from pipeline.wire import CommitFrame, FileTransport, HeaderFrame, RowsFrame, encode_frame
 from pipeline.wire.digest import MASK, extra_digest
 from pipeline.wire.reading import FrameReader
@@ -41,20 +40,12 @@ def frames(directory: Path) -> list[Any]:
         return [reader.read(data) for data in frames_of(transport)]
 
 
-def test_a_table_that_is_left_out_is_nowhere_and_counts_nowhere(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rows, whole, encode = Counter[str](), [], WholeCut.encode
+def test_a_table_that_is_left_out_is_nowhere_and_counts_nowhere(tmp_path: Path) -> None:
+    rows = Counter[str]()
 
     def count(resources: Resources) -> None:
         resources.store.add_hook("after_update", lambda table, ids, _: rows.update({table: len(ids)}))
 
-    def encode_and_tell(self: WholeCut, *given: Any) -> Any:
-        made = encode(self, *given)
-        whole.append(made is not None)
-        return made
-
-    monkeypatch.setattr(WholeCut, "encode", encode_and_tell)
     job = run_job(tmp_path / "run", RAGGED, LEFT_OUT, "store.l1_rows=4000", "stages.stream.dense=false", on_open=count)
     for frame in frames(job.dir / "stream"):
         if isinstance(frame, HeaderFrame):
@@ -64,7 +55,6 @@ def test_a_table_that_is_left_out_is_nowhere_and_counts_nowhere(
     assert job.summary["bytes_if_raw"] == 4 * 16 * rows["wide"]
     assert rows["shared"] > 0
     assert job.summary["unpublished_rows"] == 0
-    assert any(whole), "cuts take the short way as well"
     with Replica(str(job.dir / "stream")) as replica:
         replica.apply_available()
         assert replica.tables == ("wide",)

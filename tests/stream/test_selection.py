@@ -9,10 +9,21 @@ import numpy as np
 import pytest
 
 from pipeline.rows.layout import Column
-from pipeline.stream import SelectionChanged, TableStream, check_same_selection, selected, selection_problems
+from pipeline.stream import (
+    RowStreamer,
+    SelectionChanged,
+    StreamIdentity,
+    TableStream,
+    check_same_selection,
+    selected,
+    selection_problems,
+)
 from pipeline.stream.grouped import GroupedIds, join
+from pipeline.stream.whole_cut import WholeCut
 from pipeline.wire import StreamedTable
-from tests.stream.memory_source import spec
+from tests.stream.dict_replica import DictReplica
+from tests.stream.list_transport import ListTransport
+from tests.stream.memory_source import MemorySource, spec
 from tests.wire.test_format import HEADER
 
 SPECS = (
@@ -93,3 +104,38 @@ def test_ids_of_tables_that_are_not_selected_are_passed_over() -> None:
     assert (only.ids_u.tolist(), only.start_t.tolist()) == ([1, 2, 4, 5], [0, 2, 2, 4])
     ids, starts = join([step, step])
     assert (ids.tolist(), starts.tolist()) == ([1, 2, 4, 5, 1, 2, 4, 5], [[0, 2, 2, 4], [4, 6, 6, 8]])
+
+
+@pytest.mark.parametrize("carries", [(), ("momentum",)])
+def test_cuts_without_some_tables_take_the_short_way_where_nothing_rides_along(
+    carries: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, transport, encode, whole = MemorySource(encodes=True), ListTransport(), WholeCut.encode, []
+
+    def encode_and_tell(self: WholeCut, *given: Any) -> Any:
+        made = encode(self, *given)
+        whole.append(made is not None)
+        return made
+
+    monkeypatch.setattr(WholeCut, "encode", encode_and_tell)
+    monkeypatch.setattr(MemorySource, "tables", [StreamedTable(source.specs[0], "fp32", carries)])
+    streamer = RowStreamer(source, transport, StreamIdentity("run", "trainer", 1))
+    streamer.open()
+
+    def add(step: int, ids: Any) -> None:
+        both = np.concatenate([ids["users"], ids["items"]])
+        starts = np.array([0, len(ids["users"]), len(both)])
+        streamer.add(step, step, GroupedIds(("users", "items"), both, starts, ("users",)))
+
+    source.on_step = add
+    source.train({"users": [3, 4], "items": [5, 6, 7]})
+    source.train({"users": [4, 9], "items": [5]})
+    commit = streamer.cut()
+    assert commit is not None
+    assert commit.num_rows == 3
+    assert whole == [not carries]
+    assert streamer.counters.bytes_if_raw == 4 * 4 * 3
+    replica = DictReplica()
+    for data in transport.frames:
+        replica.feed(data)
+    assert replica.tables == {"users": source.state["users"]}
