@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 from numba import njit
+
+Int64s = npt.NDArray[np.int64]
+
+
+def union(*pieces: Int64s) -> Int64s:
+    """Each id of any of them once, rising. By sorting: many times as fast as ``numpy.union1d`` where there are millions."""
+    merged_n = np.concatenate(pieces)
+    merged_n.sort()
+    count = int(drop_repeats(merged_n, np.array([0, merged_n.shape[0]]))[0])
+    merged_n.resize(count, refcheck=False)  # gives back what was merged away
+    return merged_n
 
 
 @njit(nogil=True, cache=True)

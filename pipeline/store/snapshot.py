@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from cuda.backend import forbid_event_loop
 from cuda.plan import Int32s, Int64s, SlotPlan
+from pipeline.rows.distinct import union
 from pipeline.rows.initial import initial_rows
 from pipeline.rows.room import MakeRoom
 from pipeline.rows.version import MAX_STEP
@@ -123,11 +124,11 @@ class Snapshot:
         with self._listing:
             if not self._listed:
                 self._listed = self._resident_ids()
-            ids = np.union1d(self._listed[table], self._residency.tier.ids(table))
+            ids = union(self._listed[table], self._residency.tier.ids(table))
         saved, versions, why = self._shadow.items(number)
         self._check_kept(why)
         if self._residency.forgets:
-            ids = np.union1d(ids, saved[versions > 0])  # those that have ended since are nowhere else
+            ids = union(ids, saved[versions > 0])  # those that have ended since are nowhere else
         if self.coverage.low > 0:
             return self._changed_among(number, ids)
         return np.setdiff1d(ids, saved[versions == 0], assume_unique=True)

@@ -149,6 +149,7 @@ class ChangedSet:
             self._out -= changed.nbytes
             self._dropped += changed.dropped
             if self.collapsed or changed.collapsed:
+                self.collapses -= not self.collapsed  # it collapsed before it was taken, and was counted then
                 self._collapse()
             steps, clocks = (np.ascontiguousarray(column).tobytes() for column in changed.ended_k2.T)
             self._steps = array("q", steps) + self._steps

@@ -12,6 +12,7 @@ import pytest
 from pipeline.files import Files
 from pipeline.wire import FileTransport, FileTransportOptions, Position, StreamLost, TransportClosed, WriterFenced
 from pipeline.wire.errors import BrokerUnreachable
+from pipeline.wire.file_shards import open_shards
 from pipeline.wire.segment_reader import SegmentReader
 
 PLACE = "broker.test"
@@ -34,8 +35,9 @@ class Broker:
         """Runs stream to this broker from now on."""
         monkeypatch.setattr("stages.stream.open_transports", self._open)
 
-    def _open(self, path: Path, _shards: int, files: Files, options: FileTransportOptions) -> Sequence[BrokenTransport]:
-        return [BrokenTransport(self, path, files, options)]
+    def _open(self, path: Path, shards: int, files: Files, options: FileTransportOptions) -> Sequence[BrokenTransport]:
+        directories = [one.directory for one in open_shards(str(path), shards, files, options)]
+        return [BrokenTransport(self, Path(directory), files, options) for directory in directories]
 
 
 class BrokenTransport:

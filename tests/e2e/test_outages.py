@@ -112,21 +112,25 @@ def test_while_a_broker_is_gone_training_goes_on_and_the_state_is_shown(
     assert_published(done)
 
 
+@pytest.mark.parametrize("shards", [1, 3])
 @pytest.mark.parametrize("forgets", [False, True], ids=["kept", "expiring"])
 def test_a_broker_that_comes_back_without_its_data_gets_every_row(
-    tmp_path: Path, broker: Broker, forgets: bool
+    tmp_path: Path, broker: Broker, forgets: bool, shards: int
 ) -> None:
     config = expiring() if forgets else job()
+    config["stages"]["stream"]["shards"] = shards
     done = run_job(tmp_path / "run", config, *SOON, "stages.stream.every='1 steps'", on_step=at(25, broker.lose))
     assert_published(done)
     assert done.summary["snapshot_cuts"] >= 1
 
 
+@pytest.mark.parametrize("shards", [1, 3])
 @pytest.mark.parametrize("forgets", [False, True], ids=["kept", "expiring"])
 def test_a_backlog_beyond_its_bound_collapses_and_the_replica_is_still_equal(
-    tmp_path: Path, broker: Broker, forgets: bool
+    tmp_path: Path, broker: Broker, forgets: bool, shards: int
 ) -> None:
     config = expiring() if forgets else job()
+    config["stages"]["stream"]["shards"] = shards
     config["stages"]["source"] |= {"batches": STEPS, "samples": 300, "vocabulary": 20_000}
     config["store"]["l1_rows"] = 8192
     config["tables"]["shared"].pop("admission", None)
