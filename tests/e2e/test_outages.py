@@ -134,7 +134,7 @@ def test_a_backlog_beyond_its_bound_collapses_and_the_replica_is_still_equal(
     config["stages"]["source"] |= {"batches": STEPS, "samples": 300, "vocabulary": 20_000}
     config["store"]["l1_rows"] = 8192
     config["tables"]["shared"].pop("admission", None)
-    wanted = ("stages.stream.every='1 steps'", "stages.stream.backlog_bytes=65536")
+    wanted = ("stages.stream.every='1 steps'", "stages.stream.backlog_bytes=65536", "replica.embedded=true")
     if forgets:
         config["tables"]["shared"]["expiry"] = {"steps": 8, "every": 3}
 
@@ -146,6 +146,7 @@ def test_a_backlog_beyond_its_bound_collapses_and_the_replica_is_still_equal(
 
     done = run_job(tmp_path / "run", config, *SOON, *wanted, on_step=at(10, go, 50, come))
     assert done.summary["collapses"] >= 1
+    assert done.summary["freshness_ms"]["steps"] > 0, "the replica that followed meanwhile saw nothing"
     assert bool(done.summary["snapshot_cuts"]) == forgets, "where rows end only a snapshot cut tells which are left"
     assert_published(done)
 
