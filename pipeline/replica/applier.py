@@ -75,12 +75,13 @@ class Applier:
         """Whether it was sent to a cut and stays there."""
         return not self._going.is_set()
 
-    def restore(self) -> None:
-        """Take up an earlier life. Once, before anything is applied."""
+    def restore(self) -> bool:
+        """Take up an earlier life, if there was one. Once, before anything is applied."""
         applied = self._held.restore()
         if applied is not None:
             self.durable = applied
             self._begin_behind(applied)
+        return applied is not None
 
     def begin_with(self, cut: Cut) -> None:
         """Apply what no frames brought, and go on behind it."""

@@ -16,6 +16,8 @@ from pipeline.wire.errors import StreamTrimmed
 from pipeline.wire.frames import START, CutPosition, FrameLimits
 from pipeline.wire.transport import Transport
 
+PATIENCE_S = 10.0
+"""What leads to a retained cut was seen: a transport that brings nothing for so long has lost it."""
 Wanted = Callable[[str], bool]
 EVERYTHING_GONE = Cut(Applied(), snapshot=True, dense={})
 """The trainer before its first cut."""
@@ -57,7 +59,7 @@ class Replay:
         position = begin.position
         try:
             while position < target.position:
-                if not join.receive(0):
+                if not join.receive(PATIENCE_S):
                     raise RetainedGone(target.position)
                 while position < target.position and (joined := join.next_cut(position)) is not None:
                     try:
@@ -77,7 +79,7 @@ class Replay:
         intake.waiting = True
         subscription = self._transports[number].subscribe(None if place is None else place.at)
         try:
-            while (frames := subscription.next(0)) is not None:
+            while (frames := subscription.next(PATIENCE_S)) is not None:
                 for at, payload in frames:
                     ready = intake.take(at, f"{at} of shard {number}", payload, START)
                     if ready is not None and ready.commit.position == position:

@@ -25,6 +25,7 @@ from pipeline.replica.counters import ReplicaCounters
 from pipeline.replica.errors import NoStartingPoint
 from pipeline.replica.export import export_table
 from pipeline.replica.freshness import Freshness
+from pipeline.replica.from_checkpoint import cut_of_checkpoint, find_checkpoint
 from pipeline.replica.replay import Replay
 from pipeline.replica.retained import RetainedCut, SeenStream, choose_cut
 from pipeline.replica.sources import StreamPlace
@@ -63,6 +64,7 @@ class Replica:
         source: str | os.PathLike[str] | Transport | Sequence[Transport],
         *,
         path: str | os.PathLike[str] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
         target: str = MEMORY,
         tables: Iterable[str] | None = None,
         pinned_bytes: int = PINNED_BYTES,
@@ -78,6 +80,9 @@ class Replica:
 
         ``path``: a directory for rows and position; the next replica with it goes on where this one was. ``target``: ``memory``, or
         ``rowlog``: rows on disk, in ``path``, alone.
+
+        ``checkpoint``: begin with the rows of one of the trainer's (its directory, or that of its run), where ``path`` holds nothing yet.
+        The stream must be there. Raises NoCutForCheckpoint, CheckpointOfOther.
 
         ``tables``: hold these alone. ``pinned_bytes``: old rows kept for views. ``stage_bytes``: a cut that is longer
         waits for its commit frame in a temporary file, in ``stage_dir`` (None: the system's). ``codecs``: what the stream uses besides the
@@ -96,10 +101,19 @@ class Replica:
             self._held, self._place, self.counters, self.freshness, clock, limits, stage, commit_every_s
         )
         try:
-            self._applier.restore()
+            if not self._applier.restore() and checkpoint is not None:
+                self._begin_with(os.fspath(checkpoint))
         except BaseException:
             self._held.close()
             raise
+
+    def _begin_with(self, checkpoint: str) -> None:
+        seen = SeenStream.of(self._place.require(), self._limits)
+        cut = cut_of_checkpoint(find_checkpoint(checkpoint), seen, self._held.wants)
+        for header in seen.headers:
+            if header is not None:
+                self._held.describe("newest header", header)
+        self._applier.begin_with(cut)
 
     @property
     def position(self) -> CutPosition:

@@ -52,7 +52,8 @@ class SeenShard:
 
     cuts: dict[Name, SeenCut] = field(default_factory=dict)
     header: HeaderFrame | None = None
-    """The last one."""
+    """The last one, and as it came."""
+    header_bytes: bytes = b""
 
 
 def look_at(transport: Transport, limits: FrameLimits) -> SeenShard:
@@ -65,7 +66,7 @@ def look_at(transport: Transport, limits: FrameLimits) -> SeenShard:
                 looker.take(seen, at, payload)
     finally:
         subscription.close()
-    seen.header = looker.reader.header
+    seen.header, seen.header_bytes = looker.reader.header, looker.header_bytes
     return seen
 
 
@@ -74,7 +75,7 @@ class _Looker:
 
     def __init__(self, limits: FrameLimits) -> None:
         self.reader = FrameReader(limits)
-        self._header_bytes = b""
+        self.header_bytes = b""
         self._last: Place | None = None
         self._open: dict[bool, tuple[CutPosition, int, Place | None]] = {}
         """Of each kind the cut in the making: its frames so far (-1: some are missing), and where it began."""
@@ -83,10 +84,10 @@ class _Looker:
         frame, header = self.reader.read(payload), self.reader.header
         if isinstance(frame, HeaderFrame):
             if frame is header:
-                self._header_bytes = payload
+                self.header_bytes = payload
         elif header is not None and frame.generation == header.generation:
             if isinstance(frame, CommitFrame):
-                self._end(seen, frame, Place(at, header, self._header_bytes))
+                self._end(seen, frame, Place(at, header, self.header_bytes))
             else:
                 position, count, begin = self._open.get(frame.snapshot, (START, 0, None))
                 if position != frame.position:
@@ -95,7 +96,7 @@ class _Looker:
                     count = count + 1 if frame.number == count else -1
                 self._open[frame.snapshot] = position, count, begin
         if header is not None:
-            self._last = Place(at, header, self._header_bytes)
+            self._last = Place(at, header, self.header_bytes)
 
     def _end(self, seen: SeenShard, commit: CommitFrame, behind: Place) -> None:
         position, count, begin = self._open.pop(commit.snapshot, (commit.position, 0, self._last))

@@ -151,6 +151,8 @@ class DictTrainer:
         """How often the next part goes into the same frame."""
         self._sent: dict[bytes, bytes] = {}
         """How a row that decodes to these bytes travels: to encode it anew may give others."""
+        self.exact: dict[tuple[str, int, int], npt.NDArray[np.float32]] = {}
+        """Weights before the codec, by table, id and version."""
         self.carries: tuple[str, ...] = ()
         """Columns that ride along. To be set before the header."""
         self.dictionary = b""
@@ -182,7 +184,8 @@ class DictTrainer:
             dim = self.specs[name].dim
             weights = self.rng.normal(size=(len(some), dim)).astype(np.float32)
             encoded = codec.encode(weights)
-            for row_id, row, sent in zip(some, codec.decode(encoded, dim), encoded, strict=True):
+            for row_id, row, sent, exact in zip(some, codec.decode(encoded, dim), encoded, weights, strict=True):
+                self.exact[name, row_id, pack_version(self.generation, self.step)] = exact
                 self.model[name][row_id] = (row.tobytes(), pack_version(self.generation, self.step))
                 self.changed[name].add(row_id)
                 self._sent[row.tobytes()] = sent.tobytes()
