@@ -157,9 +157,9 @@ def test_a_checkpoint_of_another_run_or_of_other_tables_is_refused(tmp_path: Pat
     ):
         transport = MemoryTransport()
         transport.begin(other.header())
+        other.update({"item": [1]})
+        transport.publish(other.cut())
         with pytest.raises(CheckpointOfOther, match=told):
-            other.update({"item": [1]})
-            transport.publish(other.cut())
             Replica(transport, checkpoint=run.written[0].path)  # type: ignore[arg-type]
 
 
