@@ -157,6 +157,33 @@ class OtherTables(ReplicaError):
         )
 
 
+class TargetUnreachable(ReplicaError):
+    """The target does not answer; the cut is applied again."""
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"{name} does not answer: {why}")
+
+
+class TargetFailed(ReplicaError):
+    """The target refuses what it is told."""
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"{name}: {why}")
+
+
+class TargetChanged(ReplicaError):
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{name} has another position than this replica left there: another replica writes there too, or it lost its data; "
+            "a replica that is started anew goes on from what is there"
+        )
+
+
+class RowsElsewhere(ReplicaError):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"this replica holds no rows: they are in {name}; look them up there")
+
+
 class NotRetained(ReplicaError):
     """No such cut can be reached from what the stream still holds. ``told``: the steps that can."""
 

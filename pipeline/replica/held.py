@@ -30,6 +30,10 @@ class Held(Protocol):
         """Rows that were asked for."""
 
     @property
+    def notice(self) -> str | None:
+        """What users should know of where rows go."""
+
+    @property
     def pinned_views(self) -> int: ...
 
     @property

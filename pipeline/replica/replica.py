@@ -31,6 +31,7 @@ from pipeline.replica.retained import RetainedCut, SeenStream, choose_cut
 from pipeline.replica.sources import StreamPlace
 from pipeline.replica.staging import Stage
 from pipeline.replica.targets.choose import MEMORY, open_target
+from pipeline.replica.targets.target import Target
 from pipeline.replica.view import View
 from pipeline.replica.warm import warm_up
 from pipeline.rows.codec import RowCodec, load_codecs
@@ -65,7 +66,7 @@ class Replica:
         *,
         path: str | os.PathLike[str] | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
-        target: str = MEMORY,
+        target: str | Target = MEMORY,
         tables: Iterable[str] | None = None,
         pinned_bytes: int = PINNED_BYTES,
         stage_bytes: int = STAGE_BYTES,
@@ -79,7 +80,8 @@ class Replica:
         the caller's. It need not exist yet.
 
         ``path``: a directory for rows and position; the next replica with it goes on where this one was. ``target``: ``memory``, or
-        ``rowlog``: rows on disk, in ``path``, alone.
+        ``rowlog``: rows on disk, in ``path``, alone. Or rows go elsewhere and nothing is looked up here: ``redis``, its URL,
+        ``package.module:Class``, or a ``Target`` (``notice`` says what its readers see).
 
         ``checkpoint``: begin with the rows of one of the trainer's (its directory, or that of its run), where ``path`` holds nothing yet.
         The stream must be there. Raises NoCutForCheckpoint, CheckpointOfOther.
@@ -240,6 +242,11 @@ class Replica:
     def resume(self) -> None:
         """Apply the cuts behind the one that ``rollback`` went to."""
         self._applier.resume()
+
+    @property
+    def notice(self) -> str | None:
+        """What its users should know of where rows go; None where views give one step."""
+        return self._held.notice
 
     @property
     def stays(self) -> bool:

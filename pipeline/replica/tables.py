@@ -66,6 +66,10 @@ class Tables:
         return self.by_name[name]
 
     @property
+    def notice(self) -> str | None:
+        return None
+
+    @property
     def pinned_views(self) -> int:
         return self.undo.num_pinned
 

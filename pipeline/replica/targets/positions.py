@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pipeline.replica.cuts import Applied, ShardPlace
-from pipeline.replica.errors import OtherTables
+from pipeline.replica.errors import BadTarget, OtherTables
 from pipeline.wire.frames import CutPosition
 from pipeline.wire.transport import Position
+
+
+def encode_position(applied: Applied, wanted: Iterable[str] | None) -> bytes:
+    """All of it, header frames included, as JSON that people can read."""
+    fields = encode_applied(applied, 0, wanted)
+    headers = [base64.b64encode(place.header).decode() for place in applied.places]
+    return json.dumps({**fields, "headers": headers}).encode()
+
+
+def decode_position(where: str, data: bytes, wanted: Iterable[str] | None) -> Applied:
+    """Raises BadTarget for what is no position, OtherTables."""
+    try:
+        fields = json.loads(data)
+        headers = [base64.b64decode(header) for header in fields["headers"]]
+        return decode_applied(where, fields, headers, wanted)[0]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadTarget(f"{where} holds no position of a replica: {data[:40]!r}") from error
 
 
 def encode_applied(applied: Applied, serial: int, wanted: Iterable[str] | None) -> dict[str, Any]:
