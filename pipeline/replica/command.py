@@ -19,11 +19,12 @@ import numpy as np
 
 from pipeline.replica.errors import ReplicaError
 from pipeline.replica.progress import ReplicaProgress
-from pipeline.replica.replica import PINNED_BYTES, Replica
+from pipeline.replica.replica import PINNED_BYTES, STAGE_BYTES, Replica
 from pipeline.replica.report import figures, lines
 from pipeline.replica.targets.choose import MEMORY
 from pipeline.rows.memory import keep_freed_memory
 from pipeline.rows.version import unpack_versions
+from pipeline.wire.frames import CutPosition
 
 DONE, INTERRUPTED = 0, 130
 
@@ -46,19 +47,44 @@ def follow(
     pinned_bytes: int = PINNED_BYTES,
     path: str | None = None,
     target: str = MEMORY,
+    checkpoint: str | None = None,
+    at: tuple[int, int] | None = None,
+    to_step: int | None = None,
+    retained: bool = False,
+    stage_bytes: int | None = None,
+    stage_dir: str | None = None,
 ) -> int:
     """Run the command; returns the exit code: 0, or 130 when a signal ended ``follow`` before ``until_end`` was
     reached.
 
-    ``path`` and ``target``: as of ``Replica``. ``export`` and ``lookup`` are about ``table``. With ``as_json`` one line of JSON on
-    standard output tells the figures of ``report`` at the end. Raises ReplicaError, and errors of the wire and of files, which say what
-    to do.
+    ``path``, ``target``, ``checkpoint``, ``stage_bytes`` and ``stage_dir``: as of ``Replica``. ``at`` or ``to_step``: go to that cut
+    and no further. ``retained``: list the cuts that can be gone to, and end. ``export`` and ``lookup`` are about ``table``. With
+    ``as_json`` one line of JSON on standard output tells the figures of ``report`` at the end. Raises ReplicaError, and errors of
+    the wire and of files, which say what to do.
     """
     if (export is not None or lookup) and table is None:
         raise UsageError("--export and --lookup need --table, the name of the table they are about")
     keep_freed_memory()
-    with Replica(source, path=path, target=target, pinned_bytes=pinned_bytes) as replica:
-        interrupted = _follow(replica, until_end) if follow else _catch_up(replica)
+    goes_to = at is not None or to_step is not None
+    with Replica(
+        source,
+        path=path,
+        target=target,
+        checkpoint=checkpoint,
+        pinned_bytes=pinned_bytes,
+        stage_bytes=STAGE_BYTES if stage_bytes is None else stage_bytes,
+        stage_dir=stage_dir,
+    ) as replica:
+        if replica.notice is not None:
+            print(replica.notice, file=sys.stderr, flush=True)
+        if retained:
+            _print_retained(replica)
+            return DONE
+        if goes_to:
+            replica.rollback(None if at is None else CutPosition(*at), step=to_step)
+            interrupted = False
+        else:
+            interrupted = _follow(replica, until_end) if follow else _catch_up(replica)
         if table is not None and lookup:
             _print_rows(replica, table, lookup)
         if table is not None and export is not None:
@@ -66,7 +92,7 @@ def follow(
             print(f"step {replica.step}: wrote {export}", file=sys.stderr if as_json else sys.stdout)
         if as_json:
             print(json.dumps(figures(replica)), flush=True)
-        if not follow:
+        if not follow and not goes_to:
             # Last: what lies before a torn end is a whole cut, and was asked for.
             replica.check_end()
     return INTERRUPTED if interrupted and until_end else DONE
@@ -109,6 +135,13 @@ def stop_on_signals() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _print_retained(replica: Replica) -> None:
+    """One line of JSON per cut."""
+    for cut in replica.retained():
+        shown = {"cut": f"{cut.position.generation}:{cut.position.cut}", "step": cut.step, "clock_ns": cut.clock_ns}
+        print(json.dumps({**shown, "base": f"{cut.base.generation}:{cut.base.cut}"}))
 
 
 def _print_rows(replica: Replica, table: str, ids: Sequence[int]) -> None:

@@ -14,6 +14,7 @@ def figures(replica: Replica) -> dict[str, Any]:
     return {
         "position": list(replica.position),
         "step": replica.step,
+        "durable": list(replica.durable_position),
         "ended": replica.ended,
         "rows": replica.num_rows,
         "tables": list(replica.tables),

@@ -38,15 +38,19 @@ def serve(
     pinned_bytes: int = PINNED_BYTES,
     path: str | None = None,
     target: str = MEMORY,
+    checkpoint: str | None = None,
 ) -> int:
     """Run the command; returns the exit code: 0, or 1 where the following of the stream had ended early.
 
-    ``path`` and ``target``: as of ``Replica``. Without ``http`` and ``socket`` it listens on ``HTTP``. Raises ServingError where it
-    cannot listen, and what left half a cut.
+    ``path``, ``target`` and ``checkpoint``: as of ``Replica``. Without ``http`` and ``socket`` it listens on ``HTTP``. Raises
+    ServingError where it cannot listen, and what left half a cut.
     """
     address = parse_address(http or HTTP, public=public) if http or not socket else None
     keep_freed_memory()
-    with stop_on_signals() as stop, Replica(source, path=path, target=target, pinned_bytes=pinned_bytes) as replica:
+    with (
+        stop_on_signals() as stop,
+        Replica(source, path=path, target=target, checkpoint=checkpoint, pinned_bytes=pinned_bytes) as replica,
+    ):
         service = Service(replica, source, address, socket, ready_lag_s)
         with service:
             for line in service.places:
