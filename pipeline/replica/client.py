@@ -18,7 +18,7 @@ import json
 import os
 import socket
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
@@ -56,11 +56,8 @@ from pipeline.replica.serving.socket_place import connect
 Float32s = npt.NDArray[np.float32]
 NO_FLAGS: Final = Flag(0)
 MOST_ANSWER_BYTES: Final = 1 << 30
-AHEAD_BYTES: Final = 64 << 10
 AHEAD: Final = 32
-"""Requests sent while earlier ones are answered, and their bytes: they fit into the kernel, so that sending waits for nobody. The
-server does not read while it waits for its answer to be taken.
-"""
+"""Requests that wait for their answers at once."""
 REFUSALS: Final = {
     Code.UNKNOWN_TABLE: ServedTableUnknown,
     Code.EXPIRED: ServedViewExpired,
@@ -114,20 +111,24 @@ class ReplicaClient:
     def lookups(self, many: Iterable[Mapping[str, Any]], *, versions: bool = False) -> Iterator[ServedRows]:
         """``lookup`` of each, in order; requests are sent ahead of the answers, so that none waits for the way between."""
         flags = Flag.VERSIONS if versions else NO_FLAGS
-        waiting, ahead = deque[tuple[int, int, list[Part]]](), 0
+        waiting, answers = deque[tuple[int, list[Part]]](), deque[ServedRows]()
+
+        def take() -> None:
+            if not waiting:
+                raise ConnectionResetError("the server says something that nobody asked")
+            answers.append(self._rows(*waiting.popleft()))
+
         try:
             for wanted in many:
                 parts = [Part(table, _ids(ids)) for table, ids in wanted.items()]
-                body = pack_lookup(parts)
-                while waiting and (ahead + len(body) > AHEAD_BYTES or len(waiting) >= AHEAD):
-                    number, nbytes, asked = waiting.popleft()
-                    ahead -= nbytes
-                    yield self._rows(number, asked)
-                waiting.append((self._send(Kind.LOOKUP, body, flags), len(body), parts))
-                ahead += len(body)
+                if len(waiting) >= AHEAD:
+                    take()
+                waiting.append((self._send(Kind.LOOKUP, pack_lookup(parts), flags, take), parts))
+                while answers:
+                    yield answers.popleft()
             while waiting:
-                number, _, asked = waiting.popleft()
-                yield self._rows(number, asked)
+                take()
+                yield answers.popleft()
         finally:
             if waiting:  # answers that nobody will read
                 self.close()
@@ -183,17 +184,25 @@ class ReplicaClient:
     def _ask(self, kind: Kind, body: Bytes = b"") -> tuple[Header, npt.NDArray[np.uint8]]:
         return self._receive(self._send(kind, body), kind)
 
-    def _send(self, kind: Kind, body: Bytes, flags: Flag = NO_FLAGS) -> int:
+    def _send(
+        self, kind: Kind, body: Bytes, flags: Flag = NO_FLAGS, meanwhile: Callable[[], None] | None = None
+    ) -> int:
+        """``meanwhile`` takes an answer: the server reads nothing while an answer waits to be taken."""
         self._number += 1
+        number = self._number
         with self._whole():
             if self._socket is None:
                 self._socket = connect(self._path, self._timeout_s)
+            message = pack_header(len(body), kind, number, flags) + body
             try:
-                send(self._socket, [pack_header(len(body), kind, self._number, flags) + body], self._timeout_s)
+                send(self._socket, [message], self._timeout_s, meanwhile)
             except ConnectionError:
-                self._receive(self._number, kind)  # the server may have said why it ended the connection
+                self._receive(number, kind)  # the server may have said why it ended the connection
                 raise
-        return self._number
+            except RequestRefused:  # of an earlier request, in the middle of this one
+                self.close()
+                raise
+        return number
 
     def _receive(self, number: int, kind: Kind) -> tuple[Header, npt.NDArray[np.uint8]]:
         with self._whole():

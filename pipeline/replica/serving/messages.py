@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,43 @@ from pipeline.replica.serving.protocol import HEADER, Bytes, Header, unpack_head
 ByteArray = npt.NDArray[np.uint8]
 
 
-def send(connection: socket.socket, pieces: Iterable[Bytes], timeout_s: float | None) -> None:
-    """All pieces, within ``timeout_s``. Raises OSError, TimeoutError among them."""
+def send(
+    connection: socket.socket,
+    pieces: Iterable[Bytes],
+    timeout_s: float | None,
+    meanwhile: Callable[[], None] | None = None,
+) -> None:
+    """All pieces, within ``timeout_s``. Raises OSError, TimeoutError among them.
+
+    ``meanwhile`` is called, once for each time, when the other end takes no more and has sent something: it must read that.
+    """
     deadline = _Deadline(timeout_s)
     for piece in pieces:
-        connection.settimeout(deadline.left_s())
-        connection.sendall(piece)
+        if meanwhile is None:
+            connection.settimeout(deadline.left_s())
+            connection.sendall(piece)
+        else:
+            _send_and_read(connection, memoryview(piece), deadline, meanwhile)
+
+
+def _send_and_read(connection: socket.socket, piece: Any, deadline: _Deadline, meanwhile: Callable[[], None]) -> None:
+    while len(piece):
+        connection.settimeout(0.0)
+        try:
+            piece = piece[connection.send(piece) :]
+        except BlockingIOError:
+            if _wait(connection, deadline.left_s()) & select.POLLIN:
+                meanwhile()
+
+
+def _wait(connection: socket.socket, timeout_s: float | None) -> int:
+    """Until it takes something or has something; which of it. Raises TimeoutError."""
+    poll = select.poll()
+    poll.register(connection, select.POLLIN | select.POLLOUT)
+    found = poll.poll(None if timeout_s is None else timeout_s * 1000)
+    if not found:
+        raise TimeoutError("timed out")
+    return found[0][1]
 
 
 def receive_header(

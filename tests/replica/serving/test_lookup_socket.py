@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.replica import View
 from pipeline.replica.client import ReplicaClient
 from pipeline.replica.serving.errors import (
     NoSocketPath,
@@ -58,6 +59,23 @@ def test_a_lookup_gives_all_tables_as_they_stand_at_one_cut(tmp_path: Path) -> N
         assert served.counted.rows == 3 * 9 + 1
 
 
+def test_a_cut_that_comes_in_the_middle_of_a_lookup_is_in_none_of_its_tables(tmp_path: Path) -> None:
+    with Served(tmp_path) as served, served.client() as client:
+        served.advance()
+        opened, view = [], served.replica.view
+
+        def opened_and_advanced() -> View:
+            opened.append(view())
+            served.advance()
+            return opened[-1]
+
+        served.replica.view = opened_and_advanced  # type: ignore[method-assign]
+        rows = client.lookup({"item": [1], "user": [1]}, versions=True)
+        assert len(opened) == 1
+        assert rows.versions is not None
+        assert (rows.step, [versions[0] & (1 << 40) - 1 for versions in rows.versions.values()]) == (1, [1, 1])
+
+
 def test_a_pinned_view_shows_one_cut_for_all_that_is_asked_through_it(tmp_path: Path) -> None:
     with Served(tmp_path) as served, served.client() as client:
         served.advance()
@@ -89,7 +107,7 @@ def test_requests_sent_ahead_are_answered_in_order(tmp_path: Path) -> None:
             expected = [view.lookup("item", some).tobytes() for some in asked]
         found = [rows["item"].tobytes() for rows in client.lookups({"item": some} for some in asked)]
         assert found == expected
-        large = [np.arange(20_000) + n for n in range(4)]
+        large = [np.arange(20_000) + n for n in range(20)]  # far more than the kernel keeps of either side
         for ids, rows in zip(large, client.lookups({"item": ids} for ids in large), strict=True):
             with served.replica.view() as view:
                 assert rows["item"].tobytes() == view.lookup("item", ids).tobytes()
