@@ -1,7 +1,8 @@
 """A replica's view held against a checkpoint of the same step: every row of every table, both ways, and the dense weights.
 
 Two rows are equal when id, weights and step of the last update are; the generation is not compared. The weights that a replica must
-hold are what the table's codec makes of the trainer's. Memory: nine bytes a row of one table, and a chunk of rows.
+hold are what the table's codec makes of the trainer's; columns that ride along (states, meta) are the trainer's. Memory: nine bytes a
+row of one table, and a chunk of rows.
 
 Legend: n rows of a chunk; d weights of a row.
 """
@@ -102,12 +103,14 @@ class _Table:
         """Why a row may differ: of which rows that is so, and what to say of one."""
         layout, first = self._layout, self._layout.columns[0].name
         yield ~held_n, lambda _: "the replica does not hold it"
-        found_nd, versions_n = self._view.lookup_versions(self._name, chunk.ids_n)
+        found_nd, versions_n, columns = self._view.row_columns(self._name, chunk.ids_n)
         steps_n = steps_of(versions_n)
         yield steps_n != steps_of(chunk.versions_n), lambda n: f"the replica's was updated at step {steps_n[n]}"
         weights_nd = np.ascontiguousarray(layout.singles(chunk.rows_nb, first))
         sent_nd = self._codec.decode(self._codec.encode(weights_nd), weights_nd.shape[1])
         yield _differ(first, sent_nd, found_nd)
+        for name, values_nw in columns.items():
+            yield _differ(name, layout.view(chunk.rows_nb, name), values_nw)
 
     def _tell(
         self, ids_n: Int64s, steps_n: Int64s | None, reasons: Sequence[tuple[Bools, Callable[[int], str]]]
@@ -123,8 +126,11 @@ class _Table:
 
 def _differ(column: str, sent_nd: Array, found_nd: Array) -> tuple[Bools, Callable[[int], str]]:
     """Bit for bit: NaNs and zeros of either sign are told apart."""
-    bits = np.dtype(f"u{sent_nd.dtype.itemsize}")
-    differs_nd = np.ascontiguousarray(sent_nd).view(bits) != np.ascontiguousarray(found_nd).view(bits)
+    count, width = sent_nd.shape
+    sent_b, found_b = (
+        np.ascontiguousarray(one).view(np.uint8).reshape(count, width, -1) for one in (sent_nd, found_nd)
+    )
+    differs_nd = (sent_b != found_b).any(axis=2)
 
     def say(n: int) -> str:
         d = int(np.flatnonzero(differs_nd[n])[0])

@@ -86,7 +86,9 @@ def test_the_same_through_many_kills_of_processes(tmp_path: Path) -> None:
     rng = random.Random(7)
     truth = Truth(tmp_path, config(1500, slow=False))
     run, socket, job = tmp_path / "run", tmp_path / "replica.sock", tmp_path / "job.yaml"
-    job.write_text(yaml.safe_dump(config(1500, slow=True) | {"run": RAGGED["run"] | {"dir": str(run)}}))
+    job.write_text(
+        yaml.safe_dump(config(1500, slow=True) | {"run": RAGGED["run"] | {"dir": str(run)}}, sort_keys=False)
+    )
     trainer = start("run", job)
     with (
         Server(run, socket) as server,

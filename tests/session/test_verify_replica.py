@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pipeline.files import RealFiles
-from pipeline.replica import Replica
+from pipeline.replica import Replica, View
 from pipeline.rowlog import CheckpointReader, read_catalog
 from pipeline.session.comparing import SHOWN, compare
 from pipeline.session.errors import NoCommonStep, NoRun, OtherRunsStream
@@ -59,6 +60,28 @@ def test_an_ended_run_and_its_replica_are_equal_row_by_row(job: Job) -> None:
     assert "the replica is the trainer, bit for bit" in shown.out
 
 
+def test_columns_that_ride_along_are_compared_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = run_job(
+        tmp_path / "run",
+        RAGGED,
+        *EVERY_THREE,
+        "stages.stream.codec=int8",
+        "stages.stream.tables={wide: {states: true}}",
+    ).dir
+    code, compared = told(run)
+    assert (code, compared["different"]) == (0, 0)
+    read = View.row_columns
+
+    def changed(view: View, table: str, ids_n: Any, names: Any = None) -> Any:
+        weights_nd, versions_n, columns = read(view, table, ids_n, names)
+        return weights_nd, versions_n, {name: np.nextafter(values, np.inf) for name, values in columns.items()}
+
+    monkeypatch.setattr(View, "row_columns", changed)
+    code, compared = told(run)
+    assert (code, compared["different"]) == (1, compared["rows"]["wide"])
+    assert all("momentum[0] is" in one["what"] for one in compared["first"]), compared["first"]
+
+
 def test_weights_are_compared_as_the_codec_sent_them(tmp_path: Path) -> None:
     run_job(tmp_path / "run", RAGGED, *EVERY_THREE, "stages.stream.codec=fp16", "stages.stream.dense=false")
     code, compared = told(tmp_path / "run")
@@ -70,6 +93,15 @@ def test_a_run_whose_last_checkpoint_is_older_than_its_stream_is_compared_at_tha
     run = kept_at_24(tmp_path / "run", *EVERY_THREE).dir
     step = forget_newest(run)
     assert step == 24
+    code, compared = told(run)
+    assert (code, compared["step"], compared["different"]) == (0, 24, 0)
+    assert sum(compared["rows"].values()) > 100
+
+
+def test_a_stream_in_shards_is_compared_at_an_earlier_step_too(tmp_path: Path) -> None:
+    run = kept_at_24(tmp_path / "run", *EVERY_THREE, "stages.stream.shards=2").dir
+    assert told(run)[1]["step"] == 30
+    assert forget_newest(run) == 24
     code, compared = told(run)
     assert (code, compared["step"], compared["different"]) == (0, 24, 0)
     assert sum(compared["rows"].values()) > 100
