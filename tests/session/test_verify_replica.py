@@ -17,9 +17,12 @@ from pipeline.rowlog import CheckpointReader, read_catalog
 from pipeline.session.comparing import SHOWN, compare
 from pipeline.session.errors import NoCommonStep, NoRun, OtherRunsStream
 from pipeline.session.replica_at import CommonStep, cuts, replica_at
+from pipeline.session.rundir import is_live
 from pipeline.wire import FileTransport
 from tests.e2e.command import here
 from tests.e2e.jobs import RAGGED, Job, run_job
+from tests.e2e.patience import until
+from tests.e2e.test_follow import followed, newest_step
 
 EVERY_THREE = ("stages.stream.every='3 steps'", "stages.source.batches=30")
 
@@ -96,6 +99,23 @@ def test_a_run_whose_last_checkpoint_is_older_than_its_stream_is_compared_at_tha
     code, compared = told(run)
     assert (code, compared["step"], compared["different"]) == (0, 24, 0)
     assert sum(compared["rows"].values()) > 100
+
+
+def test_a_run_that_goes_on_is_compared_at_its_newest_checkpoint(tmp_path: Path) -> None:
+    """Its source waits for more."""
+    found: list[Any] = []
+
+    def then(_replica: Replica) -> None:
+        run = tmp_path / "run"
+        until(lambda: newest_step(run) == 10)
+        assert is_live(run)
+        with CommonStep(str(run), run) as both, both.replica.view() as view:
+            found.append((view.step, compare(view, both.reader, both.header)))
+
+    followed(tmp_path, "stages.stream.every='10 steps'", "checkpoint.every='20ms'", "checkpoint.keep=100", then=then)
+    ((step, compared),) = found
+    assert (step, compared.step, compared.different) == (10, 10, 0)
+    assert sum(compared.rows.values()) > 10
 
 
 def test_a_stream_in_shards_is_compared_at_an_earlier_step_too(tmp_path: Path) -> None:

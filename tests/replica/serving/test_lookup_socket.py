@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import stat
@@ -284,6 +285,16 @@ def test_a_dead_servers_socket_is_replaced_and_a_live_ones_is_not(tmp_path: Path
         second.close()
         with served.client() as client:
             assert client.lookup({"item": [1]}).step == 1
+
+
+def test_of_two_servers_that_begin_at_once_one_is_refused(tmp_path: Path) -> None:
+    """The other one holds the lock, and does not listen yet."""
+    with open(tmp_path / "replica.sock.lock", "w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(SocketTaken), Served(tmp_path):
+            pass
+    with Served(tmp_path):
+        pass
 
 
 def test_somebody_elses_live_socket_and_a_file_are_left_alone(tmp_path: Path) -> None:
