@@ -91,14 +91,11 @@ class Join:
     def next_cut(self, applied: CutPosition) -> JoinedCut | None:
         """The next cut behind ``applied`` that is whole on all shards; None when the frames in hand make none. Raises Refused."""
         self._go_behind_loaded()
-        while True:
-            joined = self._match(applied)
-            if joined is not None:
-                return joined
-            shard = self._next_shard()
-            if shard is None:
-                return None
-            shard.take_frame()
+        joined = self._match(applied)
+        while joined is None and (shard := self._next_shard()) is not None:
+            if shard.take_frame():
+                joined = self._match(applied)
+        return joined
 
     def places_behind(self, cut: JoinedCut) -> tuple[ShardPlace, ...]:
         """Where each shard goes on when ``cut``, which ``next_cut`` just gave out, is applied."""
@@ -128,6 +125,8 @@ class Join:
 
     def _next_shard(self) -> ShardReader | None:
         """Rule 2."""
+        if self._num_shards == 1:
+            return self._shards[0] if self._shards[0].has_frames else None
         ready = [shard for shard in self._shards if shard.has_frames and not self._is_ahead(shard)]
         return min(ready, key=lambda shard: shard.reached, default=None)
 

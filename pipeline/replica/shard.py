@@ -92,13 +92,15 @@ class ShardReader:
         self._proven = False
         return begin.at
 
-    def take_frame(self) -> None:
-        """Take the next frame in hand. Raises Refused."""
+    def take_frame(self) -> bool:
+        """Take the next frame in hand. Returns whether a cut is whole now, or cuts are missing. Raises Refused."""
         at, payload = self._frames.popleft()
-        self.intake.stage = replace(self.intake.stage, nbytes=max(self._budget_bytes - self._waiting_bytes, 0))
+        left = max(self._budget_bytes - self._waiting_bytes, 0)
+        if left != self.intake.stage.nbytes:
+            self.intake.stage = replace(self.intake.stage, nbytes=left)
         ready = self.intake.take(at, f"{at}{self._name}", payload, self.taken)
         if ready is None:
-            return
+            return self.intake.waiting
         if ready.commit.snapshot:
             self._drop_snapshot()
             self.snapshot = ready
@@ -106,6 +108,7 @@ class ShardReader:
             self.cuts.append(ready)
             self._waiting_bytes += ready.staged.nbytes
             self.taken = ready.commit.position
+        return True
 
     def pop_cut(self) -> ReadyCut:
         """The first ordinary cut that waits; whoever gets it closes it."""
