@@ -210,6 +210,10 @@ class Intake:
         self._begun.add(kind)
         return self._headless.get(kind) == position
 
+    def _has_no_body(self, commit: CommitFrame) -> bool:
+        """Rule 3: nothing but the commit frame of a snapshot cut was left. (An ordinary cut lacks the one before it then.)"""
+        return commit.snapshot and commit.snapshot not in self._begun and commit.num_frames > 0
+
     def _begin(self, kind: bool, position: CutPosition) -> StagedCut:
         before = self._staged.get(kind)
         if before is not None:
@@ -226,7 +230,7 @@ class Intake:
 
     def _take_commit(self, where: str, at: Position, commit: CommitFrame, applied: CutPosition) -> ReadyCut | None:
         kind = commit.snapshot
-        headless = self._headless.get(kind) == commit.position
+        headless = self._headless.get(kind) == commit.position or self._has_no_body(commit)
         self._begun.add(kind)
         verdict = judge(applied, commit)
         if verdict is Verdict.DROP:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +24,7 @@ from pipeline.session.disk import Disk
 from pipeline.session.resources import Resources
 from pipeline.session.resume import Resume
 from pipeline.wire import CommitFrame, FileTransport, StreamCorrupt, decode_frame
+from pipeline.wire.file_shards import list_shards
 from tests.e2e.jobs import RAGGED, Job, assert_same_bits, one_thread_reads, run_job
 from tests.files.journal import Entry, Image, JournalFiles
 
@@ -45,6 +47,7 @@ TIERS = {
         "store.l1_rows=150",
         "store.dram_bytes=40000",
     ),
+    "shards": ("stages.stream.shards=2",),
 }
 
 
@@ -112,6 +115,7 @@ def record(directory: Path, tiers: Sequence[str], *, resume: bool = False) -> tu
     """The calls of a run in ``directory``/run, and what it was told is durable: "checkpoint" and "cut", with their steps."""
     files = JournalFiles(directory)
     write, publish = Checkpoints.write, FileTransport.publish
+    shards, acknowledged = 2 if tiers == TIERS["shards"] else 1, Counter[object]()
 
     def write_and_note(self: Checkpoints, marker: Any) -> Path | None:
         path = write(self, marker)
@@ -123,7 +127,9 @@ def record(directory: Path, tiers: Sequence[str], *, resume: bool = False) -> tu
         end = publish(self, frames, sync=sync)
         for frame in map(decode_frame, frames):
             if sync and isinstance(frame, CommitFrame):
-                files.note("cut", frame.step)
+                acknowledged[frame.position, frame.snapshot] += 1
+                if acknowledged[frame.position, frame.snapshot] == shards:
+                    files.note("cut", frame.step)
         return end
 
     with pytest.MonkeyPatch.context() as patched:
@@ -173,7 +179,7 @@ class Reopened:
     def __init__(self, image: Image, directory: Path) -> None:
         image.write_to(directory)
         self.image, self.run = image, directory / "run"
-        self.replica = Replica(str(self.run / "stream")) if (self.run / "stream" / "epoch").exists() else None
+        self.replica = Replica(str(self.run / "stream")) if list_shards(str(self.run / "stream")) else None
         self._shown = 0
 
     @cached_property
@@ -226,9 +232,10 @@ class Reopened:
         self.replica.close()
         self.replica = None
         shutil.copytree(self.run / "stream", self.run.parent / "stream")
-        transport = FileTransport(str(self.run.parent / "stream"))
-        transport.claim()
-        transport.close()
+        for path in list_shards(str(self.run.parent / "stream")):
+            transport = FileTransport(path)
+            transport.claim()
+            transport.close()
         with Replica(str(self.run.parent / "stream")) as replica:
             replica.apply_available()
             self._check_shown(replica, oracle)

@@ -510,3 +510,15 @@ def test_a_closed_replica_says_so() -> None:
         view.lookup("item", [1])
     with pytest.raises(ReplicaClosed):
         replica.apply_available()
+
+
+def test_a_snapshot_cut_of_which_retention_left_the_commit_frame_alone_is_passed_over() -> None:
+    """Its last frame may lie in one segment and its commit frame in the next, where a later snapshot cut begins."""
+    trainer, _ = trained(2)
+    old = trainer.snapshot()
+    trainer.update({"item": [1, 2]})
+    ordinary = trainer.cut()
+    _, replica = stream_of(trainer, old[-1], *ordinary, *trainer.snapshot())
+    replica.apply_available()
+    assert_equal(replica, trainer)
+    assert replica.counters.refusals == 0
