@@ -34,9 +34,11 @@ def scratch() -> Iterator[Path]:
 
 
 def run_config(
-    config: str, directory: Path, overrides: Sequence[str], *, replica: bool = False
+    config: str, directory: Path, overrides: Sequence[str], *, replica: bool | str = False
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Train ``config``; with ``replica`` another process follows the stream. Returns (summary, the replica's figures)."""
+    """Train ``config``; with ``replica`` another process follows the stream: that of the run directory, or one at a URL. Returns (summary,
+    the replica's figures).
+    """
     command = ["-m", "pipeline", "run", config, f"run.dir={directory}", "replica.embedded=false", *overrides]
     _, figures = _run(command, directory, replica)
     summary: dict[str, Any] = json.loads((directory / "summary.json").read_text())
@@ -52,11 +54,12 @@ def measure_windows(
     return windows
 
 
-def _run(command: Sequence[str], directory: Path, replica: bool) -> tuple[str, dict[str, Any]]:
+def _run(command: Sequence[str], directory: Path, replica: bool | str) -> tuple[str, dict[str, Any]]:
     """(what the process printed, the figures of the replica process beside it)."""
     follower = None
     if replica:
-        follow = ["-m", "pipeline", "replica", str(directory / "stream"), "--follow", "--until-end", "--json"]
+        source = replica if isinstance(replica, str) else str(directory / "stream")
+        follow = ["-m", "pipeline", "replica", source, "--follow", "--until-end", "--json"]
         follower = subprocess.Popen([sys.executable, *follow], stdout=subprocess.PIPE, cwd=ROOT, text=True)
     try:
         done = subprocess.run(

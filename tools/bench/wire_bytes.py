@@ -1,0 +1,168 @@
+"""How few bytes carry every changed row within a second, and what the replica's model is worth then.
+
+The source is paced at 50,000 samples/s. The peer sends the distinct rows of each step as float32. AUC is that of the trainer's and of
+the replica's rows, with the same dense weights, on the batches that come behind the run's last one.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tools.bench.jobs import ROOT, TIMEOUT_S, data_root, have_data, scratch
+from tools.bench.report import BenchRow
+
+if TYPE_CHECKING:
+    import torch
+
+    from cuda.plan import FeatureSet
+    from pipeline.replica import View
+    from stages.items import RawBatch
+
+NAME = "bytes"
+HELP = "globo (user, article) and brunch, 50,000 samples/s: bytes on the wire, rows at most 1 s old; AUC of the replica"
+
+SAMPLES_PER_S = 50_000
+STREAMED = {"globo": ("user", "article"), "brunch": ("user", "article", "author", "hour")}
+UNSTREAMED = {"globo": ("environment", "device", "os", "country", "region", "referrer"), "brunch": ()}
+CODECS = ("fp16", "int8", "int4")
+SETTING = ("stages.stream.every=900ms", "stages.stream.zstd_level=3", "stages.stream.snapshot_every=null")
+GOAL, GOAL_AUC = 8.0, 0.0002
+Weights = Callable[[str, Any], Any]
+
+
+def run(quick: bool) -> list[BenchRow]:
+    steps, count = (150, 50) if quick else (1500, 200)
+    rows: list[BenchRow] = []
+    for config in STREAMED:
+        if not have_data(config):
+            rows.append(BenchRow(NAME, config, f"absent: no {data_root() / config}; set ROWSTREAM_DATA"))
+            continue
+        with scratch() as directory:
+            from tools.bench.paced_run import future
+
+            behind = future(config, directory / "future", steps, count, [])
+            for codec in CODECS:
+                rows.append(_measure(config, codec, directory / codec, steps, behind))
+    return rows
+
+
+def _measure(
+    config: str,
+    codec: str,
+    directory: Path,
+    steps: int,
+    behind: tuple[list[RawBatch], FeatureSet, torch.nn.Module],
+) -> BenchRow:
+    off = [f"stages.stream.tables.{table}.enabled=false" for table in UNSTREAMED[config]]
+    setting = [*SETTING, f"stages.stream.codec={codec}"]
+    summary = _train(config, directory, [f"run.steps={steps}", *setting, *off])
+    ratio = summary["bytes_if_raw"] / summary["bytes_streamed"]
+    mine, theirs = compare(directory, STREAMED[config], *behind)
+    per_row = summary["bytes_streamed"] / summary["rows_streamed"]
+    knobs = {"steps": steps, "future batches": len(behind[0]), "cuts": summary["cuts"], "setting": " ".join(setting)}
+    return BenchRow(
+        NAME,
+        f"{config} ({', '.join(STREAMED[config])}), {codec}: bytes, every row at most 1 s old",
+        f"{ratio:.2f}x fewer ({per_row:.1f} bytes a row), AUC {theirs:.5f}, trainer {mine:.5f}, late {summary['late_s']:.2f} s",
+        "distinct rows of each step as fp32",
+        f"{summary['bytes_if_raw'] / 1e6:.1f} MB",
+        f">= {GOAL:.0f}x by any codec, AUC within {GOAL_AUC}",
+        ratio >= GOAL and abs(mine - theirs) <= GOAL_AUC,
+        knobs,
+    )
+
+
+def _train(config: str, directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    import json
+
+    command = [sys.executable, "-m", "tools.bench.paced_run", config, str(directory), str(SAMPLES_PER_S), *overrides]
+    done = subprocess.run(command, check=True, timeout=TIMEOUT_S, cwd=ROOT, capture_output=True, text=True)
+    summary: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return summary
+
+
+def compare(
+    directory: Path,
+    streamed: Sequence[str],
+    batches: list[RawBatch],
+    features: FeatureSet,
+    model: torch.nn.Module,
+) -> tuple[float, float]:
+    """AUC on ``batches`` of a finished run's rows, and of its replica's where they are streamed; the dense weights are the run's."""
+    from pipeline.files import RealFiles
+    from pipeline.models.arrays import load_dense_arrays
+    from pipeline.replica import Replica
+    from pipeline.rowlog import CheckpointReader, export_dense
+
+    reader = CheckpointReader.newest(RealFiles(), str(directory / "checkpoints"))
+    dense = directory / "dense.npz"
+    export_dense(reader, str(dense))
+    with np.load(dense) as arrays:
+        load_dense_arrays(model, {name: arrays[name] for name in arrays.files})
+    of_trainer = trainer_weights(reader)
+    with Replica(directory) as replica:
+        replica.apply_available()
+        assert replica.ended
+        with replica.view() as view:
+            of_replica = replica_weights(view, streamed, of_trainer)
+            return auc(batches, features, model, of_trainer), auc(batches, features, model, of_replica)
+
+
+def trainer_weights(reader: Any) -> Weights:
+    """Rows by table and ids, as a checkpoint has them; or their first weights."""
+    from pipeline.rows.initial import initial_weights
+
+    def weights(table: str, ids_n: Any) -> Any:
+        spec = reader.entry(table).spec
+        found = reader.find(table, ids_n)
+        rows_nd = np.array(spec.layout.singles(found.rows_nb, "weight"))
+        rows_nd[~found.found_n] = initial_weights(spec, ids_n[~found.found_n])
+        return rows_nd
+
+    return weights
+
+
+def replica_weights(view: View, streamed: Sequence[str], others: Weights) -> Weights:
+    return lambda table, ids_n: view.lookup(table, ids_n) if table in streamed else others(table, ids_n)
+
+
+def auc(batches: list[RawBatch], features: FeatureSet, model: torch.nn.Module, weights: Weights) -> float:
+    """Of the model on rows that ``weights`` gives."""
+    import torch
+
+    from pipeline.models.features import PooledFeatures
+    from pipeline.models.metrics import BinaryMetrics
+    from pipeline.models.pooling import pool_rows
+
+    metrics, tables = BinaryMetrics(), _tables_of(features)
+    model = model.eval()
+    for raw in batches:
+        pooled = []
+        for name, table, pooling in tables:
+            ids = raw.features[name]
+            distinct, inverse_n = np.unique(ids.ids_n, return_inverse=True)
+            rows = torch.from_numpy(np.ascontiguousarray(weights(table, distinct)))
+            given = None if ids.weights_n is None else torch.from_numpy(ids.weights_n)
+            pooled.append(pool_rows(rows, torch.from_numpy(inverse_n), ids.offsets_b, given, pooling))
+        dims = tuple(part.shape[1] for part in pooled)
+        made = PooledFeatures(tuple(name for name, *_ in tables), dims, torch.cat(pooled, dim=1), {})
+        with torch.inference_mode():
+            logits_b = model(made, torch.from_numpy(raw.dense_bd))
+        metrics.add(logits_b.numpy(), raw.labels_b)
+    return float(metrics.auc)
+
+
+def _tables_of(features: FeatureSet) -> list[tuple[str, str, str]]:
+    """(feature, table, pooling) of these configs: each feature has a table of its own name."""
+    from cuda.plan import POOLINGS
+
+    names = {number: pooling for pooling, number in POOLINGS.items()}
+    return [
+        (name, name, names[int(pooling)]) for name, pooling in zip(features.names, features.poolings_f, strict=True)
+    ]
