@@ -73,7 +73,7 @@ class Stream(Stage):
         self._snapshots = None if self.options.snapshot_every is None else CutPolicy.parse(self.options.snapshot_every)
         self._loop = asyncio.get_running_loop()
         self._proved, self._frozen, self._snapshots_over = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self._make_stream()
+        await self._lane.run(self._make_stream)
         await self._publishing.open(self._lane.run)
         if self._resume is None:
             self._proved.set()

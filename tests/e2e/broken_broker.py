@@ -5,14 +5,16 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipeline.files import Files
 from pipeline.wire import FileTransport, FileTransportOptions, Position, StreamLost, TransportClosed, WriterFenced
 from pipeline.wire.errors import BrokerUnreachable
-from pipeline.wire.file_shards import open_shards
+from pipeline.wire.places import StreamPlaces, open_places
 from pipeline.wire.segment_reader import SegmentReader
 
 PLACE = "broker.test"
@@ -33,11 +35,13 @@ class Broker:
 
     def serve(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Runs stream to this broker from now on."""
-        monkeypatch.setattr("stages.stream.open_transports", self._open)
+        monkeypatch.setattr("stages.stream_place.open_places", self._open)
 
-    def _open(self, path: Path, shards: int, files: Files, options: FileTransportOptions) -> Sequence[BrokenTransport]:
-        directories = [one.directory for one in open_shards(str(path), shards, files, options)]
-        return [BrokenTransport(self, Path(directory), files, options) for directory in directories]
+    def _open(self, options: Any, path: Path, num_shards: int, **given: Any) -> StreamPlaces:
+        places = open_places(options, path, num_shards, **given)
+        files, file_options = given["files"], given["file_options"]
+        transports = [BrokenTransport(self, Path(name), files, file_options) for name in places.names]
+        return replace(places, transports=transports)
 
 
 class BrokenTransport:
@@ -48,10 +52,6 @@ class BrokenTransport:
         self._inner = FileTransport(str(path), files, options)
         self._life = broker.lives
         self._closed = threading.Event()
-
-    @property
-    def directory(self) -> str:
-        return str(self._path)
 
     @property
     def epoch(self) -> str:

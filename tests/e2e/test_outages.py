@@ -216,11 +216,11 @@ def test_what_is_left_at_the_end_is_written_down_and_publish_sends_it(
 def test_a_run_that_left_something_exits_1_and_says_what_to_do(tmp_path: Path, broker: Broker) -> None:
     broker.is_down = True
     config = tmp_path / "job.yaml"
-    longer = job(drain_timeout="50ms")
+    longer = job()
     longer["stages"]["source"]["batches"] = 2 * STEPS
     config.write_text(json.dumps(longer))
     run = tmp_path / "run"
-    outcome = here("run", config, f"run.dir={run}", f"run.steps={STEPS}", *SOON)
+    outcome = here("run", config, f"run.dir={run}", f"run.steps={STEPS}", *SOON, "stages.stream.drain_timeout=50ms")
     assert outcome.code == 1, outcome.text
     assert "changed rows were not published" in outcome.out
     assert f"`python -m pipeline publish {run}` sends what is left" in outcome.text
