@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import tracemalloc
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -96,12 +97,19 @@ def test_of_ids_that_repeat_the_last_row_counts(tmp_path: Path) -> None:
 
 def test_rows_that_nobody_updated_are_those_of_the_initializer(tmp_path: Path) -> None:
     table = {"dim": 4, "init": {"kind": "uniform", "low": -1, "high": 1}, "seed": 9}
-    with RowStreamer({"item": table}, tmp_path) as streamer:
+    with RowStreamer({"item": table, "user": {"dim": 2, "default": 0.5}}, tmp_path) as streamer:
+        told, default = streamer.initial("item", [-3, 12]), streamer.initial("user", [7])
+        streamer.push("item", [12], told[1:] + 1)
         streamer.end_step(1)
     spec = OwnTable.model_validate(table).streamed("item").spec
+    assert (
+        told.tobytes()
+        == np.ascontiguousarray(spec.layout.view(initial_rows(spec, np.array([-3, 12])), "weight")).tobytes()
+    )
     with replica_of(tmp_path) as view:
-        expected = spec.layout.view(initial_rows(spec, np.array([-3, 12])), "weight")
-        assert view.lookup("item", [-3, 12]).tobytes() == np.ascontiguousarray(expected).tobytes()
+        assert view.lookup("item", [-3]).tobytes() == told[:1].tobytes()
+        assert view.lookup("item", [12]).tobytes() == (told[1:] + 1).tobytes()
+        assert view.lookup("user", [7]).tolist() == default.tolist() == [[0.5, 0.5]]
 
 
 def test_deleted_rows_are_forgotten_and_may_come_back(tmp_path: Path) -> None:
@@ -293,6 +301,34 @@ def test_pushed_rows_take_bounded_memory(tmp_path: Path) -> None:
     with replica_of(tmp_path) as view:
         assert len(view.ids("item")) == 20 + 1010 - 20
         assert view.lookup("item", [1005])[0, 0] == 100
+
+
+def test_a_transport_that_fails_for_long_costs_bounded_memory() -> None:
+    """80 MB of rows are pushed, a few hot ones again and again, while nothing can be published."""
+    transport, wide = ListTransport(), {"item": {"dim": 256}}
+    streamer = RowStreamer(wide, transport, every="1 step", on_failure="retry", pushed_bytes=4 << 20)
+    streamer.open()
+    transport.begin = transport.publish = fail  # type: ignore[method-assign]
+    rng = np.random.default_rng(0)
+    tracemalloc.start()
+    try:
+        for step in range(1, 401):
+            ids = rng.integers(0, 1000, 200)
+            streamer.push("item", ids, np.full((200, 256), step, dtype=np.float32))
+            streamer.end_step(step)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * (4 << 20)
+    assert streamer.pacing.failures > 0
+    del transport.begin, transport.publish
+    commit = streamer.cut()
+    assert commit is not None
+    assert (commit.step, commit.num_rows) == (400, 1000)
+
+
+def fail(*_: Any, **__: Any) -> Any:
+    raise DiskFull("somewhere", 100)
 
 
 def test_rows_change_inside_a_step_while_other_threads_cut(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.stream import streamer
 from pipeline.stream.errors import CannotPush, CannotRead, NoSuchTable, StepWentBack, WrongMoment
@@ -41,7 +42,7 @@ from pipeline.stream.own.going_on import WRITER, find_beginning
 from pipeline.stream.own.pacing import Pacing
 from pipeline.stream.own.places import Given, Places
 from pipeline.stream.own.source import OwnSource, RowReader, as_reader
-from pipeline.stream.own.tables import OwnTable, as_ids, pack_rows, streamed_tables
+from pipeline.stream.own.tables import OwnTable, as_ids, initial_weights, pack_rows, streamed_tables
 from pipeline.stream.own.telling import Telling
 from pipeline.stream.own.told import GONE, READ, Told
 from pipeline.stream.source import Int64s, RowSource
@@ -151,6 +152,12 @@ class RowStreamer(streamer.RowStreamer):
         """These rows end with the running step: replicas forget them. ``ids`` as for ``touch``. Raises NoSuchTable, BadRows."""
         self._table(table)
         self._telling.add(table, Told.of(as_ids(table, ids), 0, GONE))
+
+    def initial(self, table: str, ids: Any) -> npt.NDArray[np.float32]:
+        """The rows of ids that nobody has told of, float32 [n, dim]: what replicas answer for them, and what a table with ``init`` begins
+        with. Raises NoSuchTable, BadRows.
+        """
+        return initial_weights(self._table(table), as_ids(table, ids))
 
     def end_step(self, step: int) -> None:
         """Step ``step`` has ended with all that was told since the one before; cut where one is due.

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from pipeline.rows.initial import initial_rows
 from pipeline.rows.layout import Column, RowLayout
 from pipeline.rows.spec import Initializer, TableSpec
 from pipeline.stream.errors import BadRows, BadTables
@@ -84,6 +85,13 @@ def _streamed(name: str, given: OwnTable | Mapping[str, Any]) -> StreamedTable:
         raise BadTables(f"table {name!r}: {faults}; options are {', '.join(OwnTable.model_fields)}") from error
     except ValueError as error:
         raise BadTables(f"table {name!r}: {error}") from error
+
+
+def initial_weights(table: StreamedTable, ids_n: Int64s) -> npt.NDArray[np.float32]:
+    """Of rows that nobody updated: a new array [n, d]."""
+    spec = table.spec
+    rows_nb = initial_rows(spec.absent, ids_n)
+    return np.array(spec.layout.singles(rows_nb, spec.layout.columns[0].name), order="C")
 
 
 def as_ids(table: str, ids: Any) -> Int64s:
