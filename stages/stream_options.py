@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import ByteSize, Field
 
 from pipeline.rows.spec import TableSpec
 from pipeline.stream import CodecName, Duration, StreamerOptions, TableStream, When, selection_problems
@@ -41,8 +41,8 @@ class StreamOptions(StreamPlaceOptions):
         description="streams that the rows are spread over, by a hash of table and id, each with a transport of its own; "
         "a replica joins them again. Fixed for the life of a stream",
     )
-    backlog_bytes: int = Field(
-        LIMIT_BYTES,
+    backlog_bytes: ByteSize = Field(
+        ByteSize(LIMIT_BYTES),
         ge=LEAST_LIMIT_BYTES,
         description="most memory for the ids of rows that wait to be published; beyond it they are let go, and the rows listed again",
     )

@@ -43,6 +43,7 @@ class Publishing:
         self.ending = asyncio.Event()
         """The last step has ended."""
         self._over, self._gave_up = asyncio.Event(), asyncio.Event()
+        self._is_whole = False
 
     async def open(self, run: OnLane) -> None:
         """A broker that is not there need not stop a run that has published nothing yet. One that goes on has to read first what was
@@ -64,13 +65,16 @@ class Publishing:
 
     async def finish(self, run: OnLane) -> None:
         """Publish what is left, in the time that ``watch`` gives; nothing trains any more. What is left then is written down."""
-        while not self._gave_up.is_set() and (wait_s := await self._attempt(run, self._streamer.finish)) is not None:
+        while (wait_s := await self._attempt(run, self._streamer.finish)) is not None:
             await wait_at_most(self._gave_up, wait_s)
+            if self._gave_up.is_set():
+                break
+        self._is_whole = wait_s is None
         self._over.set()
 
     def settle(self) -> None:
         """On a lane, behind ``finish``: write down what is left, or that nothing is."""
-        if not self._gave_up.is_set():
+        if self._is_whole:
             remove_backlog(self._files, self._run.dir)
             return
         self._outage.gave_up()

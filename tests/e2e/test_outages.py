@@ -14,6 +14,7 @@ import pytest
 from pipeline.files import DirectoryLock
 from pipeline.flow import StageError
 from pipeline.rowlog import RowLogError
+from pipeline.session import progress
 from pipeline.session.disk import Disk
 from pipeline.session.resources import Resources
 from tests.e2e.broken_broker import Broker
@@ -134,7 +135,7 @@ def test_a_backlog_beyond_its_bound_collapses_and_the_replica_is_still_equal(
     config["stages"]["source"] |= {"batches": STEPS, "samples": 300, "vocabulary": 20_000}
     config["store"]["l1_rows"] = 8192
     config["tables"]["shared"].pop("admission", None)
-    wanted = ("stages.stream.every='1 steps'", "stages.stream.backlog_bytes=65536", "replica.embedded=true")
+    wanted = ("stages.stream.every='1 steps'", "stages.stream.backlog_bytes=64KiB", "replica.embedded=true")
     if forgets:
         config["tables"]["shared"]["expiry"] = {"steps": 8, "every": 3}
 
@@ -211,6 +212,17 @@ def test_what_is_left_at_the_end_is_written_down_and_publish_sends_it(
     again = here("publish", run)
     assert again.code == 0, again.text
     assert "nothing is left to publish" in again.out
+
+
+def test_the_progress_line_says_that_the_stream_is_not_sent(
+    tmp_path: Path, broker: Broker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "PLAIN_EVERY_S", 0.0)
+    monkeypatch.setenv("COLUMNS", "600")
+    broker.is_down = True
+    run_job(tmp_path / "run", job(drain_timeout="50ms"), *SOON, "run.progress_s=0.005")
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("step ")]
+    assert any("stream retrying since" in line and "connection refused" in line for line in lines), lines[-1]
 
 
 def test_a_run_that_left_something_exits_1_and_says_what_to_do(tmp_path: Path, broker: Broker) -> None:
