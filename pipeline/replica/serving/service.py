@@ -7,6 +7,7 @@ the caller's to decide. Where half a cut was applied there is no such cut, and i
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 from contextlib import ExitStack
@@ -26,6 +27,7 @@ from pipeline.rows.memory import keep_freed_memory
 DONE, FAILED = 0, 1
 HTTP = "127.0.0.1:8787"
 LOOK_S = 0.25
+LOGIN = re.compile(r"(?<=:)//.*@")
 
 
 def serve(
@@ -75,7 +77,7 @@ class Service:
         metrics = Metrics(replica, lambda: self.why_not_ready() is None, self._connections, self._inflight)
         if socket is not None:
             self.lookups = LookupServer(replica, socket, metrics, ServerOptions())
-        pages = Pages(replica, self.why_not_ready, metrics.page, source)
+        pages = Pages(replica, self.why_not_ready, metrics.page, without_login(source))
         self.http = None if http is None else HttpServer(http, pages.answer)
         self._stack = ExitStack()
 
@@ -126,6 +128,11 @@ class Service:
 
     def _inflight(self) -> int:
         return 0 if self.lookups is None else self.lookups.answers.used_bytes
+
+
+def without_login(source: str) -> str:
+    """A URL as it may be shown: without user and password."""
+    return LOGIN.sub("//...@", source)
 
 
 def _say(text: str) -> None:

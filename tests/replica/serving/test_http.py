@@ -23,7 +23,7 @@ from pipeline.replica.replica import Lag
 from pipeline.replica.serving.errors import BadAddress, ServedTableUnknown
 from pipeline.replica.serving.health import Facts, why_not_ready
 from pipeline.replica.serving.http_server import Address, parse_address
-from pipeline.replica.serving.service import Service
+from pipeline.replica.serving.service import Service, without_login
 from pipeline.wire.frames import CutPosition
 from tests.e2e.patience import until
 from tests.replica.trainer import DictTrainer, MemoryTransport
@@ -136,6 +136,19 @@ def test_the_status_page_shows_the_figures_and_is_whole_in_itself(tmp_path: Path
             assert text in page, text
         assert not re.search(r'(src|href)="(?!/)|<script|url\(', page), "nothing from elsewhere"
         assert headers["Content-Security-Policy"].startswith("default-src 'none'")
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("runs/quickstart", "runs/quickstart"),
+        ("nats://me:secret@host:4222/S", "nats://...@host:4222/S"),
+        ("redis://:a@b/c@host/S", "redis://...@host/S"),
+        ("redis://host:1/S", "redis://host:1/S"),
+    ],
+)
+def test_a_login_in_a_url_is_not_shown(source: str, shown: str) -> None:
+    assert without_login(source) == shown
 
 
 def test_rows_for_people_are_the_rows_that_a_view_gives(tmp_path: Path) -> None:
