@@ -17,7 +17,7 @@ from tests.e2e.jobs import RAGGED, run_job
 from tests.e2e.patience import until
 from tests.e2e.served import Hammer, Server, Truth, asked, assert_consistent
 
-LONG_KILLS = 24
+LONG_KILLS, LEAST_KILLS = 24, 6
 
 
 def config(batches: int, *, slow: bool) -> dict[str, Any]:
@@ -84,10 +84,10 @@ def test_a_command_that_cannot_serve_says_why(tmp_path: Path) -> None:
 def test_the_same_through_many_kills_of_processes(tmp_path: Path) -> None:
     """SIGKILL of the trainer or of the server, whichever comes, at moments nobody chose."""
     rng = random.Random(7)
-    truth = Truth(tmp_path, config(1500, slow=False))
+    truth = Truth(tmp_path, config(2500, slow=False))
     run, socket, job = tmp_path / "run", tmp_path / "replica.sock", tmp_path / "job.yaml"
     job.write_text(
-        yaml.safe_dump(config(1500, slow=True) | {"run": RAGGED["run"] | {"dir": str(run)}}, sort_keys=False)
+        yaml.safe_dump(config(2500, slow=True) | {"run": RAGGED["run"] | {"dir": str(run)}}, sort_keys=False)
     )
     trainer = start("run", job)
     with (
@@ -96,7 +96,9 @@ def test_the_same_through_many_kills_of_processes(tmp_path: Path) -> None:
         Hammer(str(socket), truth.probes) as two,
     ):
         for kill in range(LONG_KILLS):
-            reach(one, server, one.step + rng.randrange(1, 60))
+            reach(one, server, min(one.step + rng.randrange(1, 60), truth.steps))
+            if one.step == truth.steps:
+                break
             if kill % 2:
                 reached = one.step
                 server.kill_and_restart()
@@ -104,6 +106,7 @@ def test_the_same_through_many_kills_of_processes(tmp_path: Path) -> None:
             else:
                 finish(trainer, signal.SIGKILL)
                 trainer = start("run", job, "--resume")
+        assert kill >= LEAST_KILLS, "the run was over too soon"
         assert finish(trainer).code == 0
         reach(one, server, truth.steps)
         reach(two, server, truth.steps)
