@@ -31,6 +31,7 @@ COUNTED: Final = {
     "lacking": "committed cuts passed over because cuts before them were missing",
     "rescans": "how often reading went back in the stream",
     "refusals": "frames refused with an error",
+    "zombie_frames": "frames dropped because they came from a trainer that was replaced",
     "expired_views": "pinned views that ended because old rows took more than pinned_bytes",
 }
 QUANTILES: Final = ((0.5, "0.5"), (0.99, "0.99"))
@@ -94,9 +95,9 @@ class _Figures(Collector):
         yield _gauge("connections", "open connections of the lookup socket", self._connections())
         yield _gauge("inflight_bytes", "answers on their way over the socket", self._inflight())
         yield _counter("looked_up_rows", "rows that views were asked for, over the socket or not", replica.lookups)
-        counters = replica.counters.as_dict()
-        for name, help_text in COUNTED.items():
-            yield _counter("applied_rows" if name == "rows" else name, help_text, counters[name])
+        for name, count in replica.counters.as_dict().items():
+            told = COUNTED.get(name, name.replace("_", " "))
+            yield _counter("applied_rows" if name == "rows" else name, told, count)
 
     def _freshness(self) -> Iterator[Metric]:
         fresh = self._replica.freshness

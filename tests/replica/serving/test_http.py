@@ -204,6 +204,8 @@ def test_metrics_say_what_the_replica_and_the_socket_did(tmp_path: Path) -> None
         }  # fmt: skip
         assert {name: found[f"rowstream_replica_{name}"] for name in expected} == expected
         assert found["rowstream_replica_bytes_total"] > 0
+        counters = site.service.replica.counters.as_dict().keys() - {"rows"}
+        assert {f"rowstream_replica_{name}_total" for name in counters} <= found.keys()
         assert found["process_resident_memory_bytes"] > 0
         site.wait_for("/readyz", 200)
         assert site.samples()["rowstream_replica_ready"] == 1
