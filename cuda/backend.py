@@ -136,6 +136,19 @@ class Backend(Protocol):
         and states, and gets the version all the same. Returns how many these were [T].
         """
 
+    def keep_weights(self, plan: SlotPlan) -> Float32s:
+        """The weights of each distinct row as they stand, widened to float32: [U, at least the largest dim], for ``relative_change``. What
+        stands behind a row's dim means nothing.
+        """
+
+    def relative_change(self, plan: SlotPlan, kept_ud: Float32s) -> Float32s:
+        """How far each distinct row's weights have moved since ``keep_weights`` gave ``kept_ud``, which is used up: [U].
+
+        With a the weights kept, b those that are there, both in float32, d = a - b: sqrt(dot(d, d)) / sqrt(max(dot(a, a), dot(b, b))),
+        which is 0 where nothing moved, and 2 at most; a row that left zeros gives 1. 0 where dot(d, d) is 0, infinity where it or the
+        maximum is not finite.
+        """
+
     def encode_rows(self, slots_m: Int32s, codec: str, table: int) -> RowBytes:
         """The weights of slots, all of one table, encoded by a codec of ``rows.codec``: uint8 [M, codec.row_bytes(dim)]."""
 

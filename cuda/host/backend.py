@@ -12,7 +12,7 @@ from typing import cast
 import numpy as np
 
 from cuda.backend import RowBytes, UpdateRule, forbid_event_loop
-from cuda.host import cuts, gather, gradients, rows, slotmap, update
+from cuda.host import change, cuts, gather, gradients, rows, slotmap, update
 from cuda.host.batch import NO_WEIGHTS, Batch, describe, plain
 from cuda.host.memory import allocate
 from cuda.host.meta import find_last
@@ -188,6 +188,20 @@ class HostBackend:
         rooms = self._tables.update_rooms(self.threads)
         update.update(self._pool, terms, rules, changed, bad_wt, rooms, self.threads)
         return cast(Int64s, bad_wt.sum(axis=0))
+
+    def keep_weights(self, plan: SlotPlan) -> Float32s:
+        self._enter("keep_weights")
+        width = self._tables.width
+        (kept,) = self._recycler.arrays((np.float32, plan.unique.count * width))
+        kept_ud = kept.reshape(-1, width)
+        change.keep(self._pool, change.compared(plan, kept_ud, self._tables), self._tables.rooms(self.threads), self.threads)
+        return kept_ud
+
+    def relative_change(self, plan: SlotPlan, kept_ud: Float32s) -> Float32s:
+        self._enter("relative_change")
+        changes_u, compared = np.empty(plan.unique.count, np.float32), change.compared(plan, kept_ud, self._tables)
+        change.compare(self._pool, compared, changes_u, self._tables.rooms(self.threads), self.threads)
+        return changes_u
 
     def encode_rows(self, slots_m: Int32s, codec: str, table: int) -> RowBytes:
         from pipeline.rows.codec import find_codec

@@ -46,13 +46,14 @@ class TableSet:
         """What the digests of rows begin with."""
         self._codecs: tuple[tuple[str, ...], Int64s, Int64s] | None = None
         self._last: tuple[tuple[UpdateRule, ...], Float32s, Rules] | None = None
-        self._width = whole_lanes(int(self.dims_t.max()))
+        self.width = whole_lanes(int(self.dims_t.max()))
+        """Floats that hold any row's weights, and are written 16 at a time."""
         self._stored_t = {
             name: np.array([getattr(stored, name.removesuffix("_t")) for stored in self._stored], np.int64)
             for name in STORED
         }
         self._noise_keys_t = np.array([noise_key(spec.seed, spec.name) for spec in specs], np.uint64).view(np.int64)
-        self._numbers = self._width + max(whole_lanes(stored.num_numbers) for stored in self._stored)
+        self._numbers = self.width + max(whole_lanes(stored.num_numbers) for stored in self._stored)
 
     def rules(self, rules_t: Sequence[UpdateRule], step: int) -> Rules:
         """The rules of all tables for a kernel, at this step. Good until the next call.
@@ -72,11 +73,11 @@ class TableSet:
 
     def rooms(self, threads: int) -> RowBytes:
         """A room for each thread to widen a row's weights in: floats, then as many numbers of 16 bits. [threads, bytes]"""
-        return _rooms(threads, (4 + 2) * self._width)
+        return _rooms(threads, (4 + 2) * self.width)
 
     def update_rooms(self, threads: int) -> RowBytes:
         """A room for each thread of an update: a gradient, then floats for a row's numbers, then as many of 16 bits with their noise."""
-        return _rooms(threads, 4 * self._width + (4 + 2) * self._numbers + NOISE_BYTES)
+        return _rooms(threads, 4 * self.width + (4 + 2) * self._numbers + NOISE_BYTES)
 
     def codecs(self, codecs_t: Sequence[str]) -> tuple[Int64s, Int64s]:
         """How kernels name the codec of each table [T], and the bytes of its encoded row [T]. A codec that they lack is our own bug."""
@@ -107,7 +108,7 @@ class TableSet:
             **self._stored_t,
             by_chance_t=np.array([rule.rounding == "stochastic" for rule in rules], np.int64),
             keys_t=self._noise_keys_t,
-            gradient_bytes=4 * self._width,
+            gradient_bytes=4 * self.width,
             room_numbers=self._numbers,
         )
 

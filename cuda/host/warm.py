@@ -95,7 +95,9 @@ def _run_everything() -> None:
     backend.gather_pool(plan, [matrix])
     backend.sum_gradients(plan, [matrix])
     backend.weight_gradients(plan, [matrix])
+    kept = backend.keep_weights(plan)
     backend.update(plan, [matrix], [UpdateRule("sgd", (0.0,), max_gradient=1.0)], 1)
+    backend.relative_change(plan, kept)
     found = backend.find_distinct(unique.ids_u, unique.table_start_t.reshape(1, 2))
     assert found is not None
     backend.encode_distinct(*found, ["fp16"], (0, 1), RowRoom(np.empty(24, np.uint8), 0, 8, 16))

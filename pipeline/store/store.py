@@ -18,6 +18,7 @@ from cuda.plan import BatchIds, FeatureSet, Int64s, Matrix, SlotPlan, UniqueIds
 from pipeline.files import Files, RealFiles
 from pipeline.rows.spec import TableSpec
 from pipeline.rows.version import pack_version
+from pipeline.store.change import Changes
 from pipeline.store.coverage import index_members
 from pipeline.store.default_rows import default_slots, write_default_rows
 from pipeline.store.dynamic import DynamicTables
@@ -44,9 +45,7 @@ StepListener = Callable[[int, SlotPlan | None], None]
 
 
 class Store:
-    """Opens and closes ``backend`` and ``tier``. ``rules`` and ``rates`` are in the order of ``specs``; ``spill_path`` is a
-    directory.
-    """
+    """Opens and closes ``backend`` and ``tier``. ``rules``, ``rates`` are in the order of ``specs``; ``spill_path`` is a directory."""
 
     def __init__(
         self,
@@ -65,7 +64,7 @@ class Store:
     ) -> None:
         assert len(specs) == len(rules) == features.num_tables
         self.specs, self.features, self.options, self.generation = tuple(specs), features, options, generation
-        self.backend, self.tier, self.fence = backend, tier, Fence()
+        self.backend, self.tier, self.fence, self.changes = backend, tier, Fence(), Changes(backend)
         self._rules = StepRules(rules, rates)
         self.dynamic = dynamic
         """None where every id has a row for good. Whoever reserves pins its ``state`` to markers, as ``dynamic``."""
@@ -166,7 +165,7 @@ class Store:
             with self.fence.write(step):
                 self._residency.mark_written(reservation)
                 self._snapshots.before_write(plan)
-                bad_t = self.backend.update(plan, grads, self._rules.at(step), pack_version(self.generation, step))
+                bad_t = self.changes.update(plan, grads, self._rules.at(step), pack_version(self.generation, step))
                 count_bad(bad_t, self.specs, step, self.options.bad_gradients == "skip", self.counters.bad_gradients)
                 write_meta(self.backend, reservation)
                 if dense_step is not None:
@@ -224,7 +223,7 @@ class Store:
         self._listeners.append(listener)
 
     def on_expired(self, listener: ExpiryListener) -> None:
-        """Have ``listener`` called with the rows that end with a step, before those of ``on_step``, and under the same rules."""
+        """Have ``listener`` called with the rows that end with a step, before those of ``on_step``, by the same rules."""
         self._ending.listeners.append(listener)
 
     def _tell(self, step: int, plan: SlotPlan | None, updated: bool = True) -> None:

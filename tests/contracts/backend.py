@@ -489,6 +489,8 @@ class BackendContract:
             "sum_gradients": lambda: backend.sum_gradients(plan, grads),
             "weight_gradients": lambda: backend.weight_gradients(plan, grads),
             "update": lambda: backend.update(plan, grads, rules, 1),
+            "keep_weights": lambda: backend.keep_weights(plan),
+            "relative_change": lambda: backend.relative_change(plan, np.empty((0, 4), np.float32)),
             "encode_rows": lambda: backend.encode_rows(slots[:1], "fp32", 0),
             "find_distinct": lambda: backend.find_distinct(unique.ids_u, unique.table_start_t[None]),
             "encode_distinct": lambda: backend.encode_distinct(

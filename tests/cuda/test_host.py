@@ -13,14 +13,14 @@ from cuda.host.backend import FEW
 from cuda.host.recycle import aligned_bytes
 from cuda.plan import MEAN, NONE, SUM, Matrix
 from tests.contracts.backend import NUM_SLOTS, BackendContract, random
-from tests.contracts.narrow_rows import NarrowRowsContract
+from tests.contracts.change import ChangeContract
 from tests.cuda import cases, reference
 from tests.cuda.cases import Random
 
 __all__ = ["random"]
 
 
-class TestHostBackend(BackendContract, NarrowRowsContract):
+class TestHostBackend(BackendContract, ChangeContract):
     @pytest.fixture
     def make(self) -> Iterator[Callable[[int], Backend]]:
         made: list[Backend] = []
