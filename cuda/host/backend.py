@@ -194,7 +194,9 @@ class HostBackend:
         width = self._tables.width
         (kept,) = self._recycler.arrays((np.float32, plan.unique.count * width))
         kept_ud = kept.reshape(-1, width)
-        change.keep(self._pool, change.compared(plan, kept_ud, self._tables), self._tables.rooms(self.threads), self.threads)
+        change.keep(
+            self._pool, change.compared(plan, kept_ud, self._tables), self._tables.rooms(self.threads), self.threads
+        )
         return kept_ud
 
     def relative_change(self, plan: SlotPlan, kept_ud: Float32s) -> Float32s:

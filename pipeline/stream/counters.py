@@ -21,6 +21,8 @@ class StreamCounters:
     snapshot_cuts: int = 0
     abandoned: int = 0
     """Cuts that lost their snapshot; their rows went into later cuts."""
+    over_budget_bytes: int = 0
+    """Best effort: what went although the budget was used up, as rows had waited long enough or the run ended; near enough."""
     bytes_if_raw: int = 0
     """What the distinct rows of each step would have been as float32, ids not counted; steps that wait are not in it yet."""
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)

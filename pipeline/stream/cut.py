@@ -20,7 +20,7 @@ from pipeline.rows.digest import TableRuns
 from pipeline.stream.carried import carried_bytes, carried_columns
 from pipeline.stream.errors import StreamError
 from pipeline.stream.source import Int64s, RowSnapshot, RowsRead
-from pipeline.stream.taken import Changed
+from pipeline.stream.taken import Changed, Waits
 from pipeline.stream.whole_cut import WholeCut, WholeFrame
 from pipeline.wire.dense import DenseArrays, dense_digest, split_dense
 from pipeline.wire.digest import MASK, extra_digest
@@ -83,6 +83,10 @@ class CutBuilder:
     num_tombstones: int = 0
     digest: int = 0
     dense_digest: int | None = None
+    num_bytes: int = 0
+    """That went out for it."""
+    waits: Waits | None = None
+    """Best effort."""
     _common: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -220,6 +224,9 @@ class CutBuilder:
             dense_digest=self.dense_digest,
             ended_k2=ended_k2,
             rewind=self.rewind,
+            unsent=None if self.waits is None else self.waits.rows,
+            oldest_ns=None if self.waits is None else self.waits.oldest_ns,
+            oldest_step=None if self.waits is None else self.waits.oldest_step,
         )
 
 

@@ -32,7 +32,7 @@ class CutWriter:
         if frame is None:
             return None
         commit = builder.commit(changed.ended_k2)
-        self._outlet.send((frame, commit), sync=True)
+        builder.num_bytes += self._outlet.send((frame, commit), sync=True)
         self._counters.add(rows_streamed=builder.num_rows)
         return commit
 
@@ -47,10 +47,10 @@ class CutWriter:
         """The cut in as many frames as it takes: ``ids`` by table, distinct, then the dense weights."""
         last: tuple[Frame, ...] = ()
         for frame in builder.frames(rows, ids, self.tables, dense, self._sizes):
-            self._outlet.send(last, sync=False)
+            builder.num_bytes += self._outlet.send(last, sync=False)
             last = (frame,)
         rows.close()
         commit = builder.commit(ended_k2)
-        self._outlet.send((*last, commit), sync=True)
+        builder.num_bytes += self._outlet.send((*last, commit), sync=True)
         self._counters.add(rows_streamed=builder.num_rows, tombstones=builder.num_tombstones)
         return commit

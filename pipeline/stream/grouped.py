@@ -38,6 +38,15 @@ class GroupedIds(Mapping[str, Int64s]):
         return self.ids_u[self.start_t[number] : self.start_t[number + 1]]
 
     @property
+    def beside_bytes(self) -> int:
+        """Memory beside the ids and their block."""
+        return 0
+
+    def copied(self) -> GroupedIds:
+        """The same with ids that lie by themselves."""
+        return GroupedIds(self.tables, self.ids_u.copy(), self.start_t, self.selected)
+
+    @property
     def counts(self) -> dict[str, int]:
         """How many ids each selected table has."""
         starts = self.start_t.tolist()

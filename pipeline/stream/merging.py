@@ -61,7 +61,7 @@ def pieces_cost(pieces: Iterable[Int64s]) -> int:
 def out_of_block(ids: StepIds, count: int) -> StepIds:
     """``ids``, ``count`` in all; a copy where they are few and would keep a block many times as large."""
     if isinstance(ids, GroupedIds) and count <= FEW and block_bytes(ids) > 4 * 8 * count:
-        return GroupedIds(ids.tables, ids.ids_u.copy(), ids.start_t, ids.selected)
+        return ids.copied()
     return ids
 
 
@@ -69,7 +69,7 @@ def block_bytes(ids: StepIds, count: int | None = None) -> int:
     """Memory that stays while ``ids``, ``count`` in all, are kept: that of a step often lies in one block with more of that step."""
     if not isinstance(ids, GroupedIds):
         return 8 * (step_cost(ids) if count is None else count + PIECE_COST * len(ids))
-    base = ids.ids_u
+    beside, base = ids.beside_bytes + 8 * PIECE_COST * len(ids), ids.ids_u
     while isinstance(base.base, np.ndarray):
         base = base.base
-    return (base.nbytes if base.base is None else memoryview(base.base).nbytes) + 8 * PIECE_COST * len(ids)
+    return (base.nbytes if base.base is None else memoryview(base.base).nbytes) + beside

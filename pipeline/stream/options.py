@@ -75,3 +75,5 @@ class StreamIdentity:
     generation: int
     shard: int = 0
     num_shards: int = 1
+    best_effort: bool = False
+    """What is written is outside G3: rows wait, and a cut is no step's end."""

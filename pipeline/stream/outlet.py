@@ -72,6 +72,7 @@ class Outlet:
             epoch=epoch,
             created_ns=self._clock(),
             tables=self._tables,
+            best_effort=identity.best_effort,
         )
 
     @property
@@ -80,16 +81,19 @@ class Outlet:
         with self._watched():
             return self._transport.end
 
-    def send(self, frames: Sequence[Frame | WholeFrame], *, sync: bool) -> None:
-        """Publish frames together; none: nothing is done."""
-        if frames:
-            with self._watched():
-                if self.packer.needs_header:
-                    self._publish_header()
-            data = [self.packer.pack(frame) for frame in frames]
-            with self._watched():
-                self._transport.publish(data, sync=sync)
-            self._counters.add(frames=len(data), bytes_streamed=sum(map(len, data)))
+    def send(self, frames: Sequence[Frame | WholeFrame], *, sync: bool) -> int:
+        """Publish frames together; none: nothing is done. Returns their bytes."""
+        if not frames:
+            return 0
+        with self._watched():
+            if self.packer.needs_header:
+                self._publish_header()
+        data = [self.packer.pack(frame) for frame in frames]
+        with self._watched():
+            self._transport.publish(data, sync=sync)
+        num_bytes = sum(map(len, data))
+        self._counters.add(frames=len(data), bytes_streamed=num_bytes)
+        return num_bytes
 
     def retain_from(self, position: Position) -> None:
         """As ``Transport.retain_from``."""

@@ -129,11 +129,16 @@ class ShardsWriter:
         shared = SharedRows(rows, len(self._each))
         split = split_ids(ids, len(self._each))
 
+        builders = [replace(builder) for _ in self._each]
+
         def share(number: int) -> Callable[[], CommitFrame]:
-            own, carried = replace(builder), dense if number == 0 else None
+            own, carried = builders[number], dense if number == 0 else None
             return lambda: self._each[number].write(own, shared.view(), split[number], carried, ended_k2)
 
-        return join_commits(side_by_side([share(number) for number in range(len(self._each))]))
+        try:
+            return join_commits(side_by_side([share(number) for number in range(len(self._each))]))
+        finally:
+            builder.num_bytes += sum(own.num_bytes for own in builders)
 
 
 def split_ids(ids: Mapping[str, Int64s], num_shards: int) -> list[dict[str, Int64s]]:

@@ -58,10 +58,12 @@ class RowStreamer:
         committed, taken at ``previous_step``.
         """
         self.options = options or StreamerOptions()
-        self.changed = ChangedSet(self.options.backlog_bytes)
+        self.changed = self._changed_set()
         self.counters = StreamCounters()
         self.committed, self.committed_step = previous, previous_step
         """The last cut that was committed, and its step."""
+        self.oldest_step: int | None = None
+        """The step of the oldest change that this cut left behind; None: none, as ever but in best effort."""
         self._source = source
         self._identity = identity
         self._clock = clock
@@ -89,7 +91,12 @@ class RowStreamer:
     @property
     def is_behind(self) -> bool:
         """Whether there is something that ended and is not published."""
-        return self.committed_step < self.changed.last_step or self._wants_everything
+        return self._lacks(self.changed.last_step)
+
+    @property
+    def sent_step(self) -> int:
+        """All that changed up to this step is published."""
+        return self.committed_step if self.oldest_step is None else min(self.committed_step, self.oldest_step - 1)
 
     def add(self, step: int, clock_ns: int, ids: StepIds, count: int | None = None) -> None:
         """Inside the fence: ``step`` ended at ``clock_ns`` (wall) and updated these rows, ``count`` in all.
@@ -123,7 +130,7 @@ class RowStreamer:
                 commit = self._writer.write(builder, rows, named, frozen.dense, NO_STEPS)
             finally:
                 rows.close()
-            self.committed, self.committed_step = position, frozen.step
+            self.committed, self.committed_step, self.oldest_step = position, frozen.step, None
         self.counters.add(cuts=1)
         return commit
 
@@ -135,9 +142,9 @@ class RowStreamer:
         with self._cutting:
             self._renew()
             if not self._wants_everything:
-                if not self.changed.num_steps:
-                    return None
-                frozen = self._source.at_fence(self._freeze)
+                if not self.changed.num_steps or self.changed.last_step < self.committed_step:
+                    return None  # in best effort, one that goes on may know of changes before it has come to the last cut's step again
+                frozen = self._visit(self._freeze)
                 if not self._freezer.cannot_list(frozen.changed):
                     return self._publish_changed(frozen)
                 frozen.close()
@@ -154,7 +161,7 @@ class RowStreamer:
             with self._cutting:
                 self._renew()
                 start = self._outlet.end
-                frozen = self._source.at_fence(self._freeze_all)
+                frozen = self._visit(self._freeze_all)
                 previous = self.committed
                 try:
                     alone = self._freezer.cannot_list(frozen.changed)
@@ -175,7 +182,7 @@ class RowStreamer:
         BacklogLeft.
         """
         target, attempts = self.changed.last_step, 0
-        while self.committed_step < target or self._wants_everything:
+        while self._lacks(target):
             attempts = 0 if self.cut() is not None else attempts + 1
             if attempts == DRAIN_ATTEMPTS:
                 raise BacklogLeft(self.changed.count, target, attempts)
@@ -197,6 +204,20 @@ class RowStreamer:
         self.counters.add(cuts=1)
         return commit
 
+    def _lacks(self, step: int) -> bool:
+        """Whether something that changed up to ``step`` is not published."""
+        return self.committed_step < step or self._wants_everything
+
+    def _changed_set(self) -> ChangedSet:
+        return ChangedSet(self.options.backlog_bytes)
+
+    def _visit(self, freeze: Callable[[int], Frozen]) -> Frozen:
+        """With ``_cutting``."""
+        return self._source.at_fence(freeze)
+
+    def _builder(self, position: CutPosition, frozen: Frozen) -> CutBuilder:
+        return CutBuilder(position, self.committed, frozen.step, frozen.clock_ns, snapshot=False)
+
     def _next_position(self) -> CutPosition:
         self._last_number += 1
         return CutPosition(self._identity.generation, self._last_number)
@@ -210,12 +231,10 @@ class RowStreamer:
         return self._freeze(step, with_everything=True)
 
     def _freeze(self, step: int, with_everything: bool = False) -> Frozen:
-        return self._freezer.freeze(step, self.committed_step, with_everything=with_everything)
+        return self._freezer.freeze(step, self.sent_step, with_everything=with_everything)
 
     def _publish_changed(self, frozen: Frozen) -> CommitFrame | None:
-        position = self._next_position()
-        builder = CutBuilder(position, self.committed, frozen.step, frozen.clock_ns, snapshot=False)
-        changed = frozen.changed
+        builder, changed = self._builder(self._next_position(), frozen), frozen.changed
         try:
             commit = None
             if frozen.dense is None and not changed.collapsed:
@@ -244,12 +263,9 @@ class RowStreamer:
 
     def _committed(self, builder: CutBuilder, frozen: Frozen) -> None:
         self.changed.published(frozen.changed)
-        self._count_raw()
-        self.committed, self.committed_step = builder.position, frozen.step
-
-    def _count_raw(self) -> None:
         told = self.changed.rows_told
         self.counters.bytes_if_raw = sum(told[name] * nbytes for name, nbytes in self._raw_bytes.items())
+        self.committed, self.committed_step, self.oldest_step = builder.position, frozen.step, None
 
     def _publish_alone(self, frozen: Frozen) -> CommitFrame | None:
         """Rule 6. It carries the ends of the steps itself."""

@@ -13,6 +13,16 @@ NO_STEPS: Int64s = np.empty((0, 2), dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)
+class Waits:
+    """What a cut leaves behind: how many rows, and the oldest of their changes, which is None where there are none."""
+
+    rows: int
+    oldest_step: int | None
+    oldest_ns: int | None
+    """Wall clock of that step's end."""
+
+
+@dataclass(frozen=True, slots=True)
 class Changed:
     """Ids may repeat. Where ``collapsed``, they are not known any more: all rows that changed since the last committed cut are to be
     listed again.

@@ -239,6 +239,7 @@ def decode_commit(fields: Fields, limits: FrameLimits) -> CommitFrame:
         rewind=fields.flag("rewind"),
         unsent=fields.optional_integer("unsent", MAX_INT64),
         oldest_ns=fields.optional_integer("oldest", MAX_INT64),
+        oldest_step=fields.optional_integer("oldest_step", MAX_STEP),
     )
 
 

@@ -178,7 +178,12 @@ def _encode_commit(frame: CommitFrame) -> dict[str, Any]:
         "ended": _bytes_of(frame.ended_k2, "<i8"),
         "end": frame.end,
     }
-    optional = {"rewind": frame.rewind or None, "unsent": frame.unsent, "oldest": frame.oldest_ns}
+    optional = {
+        "rewind": frame.rewind or None,
+        "unsent": frame.unsent,
+        "oldest": frame.oldest_ns,
+        "oldest_step": frame.oldest_step,
+    }
     return fields | {name: value for name, value in optional.items() if value is not None}
 
 

@@ -161,9 +161,11 @@ class CommitFrame:
     rewind: bool = False
     """The first cut of a fork (rule 6)."""
     unsent: int | None = None
-    """Best effort: how many changed rows wait behind this cut."""
+    """Best effort: how many changed rows wait behind this cut, those of all shards."""
     oldest_ns: int | None = None
     """Best effort: wall clock of the oldest change that waits; None when none does."""
+    oldest_step: int | None = None
+    """Best effort: the step of that change. What changed before it, replicas have; whoever goes on with the stream sends all else again."""
 
     @property
     def position(self) -> CutPosition:

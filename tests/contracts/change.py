@@ -38,9 +38,7 @@ class ChangeContract(NarrowRowsContract):
             kept_ud = backend.keep_weights(plan)
             for kept, weights in zip(kept_ud, before.values(), strict=True):
                 assert cases.same_bits(kept[: len(weights)], weights)
-            backend.update(
-                plan, cases.matrices(cases.gradients(random, made, [3])), [t.rule for t in tables], version
-            )
+            backend.update(plan, cases.matrices(cases.gradients(random, made, [3])), [t.rule for t in tables], version)
             changes_u = backend.relative_change(plan, kept_ud)
             after = self.weights(backend, plan, tables)
             expected = np.array([relative_change(before[pair], after[pair]) for pair in before], np.float32)

@@ -166,6 +166,7 @@ def commits(draw: st.DrawFn) -> CommitFrame:
         rewind=draw(st.booleans()),
         unsent=draw(st.none() | clocks),
         oldest_ns=draw(st.none() | clocks),
+        oldest_step=draw(st.none() | steps),
     )
 
 
