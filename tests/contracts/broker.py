@@ -6,6 +6,7 @@ Servers are real and belong to one test each.
 from __future__ import annotations
 
 import contextlib
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,8 +27,12 @@ from pipeline.wire import (
     TransportError,
     WriterFenced,
 )
+from pipeline.wire.broker.broker import Link
+from pipeline.wire.broker.entries import FRAME, split
+from pipeline.wire.broker.entries import HEADER as HEADER_ENTRY
 from tests.contracts.transport import HEADER, SOON_S, Reading, frame
 from tests.e2e.patience import until
+from tests.support.proxy import Proxy
 from tests.support.servers import Server, free_port
 
 
@@ -49,6 +54,13 @@ class BrokerContract:
     def make_transport(self, url: str, *, generation: int = 0, **options: Any) -> Any:
         """On the stream ``broken``, with small parts."""
         raise NotImplementedError
+
+    def make_link(self, url: str) -> Link:
+        """A writer's connection to the stream ``broken``."""
+        raise NotImplementedError
+
+    PING, PONG = b"", b""
+    """What a server of this kind answers to, at any time."""
 
     def fill(self, server: Server) -> None:
         """Leave the broker room for some hundred kilobytes."""
@@ -190,11 +202,11 @@ class BrokerContract:
         with self.read(server) as reading:
             assert reading.take_all() == expected
 
-    def until_published(self, transport: Transport, frames: list[bytes]) -> None:
+    def until_published(self, transport: Transport, frames: list[bytes], sync: bool = True) -> None:
         """A server that just woke may have more to do than answer in time."""
         for _ in range(40):
             try:
-                transport.publish(frames, sync=True)
+                transport.publish(frames, sync=sync)
             except BrokerUnreachable:
                 continue
             return
@@ -237,6 +249,31 @@ class BrokerContract:
                 later.take_all()
             with self.read(server) as anew:
                 assert anew.take(1) == [frame(2)]
+
+    def test_a_broker_that_comes_back_with_older_data_is_noticed(self, server: Server, tmp_path: Path) -> None:
+        with self.begun(server) as transport, self.read(server) as reading:
+            epoch = transport.epoch
+            transport.publish([frame(0)], sync=True)
+            server.stop()
+            shutil.copytree(server.data, tmp_path / "older")
+            server.start()
+            self.until_published(transport, [frame(1)])
+            reading.take(2)
+            server.kill()
+            server.lose_data()
+            shutil.copytree(tmp_path / "older", server.data)
+            server.start()
+            with pytest.raises((StreamLost, BrokerUnreachable)):
+                transport.publish([frame(2)], sync=True)
+            with pytest.raises(StreamLost, match="was acknowledged"):
+                transport.publish([frame(2)], sync=True)
+            assert transport.claim() != epoch
+            transport.begin(HEADER + b"1 again")
+            transport.publish([frame(3)], sync=True)
+            with pytest.raises(StreamReplaced, match="snapshot cut"):
+                reading.take(3)
+            with self.read(server) as anew:
+                assert anew.take_all() == [frame(3)]
 
     def test_a_stream_that_is_full_is_told_and_loses_nothing(self, server: Server) -> None:
         with self.begun(server) as transport:
@@ -294,6 +331,66 @@ class BrokerContract:
                 newer.publish([frame(2)], sync=True)
         with self.read(server) as reading:
             assert reading.take_all() == [frame(0), frame(1), frame(2)]
+
+    def test_an_entry_that_is_not_the_next_one_is_not_appended(self, server: Server) -> None:
+        link = self.make_link(server.url)
+        last = link.claim().last
+        link.begin_part()
+        link.send(split(HEADER_ENTRY, HEADER, last, 100))
+        link.wait(last + 1)
+        link.send(split(FRAME, frame(1), last + 2, 1000))  # one was left out
+        with pytest.raises(BrokerUnreachable, match="next"):
+            link.wait(last + 3)
+        assert link.resync().stored == last + 1
+        link.close()
+
+    def test_what_an_earlier_connection_still_carries_is_not_appended(self, server: Server) -> None:
+        """Ten entries are on their way when the connection is given up. Behind the resync they arrive: the second of them, and the third,
+        would have the right number.
+        """
+        with Proxy(server.port) as proxy:
+            link = self.make_link(server.url.rpartition(":")[0] + f":{proxy.port}")
+            last = link.claim().last
+            link.begin_part()
+            link.send(split(HEADER_ENTRY, HEADER, last, 100))
+            link.wait(last + 1)
+            pairs = proxy.hold()
+            for k in range(10):
+                link.send(split(FRAME, frame(k), last + 1 + k, 1000))
+            until(lambda: any(len(pair.waiting) > 10 * len(frame(0)) for pair in pairs))
+            (held,) = (pair for pair in pairs if pair.waiting)
+            resynced = link.resync()
+            assert resynced.stored == last + 1
+            held.release(self.PING)
+            assert held.wait_for(self.PONG), "the server has read all of it"
+            link.begin_part()
+            link.send(split(HEADER_ENTRY, HEADER, resynced.last, 100))
+            link.send(split(FRAME, frame(77), resynced.last + 1, 1000))
+            link.wait(resynced.last + 2)
+            link.close()
+        with self.read(server) as reading:
+            assert reading.take_all() == [frame(77)]
+            assert len(reading.headers) == 2
+
+    def test_a_connection_that_is_cut_again_and_again_costs_no_frame(self, server: Server) -> None:
+        with Proxy(server.port) as proxy, self.begun(server) as _:
+            url = server.url.rpartition(":")[0] + f":{proxy.port}"
+            writer, other = (self.make_transport(url, timeout_s=5.0) for _ in range(2))
+            writer.claim()
+            writer.begin(HEADER + b"2")
+            reading = Reading(other.subscribe(None))
+            sent = []
+            for k in range(40):
+                sent.append(frame(k))
+                if k % 5 == 4:
+                    proxy.cut()
+                self.until_published(writer, sent[-1:], sync=k % 3 == 0)
+            self.until_published(writer, [])
+            assert reading.take(40) == sent
+            writer.close()
+            other.close()
+        with self.read(server) as reading:
+            assert reading.take_all() == sent
 
     def test_closing_ends_a_publish_that_waits_for_a_broker_that_hangs(self, server: Server) -> None:
         with self.begun(server, timeout_s=SOON_S * 10) as transport:

@@ -20,6 +20,7 @@ pytest.importorskip("nats", reason="the package nats-py is not installed")
 import nats
 from nats.js.api import StorageType
 
+from pipeline.wire.broker.broker import Link
 from pipeline.wire.broker.transport import BrokerTransport
 from pipeline.wire.nats.broker import NatsBroker
 from pipeline.wire.nats.options import NatsOptions
@@ -58,6 +59,12 @@ OPTIONS = {"part_bytes": 4096, "read_bytes": 65536}
 
 
 class TestNatsBroker(BrokerContract):
+    PING, PONG = b"PING\r\n", b"PONG"
+
+    def make_link(self, url: str) -> Link:
+        made = NatsOptions(url=url, stream="broken", timeout_s=5)
+        return NatsBroker(made).link()
+
     def make_server(self, directory: Path) -> NatsServer:
         return NatsServer(directory)
 

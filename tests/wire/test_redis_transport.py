@@ -18,6 +18,7 @@ pytest.importorskip("redis", reason="the package redis is not installed")
 
 import redis
 
+from pipeline.wire.broker.broker import Link
 from pipeline.wire.broker.transport import BrokerTransport
 from pipeline.wire.redis.broker import RedisBroker
 from pipeline.wire.redis.options import RedisOptions
@@ -58,6 +59,12 @@ OPTIONS = {"part_bytes": 4096, "payload_bytes": 65536}
 
 
 class TestRedisBroker(BrokerContract):
+    PING, PONG = b"PING\r\n", b"+PONG"
+
+    def make_link(self, url: str) -> Link:
+        made = RedisOptions(url=url, stream="broken", timeout_s=5)
+        return RedisBroker(made).link()
+
     def make_server(self, directory: Path) -> RedisServer:
         return RedisServer(directory)
 
