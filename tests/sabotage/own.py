@@ -13,10 +13,9 @@ import numpy as np
 
 from pipeline.stream import cut
 from pipeline.stream.carried import carried_columns
-from pipeline.stream.journal import Journal
 from pipeline.stream.own import source, streamer, telling
 from pipeline.stream.own.source import OwnSnapshot, OwnSource
-from pipeline.stream.own.told import GONE, Told, newest
+from pipeline.stream.own.told import Told, newest
 from pipeline.stream.streamer import RowStreamer as CutStreamer
 from pipeline.wire import digest
 
@@ -81,18 +80,20 @@ def _give_rows_the_step_of_the_cut() -> AbstractContextManager[Any]:
     return patch.object(OwnSource, "end_step", end_and_stamp)
 
 
-def _restart_without_what_was_published() -> AbstractContextManager[Any]:
-    return patch.object(Journal, "published_since", lambda _self, _step: {})
+def _restart_beside_the_rows_of_before() -> AbstractContextManager[Any]:
+    """As an ordinary cut, which leaves replicas what it does not name."""
+
+    def replace_all(self: Any) -> Any:
+        self.changed.add(
+            self._own.step, 1, {table: self._own.newest(table, self._own.pieces(table)).ids_n for table in self._tables}
+        )
+        return self.cut()
+
+    return patch.object(streamer.RowStreamer, "_replace_all", replace_all)
 
 
-def _restart_with_rows_that_nobody_told() -> AbstractContextManager[Any]:
-    find = Told.find
-
-    def find_something(self: Told, ids: Any) -> Any:
-        at, found = find(self, ids)
-        return at, found | (self.where_n[at] != GONE) if len(self.ids_n) else found
-
-    return patch.object(Told, "find", find_something)
+def _restart_with_rows_that_were_deleted() -> AbstractContextManager[Any]:
+    return patch.object(Told, "held_ids", property(lambda self: self.ids_n))
 
 
 @contextmanager
@@ -132,8 +133,8 @@ SABOTAGES: dict[str, Sabotage] = {
         _forget_what_was_deleted,
         _send_deleted_rows_as_zeros,
         _give_rows_the_step_of_the_cut,
-        _restart_without_what_was_published,
-        _restart_with_rows_that_nobody_told,
+        _restart_beside_the_rows_of_before,
+        _restart_with_rows_that_were_deleted,
         _carry_a_neighbours_columns,
         _carry_what_lies_before_the_column,
         _leave_columns_out_of_the_digest,

@@ -90,11 +90,14 @@ class Seen:
     cuts: int = 0
     snapshots: int = 0
     rewinds: int = 0
+    """Rewind cuts, and snapshot cuts that stand alone."""
     rows: int = 0
     dead: int = 0
     bytes_of_columns: int = 0
     tables: set[str] = field(default_factory=set)
     last_step: int = 0
+    positions: set[CutPosition] = field(default_factory=set)
+    """Of ordinary cuts, and of snapshot cuts that stand alone."""
 
 
 def check_stream(
@@ -119,7 +122,8 @@ def check_stream(
             making.setdefault((frame.position, frame.snapshot), []).append(frame)
         elif isinstance(frame, CommitFrame):
             assert reader.header is not None
-            oracle = next(oracles) if frame.rewind else oracle
+            alone = frame.snapshot and frame.position not in seen.positions
+            oracle = next(oracles, oracle) if frame.rewind or alone else oracle
             _check_cut(frame, making.pop((frame.position, frame.snapshot), []), reader.header, oracle, seen)
     return seen
 
@@ -148,12 +152,13 @@ def _check_cut(
             assert held[table] | dead[table] == changed, f"{table}: the cut of step {commit.step} is not what changed"
         assert not held[table] & dead[table]
         assert not dead[table] & set(there), f"{table}: the cut of step {commit.step} buries rows that are held"
-    seen.rewinds += commit.rewind
+    alone = commit.snapshot and commit.position not in seen.positions
+    seen.rewinds += commit.rewind or alone
     seen.dead += sum(map(len, dead.values()))
-    if commit.snapshot:
-        seen.snapshots += 1
-    else:
-        seen.cuts, seen.last_step = seen.cuts + 1, commit.step
+    seen.snapshots += commit.snapshot
+    if alone or not commit.snapshot:
+        seen.cuts, seen.last_step = seen.cuts + (not alone), commit.step
+        seen.positions.add(commit.position)
 
 
 def _check_rows(part: TableRows, table: StreamedTable, step: int, oracle: Oracle, seen: Seen) -> None:

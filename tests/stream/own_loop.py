@@ -121,6 +121,9 @@ class OwnLoop:
                 if len(ids):
                     self.tell(table, ids)
                     self.oracle.write(at, table, ids, self.columns(table, ids))
+                    self.streamer.delete(table, ids[:1])
+                    self.oracle.end(at, table, ids[:1])
+                    del self.rows[table, int(ids[0])]
             self.streamer.restart(at)
         self.step = self.oracle.last_step = at
 

@@ -14,7 +14,8 @@ Legend: n rows; d weights of a row; b bytes of a packed row.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from operator import is_
 from typing import Any, TypeVar
@@ -27,7 +28,7 @@ from pipeline.rows.version import pack_version
 from pipeline.stream.errors import BadRows, CannotList, StreamError
 from pipeline.stream.own.fence import Fence
 from pipeline.stream.own.tables import as_ids, pack_rows
-from pipeline.stream.own.told import GONE, READ, Told, newest
+from pipeline.stream.own.told import READ, Told, newest
 from pipeline.stream.source import AllRows, ChangedIds, ChangedRows, Int64s, RowBytes
 from pipeline.wire.frames import StreamedTable
 
@@ -94,7 +95,7 @@ class OwnSource:
         self.fence = Fence()
         self.generation = self.step = 0
         self.told_alone = False
-        """A row that no step of this life told of does not exist."""
+        """While it restarts: there are the rows that were told of, and no others."""
         self._dense = dense
         self._by_name = {table.spec.name: table for table in self.tables}
         self._lock = threading.Lock()
@@ -112,6 +113,13 @@ class OwnSource:
                 self._told.setdefault(table, []).append(piece.at(step))
         if any(len(pieces) > MOST_PIECES for pieces in self._told.values()):
             self.merge()
+
+    def begin_with(self, step: int, told: Mapping[str, Told]) -> None:
+        """Before the first step of this life: all that was told, now and before, is of ``step``."""
+        with self.fence:
+            self.end_step(step, told)
+            with self._lock:
+                self._told = {table: [piece.at(step) for piece in pieces] for table, pieces in self._told.items()}
 
     def merge(self) -> None:
         """Keep the last word of each id alone."""
@@ -177,6 +185,18 @@ class OwnSource:
         return max(self._by_name[table].spec.layout.row_bytes for table in tables)
 
 
+@contextmanager
+def only_told(source: OwnSource | None) -> Iterator[None]:
+    """Snapshots that are frozen meanwhile have the rows that were told of, and no others."""
+    if source is not None:
+        source.told_alone = True
+    try:
+        yield
+    finally:
+        if source is not None:
+            source.told_alone = False
+
+
 class OwnSnapshot:
     """See ``RowSnapshot``. Read by one thread at a time."""
 
@@ -189,6 +209,8 @@ class OwnSnapshot:
 
     def ids(self, table: str) -> Int64s:
         """Of rows that changed: also those that ended. Raises CannotList."""
+        if self._told_alone:
+            return self._newest(table).held_ids
         if not self._everything:
             return self._newest(table).ids_n
         if self._source.reader is None:
@@ -216,7 +238,7 @@ class OwnSnapshot:
     ) -> None:
         told = self._newest(table)
         at_n, found_n = told.find(ids_n)
-        where_n = np.full(len(ids_n), GONE if self._told_alone else READ)
+        where_n = np.full(len(ids_n), READ)
         where_n[found_n] = told.where_n[at_n[found_n]]
         versions_n[found_n] += told.steps_n[at_n[found_n]] - self.step
         pushed, asked = np.flatnonzero(where_n >= 0), np.flatnonzero(where_n == READ)

@@ -26,7 +26,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from types import TracebackType
 from typing import Any, Literal
 
@@ -34,14 +34,12 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.stream import streamer
-from pipeline.stream.errors import CannotPush, CannotRead, NoSuchTable, StepWentBack, WrongMoment
-from pipeline.stream.journal import Journal
-from pipeline.stream.merging import distinct_ids
+from pipeline.stream.errors import CannotPush, CannotRead, NoSuchTable, SnapshotLost, StepWentBack, WrongMoment
 from pipeline.stream.options import StreamerOptions, StreamIdentity
 from pipeline.stream.own.going_on import WRITER, find_beginning
 from pipeline.stream.own.pacing import Pacing
 from pipeline.stream.own.places import Given, Places
-from pipeline.stream.own.source import OwnSource, RowReader, as_reader
+from pipeline.stream.own.source import OwnSource, RowReader, as_reader, only_told
 from pipeline.stream.own.tables import OwnTable, as_ids, initial_weights, pack_rows, streamed_tables
 from pipeline.stream.own.telling import Telling
 from pipeline.stream.own.told import GONE, READ, Told
@@ -186,40 +184,47 @@ class RowStreamer(streamer.RowStreamer):
         self._cut_if_due()
 
     def restart(self, step: int) -> CommitFrame:
-        """Before the first step of this life: one cut that takes replicas to ``step`` and to the rows told so far, and to no others.
-        The step may be lower than any published. Reads the whole stream for what it has named. Raises WrongMoment.
+        """Before the first step of this life: one snapshot cut that takes replicas to ``step`` and to the rows told so far, and to no
+        others (of a RowSource: to all it holds). The step may be lower than any published. What lay before the cut may be forgotten.
+
+        Raises WrongMoment; SnapshotLost and what the transport raises: then it may be called again.
         """
         with self._ending:
             if not self._opened or self._any_ended:
                 raise WrongMoment("restart comes before the first step that ends, in a stream that was opened")
-            told = self._telling.take()
-            named = Journal(self._carriers).published_since(-1)
-            pieces = {table: [told[table].ids_n] for table in told}
-            for table, ids_n in named.items():
-                pieces.setdefault(table, []).append(ids_n)
-            commit = self._rewind_to(step, told, distinct_ids(pieces))
+            if self._own is not None:
+                self._own.begin_with(step, self._telling.take())
+            commit = self._replace_all()
             self._last_ended, self._any_ended = step, True
+        self._let_go()
         return commit
 
-    def _rewind_to(self, step: int, told: Mapping[str, Told], ids: Mapping[str, Int64s]) -> CommitFrame:
-        if self._own is None:
-            return self.rewind(ids)
-        self._own.end_step(step, told)
-        self._own.told_alone = True
-        try:
-            commit = self.rewind(ids)
-        finally:
-            self._own.told_alone = False
-        self._own.release(step)
+    def _replace_all(self) -> CommitFrame:
+        """A snapshot cut that stands alone: replicas drop what it does not name."""
+        with self._snapshotting, self._cutting:
+            self._renew()
+            start = self._outlet.end
+            with only_told(self._own):
+                frozen = self._source.at_fence(self._freeze_all)
+            with closing(frozen):
+                commit = self._publish_alone(frozen)
+            if commit is None:
+                raise SnapshotLost("the rows to restart with were not kept until they were read; call restart again")
+            self._wants_everything = False
+            self._outlet.retain_from(start)
         return commit
+
+    def _let_go(self) -> None:
+        """What is published need not be kept."""
+        if self._own is not None:
+            self._own.release(self.committed_step)
 
     def cut(self) -> CommitFrame | None:
         """See the base class. What the cut carried is let go."""
         self._check_open()
         commit = super().cut()
         self.pacing.made()
-        if self._own is not None:
-            self._own.release(self.committed_step)
+        self._let_go()
         return commit
 
     def snapshot_cut(self) -> CommitFrame | None:
@@ -228,8 +233,7 @@ class RowStreamer(streamer.RowStreamer):
         if self._own is not None:
             self._own.check_lists()
         commit = super().snapshot_cut()
-        if self._own is not None:
-            self._own.release(self.committed_step)
+        self._let_go()
         return commit
 
     @property

@@ -41,6 +41,12 @@ class Told:
     def nbytes(self) -> int:
         return self.ids_n.nbytes + self.steps_n.nbytes + self.where_n.nbytes + self.rows_xb.nbytes
 
+    @property
+    def held_ids(self) -> Int64s:
+        """Those that are not gone."""
+        held_n: Int64s = self.ids_n[self.where_n != GONE]
+        return held_n
+
     def at(self, step: int) -> Told:
         """The same, as of ``step``."""
         return Told(self.ids_n, np.full(len(self.ids_n), step, dtype=np.int64), self.where_n, self.rows_xb)
