@@ -84,7 +84,8 @@ class CannotPush(StreamError, RuntimeError):
 class CannotList(StreamError, RuntimeError):
     def __init__(self, table: str) -> None:
         super().__init__(
-            f"nobody can list the rows of table {table!r}, and a snapshot cut names them all: give `rows` an object whose `ids(table)` does"
+            f"nobody can list the rows of table {table!r}, and a snapshot cut names them all: "
+            "give `rows` an object whose `ids(table)` does, or tell of all rows and call `restart`"
         )
 
 

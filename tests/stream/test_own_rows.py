@@ -32,8 +32,10 @@ from pipeline.stream.errors import (
     WrongMoment,
 )
 from pipeline.stream.own.tables import OwnTable
-from pipeline.wire import FileTransport, RowsFrame, WriterFenced, decode_frame
+from pipeline.wire import FileTransport, RowsFrame, StreamLost, WriterFenced, decode_frame
 from tests.contracts.streamed import frames_of
+from tests.stream.broken_transport import BrokenTransport
+from tests.stream.dict_replica import DictReplica
 from tests.stream.list_transport import ListTransport
 from tests.stream.memory_source import MemorySource
 
@@ -423,8 +425,8 @@ def test_a_loop_that_begins_elsewhere_takes_replicas_with_it(tmp_path: Path) -> 
                 assert view.ids("item").tolist() == [1, 2, 100]
             second.push("item", [5], ones(1, 5.0))
             second.end_step(3)
-            with pytest.raises(WrongMoment, match="before the first step"):
-                second.restart(4)
+            with pytest.raises(StepWentBack, match="step 3 cannot end behind step 3"):
+                second.restart(3)
         replica.apply_available()
         with replica.view() as view:
             assert (view.step, view.ids("item").tolist()) == (3, [1, 2, 5, 100])
@@ -443,6 +445,53 @@ def test_a_restart_with_a_reader_names_the_rows_that_there_are(tmp_path: Path) -
     with replica_of(tmp_path) as view:
         assert view.ids("item").tolist() == [0, 1, 2, 3, 4]
         assert set(view.lookup("item", range(5)).ravel().tolist()) == {4.0}
+
+
+def test_a_snapshot_cut_behind_a_restart_names_every_row(tmp_path: Path) -> None:
+    weights = Weights(10)
+    with RowStreamer(ITEM, tmp_path, rows=weights) as streamer:
+        streamer.touch("item", range(10))
+        streamer.restart(1)
+        streamer.end_step(2)
+        streamer.snapshot_cut()
+    with replica_of(tmp_path) as view:
+        assert view.ids("item").tolist() == list(range(10))
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_loop_whose_stream_was_lost_brings_its_rows_again(dies: bool) -> None:
+    transport, replica = BrokenTransport(), DictReplica()
+    streamer = RowStreamer(ITEM, transport, every=None)
+    streamer.open()
+    for step in (1, 2):
+        streamer.push("item", [step, 7], ones(2, step))
+        streamer.end_step(step)
+        streamer.cut()
+    for data in transport.frames:
+        replica.feed(data)
+    transport.lose()
+    streamer.push("item", [7], ones(1, 3.0))
+    streamer.end_step(3)
+    with pytest.raises(StreamLost):
+        streamer.cut()
+    with pytest.raises(CannotList):
+        streamer.cut()  # nobody but the loop knows which rows there are
+    if dies:
+        streamer = RowStreamer(ITEM, transport, every=None, resume=True)
+        streamer.open()
+    streamer.push("item", [2, 7], ones(2, 4.0))
+    streamer.restart(4)
+    streamer.push("item", [8], ones(1, 5.0))
+    streamer.end_step(5)
+    streamer.finish()
+    for data in transport.frames:
+        replica.feed(data)
+    assert replica.step == 5
+    assert {row_id: weights for row_id, (weights, _) in replica.tables["item"].items()} == {
+        2: ones(1, 4.0).tobytes(),
+        7: ones(1, 4.0).tobytes(),
+        8: ones(1, 5.0).tobytes(),
+    }
 
 
 def test_an_error_in_the_loop_leaves_no_end_mark(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ class OwnSource:
             self.merge()
 
     def begin_with(self, step: int, told: Mapping[str, Told]) -> None:
-        """Before the first step of this life: all that was told, now and before, is of ``step``."""
+        """All that waits, and ``told``, is of ``step``."""
         with self.fence:
             self.end_step(step, told)
             with self._lock:

@@ -184,14 +184,15 @@ class RowStreamer(streamer.RowStreamer):
         self._cut_if_due()
 
     def restart(self, step: int) -> CommitFrame:
-        """Before the first step of this life: one snapshot cut that takes replicas to ``step`` and to the rows told so far, and to no
-        others (of a RowSource: to all it holds). The step may be lower than any published. What lay before the cut may be forgotten.
+        """One snapshot cut that takes replicas to ``step`` and to the rows told since the last cut, and to no others (of a RowSource: to
+        all it holds). Before the first step of this life ``step`` may be lower than any published. What lay before may be forgotten.
 
-        Raises WrongMoment; SnapshotLost and what the transport raises: then it may be called again.
+        Raises StepWentBack; SnapshotLost and what the transport raises: then it may be called again.
         """
         with self._ending:
-            if not self._opened or self._any_ended:
-                raise WrongMoment("restart comes before the first step that ends, in a stream that was opened")
+            self._check_open()
+            if self._any_ended:
+                self._check_step(step)
             if self._own is not None:
                 self._own.begin_with(step, self._telling.take())
             commit = self._replace_all()
