@@ -130,6 +130,7 @@ def test_the_stage_the_commands_and_the_replica_shown_work_together(
     runpy.run_path("serve.py")
     assert capsys.readouterr().out.startswith("3 (3, 32) [")
     assert here("replica", "runs/quickstart", "--verify", "runs/quickstart").code == 0
+    assert "nothing is left to publish" in here("publish", "runs/quickstart").out
 
 
 def test_the_client_shown_is_answered_by_the_service_shown(

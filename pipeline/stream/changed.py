@@ -28,7 +28,7 @@ from pipeline.stream.merging import (
     StepIds,
     block_bytes,
     distinct_ids,
-    out_of_block,
+    kept,
     pieces_cost,
     step_cost,
 )
@@ -78,10 +78,10 @@ class ChangedSet:
             if count and self.collapsed:
                 self._drop([ids], count)
             elif count:
-                ids = out_of_block(ids, count)
+                ids, nbytes = kept(ids, count)
                 self._told.append(ids)
                 self._told_cost += count + PIECE_COST * len(ids)
-                self._blocks += block_bytes(ids, count)
+                self._blocks += nbytes
             self._steps.append(step)
             self._clocks.append(clock_ns)
             self.last_step = max(self.last_step, step)

@@ -58,11 +58,14 @@ def pieces_cost(pieces: Iterable[Int64s]) -> int:
     return sum(len(ids_n) + PIECE_COST for ids_n in pieces)
 
 
-def out_of_block(ids: StepIds, count: int) -> StepIds:
-    """``ids``, ``count`` in all; a copy where they are few and would keep a block many times as large."""
-    if isinstance(ids, GroupedIds) and count <= FEW and block_bytes(ids) > 4 * 8 * count:
-        return ids.copied()
-    return ids
+def kept(ids: StepIds, count: int) -> tuple[StepIds, int]:
+    """``ids``, ``count`` in all, as they may be kept, and what memory that takes: a copy where they are few and would keep a block many
+    times as large.
+    """
+    nbytes = block_bytes(ids, count)
+    if count <= FEW and nbytes > 4 * 8 * (count + PIECE_COST * len(ids)) and isinstance(ids, GroupedIds):
+        return ids.copied(), 8 * (count + PIECE_COST * len(ids))
+    return ids, nbytes
 
 
 def block_bytes(ids: StepIds, count: int | None = None) -> int:

@@ -4,8 +4,8 @@ beside this file.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
@@ -67,10 +67,16 @@ def _keep_ids_beyond_the_bound() -> AbstractContextManager[Any]:
     return patch.object(ChangedSet, "_keep_within", lambda _self, _most: None)
 
 
-def _count_ids_without_the_block_they_lie_in() -> AbstractContextManager[Any]:
-    return patch(
-        "pipeline.stream.changed.block_bytes", lambda ids, count=None: 8 * (count or sum(map(len, ids.values())))
-    )
+@contextmanager
+def _count_ids_without_the_block_they_lie_in() -> Iterator[None]:
+    def ids_alone(ids: Any, count: int | None = None) -> int:
+        return 8 * (count or sum(map(len, ids.values())))
+
+    with (
+        patch("pipeline.stream.changed.block_bytes", ids_alone),
+        patch("pipeline.stream.merging.block_bytes", ids_alone),
+    ):
+        yield
 
 
 SABOTAGES: dict[str, Sabotage] = {
