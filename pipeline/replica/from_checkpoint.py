@@ -52,10 +52,11 @@ def find_checkpoint(directory: str, files: Files | None = None) -> CheckpointRea
 
 @dataclass(frozen=True, slots=True)
 class _Start:
-    """A place for a checkpoint; ``commit``: of the cut that shows whether the stream carries dense weights."""
+    """A place for a checkpoint."""
 
     position: CutPosition
-    commit: CommitFrame
+    clock_ns: int
+    carries_dense: bool
 
 
 def cut_of_checkpoint(reader: CheckpointReader, seen: SeenStream, wanted: Callable[[str], bool]) -> Cut:
@@ -77,8 +78,9 @@ def cut_of_checkpoint(reader: CheckpointReader, seen: SeenStream, wanted: Callab
     names = [table.spec.name for table in header.tables if wanted(table.spec.name)]
     for name in names:
         _check_table(reader, header, name)
-    applied = Applied(start.position, manifest.step, start.commit.clock_ns, places=places)
-    dense = None if start.commit.dense_digest is None else _dense(reader)
+    applied = Applied(start.position, manifest.step, start.clock_ns, places=places)
+    # A cut has the dense weights when they changed; where no cut has them, the stream does not carry them.
+    dense = _dense(reader) if start.carries_dense else None
     return Cut(applied, True, partial(_parts, reader, header, names), dense, None)
 
 
@@ -97,15 +99,16 @@ def _find_start(reader: CheckpointReader, seen: SeenStream) -> _Start:
     commits = dict(sorted({**seen.cuts(snapshots=True), **ordinary}.items()))
     before = list(_before_fork(commits.values(), generation))
     fork = next((commit for commit in commits.values() if commit.rewind and commit.generation > generation), None)
+    carries_dense = any(commit.dense_digest is not None for commit in commits.values())
     found = [commit for commit in before if commit.step <= step]
     if found:
         last = found[-1]
         if fork is not None and last is before[-1] and last.step < step:
             why = f"the stream went back to step {fork.step} with a fork, and what changed behind step {last.step} was not published"
             raise NoCutForCheckpoint(reader.path, step, f"{why}; take a checkpoint of the fork, or start without one")
-        return _Start(last.position, last)
+        return _Start(last.position, last.clock_ns, carries_dense)
     if before and before[0].previous == START and not before[0].snapshot:
-        return _Start(START, before[0])
+        return _Start(START, before[0].clock_ns, carries_dense)
     oldest = min((commit.step for commit in before), default=None)
     left = "no whole cut" if oldest is None else f"no cut before step {oldest}"
     raise NoCutForCheckpoint(

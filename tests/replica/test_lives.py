@@ -94,4 +94,4 @@ class LivesMachine(ShardsMachine):
 
 
 TestLives: Any = LivesMachine.TestCase
-TestLives.settings = settings(max_examples=12, stateful_step_count=25, deadline=None)
+TestLives.settings = settings(max_examples=10, stateful_step_count=25, deadline=None)
