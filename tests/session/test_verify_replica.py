@@ -63,6 +63,15 @@ def test_an_ended_run_and_its_replica_are_equal_row_by_row(job: Job) -> None:
     assert "the replica is the trainer, bit for bit" in shown.out
 
 
+def test_rows_that_ended_and_rows_that_were_not_admitted_are_neither_missing_nor_extra(tmp_path: Path) -> None:
+    dynamic = ("tables.shared.expiry={steps: 4, every: 3}", "tables.wide.admission={after: 3}")
+    run = run_job(tmp_path / "run", RAGGED, *EVERY_THREE, *dynamic)
+    assert run.summary["store"]["expiry"]["shared"]["expired"] > 0
+    code, compared = told(run.dir)
+    assert (code, compared["different"]) == (0, 0)
+    assert all(compared["rows"].values()), compared["rows"]
+
+
 def test_columns_that_ride_along_are_compared_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = run_job(
         tmp_path / "run",
