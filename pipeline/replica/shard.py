@@ -60,7 +60,9 @@ class ShardReader:
     @property
     def is_full(self) -> bool:
         """No more is taken until a cut that waits is out of the way."""
-        return len(self.cuts) >= MAX_AHEAD or self._waiting_bytes >= self._budget_bytes
+        if len(self.cuts) >= MAX_AHEAD or self._waiting_bytes >= self._budget_bytes:
+            return True
+        return bool(self.cuts) and self.cuts[-1].staged.num_ids is None  # it found no room in memory
 
     def receive(self, timeout_s: float) -> bool:
         """Wait up to ``timeout_s`` for frames. True: there are some, or reading begins anew: what it read is gone."""
@@ -106,14 +108,14 @@ class ShardReader:
             self.snapshot = ready
         else:
             self.cuts.append(ready)
-            self._waiting_bytes += ready.staged.nbytes
+            self._waiting_bytes += _held_bytes(ready)
             self.taken = ready.commit.position
         return True
 
     def pop_cut(self) -> ReadyCut:
         """The first ordinary cut that waits; whoever gets it closes it."""
         ready = self.cuts.popleft()
-        self._waiting_bytes -= ready.staged.nbytes
+        self._waiting_bytes -= _held_bytes(ready)
         return ready
 
     def pop_snapshot(self) -> ReadyCut:
@@ -173,3 +175,9 @@ class ShardReader:
     def _drop_snapshot(self) -> None:
         if self.snapshot is not None:
             self.pop_snapshot().staged.close()
+
+
+def _held_bytes(ready: ReadyCut) -> int:
+    """Of its rows that are in memory, and its dense weights."""
+    dense = ready.staged.dense() or {}
+    return ready.staged.nbytes + sum(array.nbytes for array in dense.values())
