@@ -8,26 +8,25 @@ tried again (``stream_publishing``); at the end of the run for ``drain_timeout``
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from cuda.plan import UniqueIds
 from pipeline.files import Files
 from pipeline.flow import Marker, Stage, StageContext
 from pipeline.flow.run_info import RunInfo
 from pipeline.store import Expired, Store
 from pipeline.stream import (
     CutPolicy,
-    GroupedIds,
     Journal,
-    RowStreamer,
     StreamIdentity,
 )
 from stages.cut_lanes import CutLanes
 from stages.errors import StreamAhead
 from stages.items import Stepped
 from stages.steps import StepSignal, wait_at_most, wait_for_either
+from stages.stream_effort import tell, told_ids
 from stages.stream_options import StreamOptions
 from stages.stream_publishing import Publishing
 from stages.stream_resume import StreamResume
@@ -97,12 +96,9 @@ class Stream(Stage):
         self._places, self._is_ours = self.options.open_places(self._run, self.options.shards, self._files), False
         transports = self._places.transports
         self._journal = Journal(transports)
-        self._streamer = RowStreamer(
-            self._source,
-            transports,
-            StreamIdentity(self._run.run_id, WRITER, self._run.generation),
-            self.options.streamer_options(),
-        )
+        identity = StreamIdentity(self._run.run_id, WRITER, self._run.generation)
+        self._streamer = self.options.make_streamer(self._source, transports, identity, self.options.streamer_options())
+        self._store.changes.wanted = self.options.freshness == "best_effort"
         self._publishing = Publishing(
             self.options, self._streamer, transports, self._begin_stream, self._report, self._run, self._files
         )
@@ -118,6 +114,7 @@ class Stream(Stage):
         resume = self._resume = self._find_resume()
         if resume is not None:
             self._streamer.committed, self._streamer.committed_step = resume.position, resume.step
+            self._streamer.oldest_step = resume.oldest_step
             self._streamer.adopt_dictionary(resume.dictionary)
             self._begin_again(resume)
 
@@ -134,10 +131,10 @@ class Stream(Stage):
             self._resume = None  # from here on all is new
             return
         at = self._store.fence.step
-        if at > resume.step:
+        if at > resume.sent_step:
             unpublished = resume.unpublished(self._journal, self._store.tier.holds)
-            self._streamer.add(at, time.time_ns(), unpublished)
-        elif at == resume.step and resume.can_prove:
+            self._streamer.add(at, resume.oldest_ns or time.time_ns(), unpublished)
+        if at == resume.step and resume.can_prove:
             self._store.fence.at(self._freeze_proof)
 
     def _freeze_proof(self) -> None:
@@ -155,20 +152,21 @@ class Stream(Stage):
 
     def _at_fence(self, step: int, plan: Any) -> None:
         """Inside the fence, on the compute lane: references only."""
-        if self._resume is not None and step <= self._resume.step:
-            if step == self._resume.step and self._resume.can_prove:
-                self._freeze_proof()
+        resume = self._resume
+        if resume is not None and step == resume.step and resume.can_prove:
+            self._freeze_proof()
+        if resume is not None and step <= resume.sent_step:
             return  # published by the process before
         if plan is None:
             self._streamer.add(step, time.time_ns(), {}, 0)
         else:
-            unique: UniqueIds = plan.unique
-            ids = GroupedIds(self._tables, unique.ids_u, unique.table_start_t, None if self._all else self._streamed)
-            self._streamer.add(step, time.time_ns(), ids, unique.count if self._all else None)
+            selected = None if self._all else self._streamed
+            ids = told_ids(self._store, self._tables, selected, plan, step)
+            self._streamer.add(step, time.time_ns(), ids, plan.unique.count if self._all else None)
 
     def _on_expired(self, step: int, expired: Expired) -> None:
         """Inside the fence, before ``_at_fence`` of the same step."""
-        if self._resume is None or step > self._resume.step:
+        if self._resume is None or step > self._resume.sent_step:
             gone = {self._tables[number]: ids_x for number, ids_x in expired.by_table()}
             self._streamer.forget({table: ids_x for table, ids_x in gone.items() if table in self._streamed})
 
@@ -202,11 +200,20 @@ class Stream(Stage):
         while not self._ending.is_set():
             signal.clear()
             now, waited_s = self._store.fence.step, time.monotonic() - last
-            if policy.is_due(now - step, waited_s, now > seen):
+            left_s = self._left_behind_s(policy, waited_s)
+            if policy.is_due(now - step, waited_s, now > seen) or left_s <= 0:
                 return True
             _, patience_s = policy.due_in_s(waited_s)
-            await signal.wait(patience_s if now > step else None)
+            most_s = min(left_s, math.inf if now == step or patience_s is None else patience_s)
+            await signal.wait(most_s if most_s < math.inf else None)
         return False
+
+    def _left_behind_s(self, policy: CutPolicy, waited_s: float) -> float:
+        """For how long rows that a cut has left behind may wait for the next one, whether steps end or not."""
+        patience_s = self.options.patience_s
+        if patience_s is None or policy is not self._every or not self._streamer.changed.num_waiting:
+            return math.inf
+        return float(patience_s - waited_s)
 
     async def _cut(self) -> None:
         await self._publishing.persist(self._cut_lanes.run, self._streamer.cut)
@@ -244,4 +251,5 @@ class Stream(Stage):
             self._report["unpublished_rows"] = self._streamer.changed.count
             self._report["untimed_steps"] = self._streamer.changed.untimed_steps
             self._report["collapses"] = self._streamer.changed.collapses
+            tell(self._streamer, self._report)
             await self._lane.run(self._publishing.close)

@@ -12,6 +12,7 @@ from pipeline.stream import CodecName, Duration, StreamerOptions, TableStream, W
 from pipeline.stream.changed import LEAST_LIMIT_BYTES, LIMIT_BYTES
 from pipeline.stream.options import DICTIONARY_SAYS, SHUFFLE_SAYS
 from pipeline.stream.packing import Shuffle
+from stages.stream_effort import EffortOptions
 from stages.stream_outage import RetryOptions
 from stages.stream_place import StreamPlaceOptions
 
@@ -19,7 +20,7 @@ PASSED_ON = ("backlog_bytes", "chunk_rows", "dense", "shuffle", "dictionary_byte
 """Options that are the streamer's too."""
 
 
-class StreamOptions(StreamPlaceOptions):
+class StreamOptions(StreamPlaceOptions, EffortOptions):
     every: When = Field(
         "25ms", description='when to cut: "10 steps", "25ms", "1s"; a timed cut waits for the end of the running step'
     )

@@ -12,10 +12,12 @@ from typing import Any
 
 from pipeline.files import Files
 from pipeline.flow.run_info import RunInfo
-from pipeline.stream import Backlog, RowStreamer, remove_backlog, save_backlog, seconds_of
+from pipeline.stream import Backlog, remove_backlog, save_backlog, seconds_of
 from pipeline.stream.outlet import of_transport
+from pipeline.stream.streamer import RowStreamer
 from pipeline.wire import Transport, TransportError
 from stages.steps import wait_at_most
+from stages.stream_effort import tell
 from stages.stream_options import StreamOptions
 from stages.stream_outage import Outage
 
@@ -107,6 +109,7 @@ class Publishing:
             return self._outage.failed(error)
         finally:
             self._report["lag_steps"] = max(0, self._streamer.changed.last_step - self._streamer.committed_step)
+            tell(self._streamer, self._report)
         self._outage.over()
         return None
 

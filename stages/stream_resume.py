@@ -4,6 +4,7 @@ Rules.
 
 1. Steps up to the one of the last committed cut were published: they are not added again.
 2. At that step the rows of that cut must have the digest that it names, or the run stops before it publishes anything.
+   Best effort: up to the one that all was published of; what changed behind it is added, and no cut is made before the last one's step.
 3. A checkpoint behind that step holds rows that were never published: they are added as changed at once. There is no proof from there.
    Where nothing was published at all, these are all its rows: imported ones have versions of step 0, or of a run elsewhere.
 4. So none is written before the proof: whoever writes one has published, or proven, what lies before it.
@@ -26,6 +27,7 @@ from pipeline.rows.codec import find_codec
 from pipeline.rows.digest import TableRuns
 from pipeline.store import Snapshot, Store
 from pipeline.stream import Journal, StreamTail, column_bytes
+from pipeline.stream.scored import SteppedIds
 from pipeline.wire import START, CutPosition, dense_digest
 from pipeline.wire.digest import MASK, column_digest, tombstones_digest
 from stages.errors import StreamDiverged
@@ -65,6 +67,21 @@ class StreamResume:
         return self._before if self._tail is None else self._tail.commit.step
 
     @property
+    def oldest_step(self) -> int | None:
+        """The step of the oldest change that the last cut left behind: best effort. None: it left none."""
+        return None if self._tail is None else self._tail.commit.oldest_step
+
+    @property
+    def oldest_ns(self) -> int | None:
+        """The clock of that step's end."""
+        return None if self._tail is None else self._tail.commit.oldest_ns
+
+    @property
+    def sent_step(self) -> int:
+        """All that changed up to this step is published: ``step``, but where the last cut left something behind."""
+        return self.step if self.oldest_step is None else min(self.step, self.oldest_step - 1)
+
+    @property
     def can_prove(self) -> bool:
         """Whether the run will come to the end of that step, and what the cut carried is known."""
         return self._tail is not None and self._tail.whole and self._resumed.step <= self.step
@@ -76,7 +93,7 @@ class StreamResume:
 
     def rewound(self, journal: Journal) -> Mapping[str, Any]:
         """Ids by table of what a rewind carries. On a lane."""
-        common = -1 if self._forgets else min(self.step, *self._unknown)
+        common = -1 if self._forgets else min(self.sent_step, *self._unknown)
         published, held = journal.published_since(common), self._resumed.changed_after(common)
         return {
             table: np.union1d(published.get(table, NO_IDS), held.get(table, NO_IDS)) for table in {*published, *held}
@@ -99,15 +116,18 @@ class StreamResume:
         return f"none: the cut of step {self.step} is not whole in the stream any more"
 
     def unpublished(self, journal: Journal, holds: Holds) -> Mapping[str, Any]:
-        """Ids by table of the checkpoint's rows that no cut has carried, and of those that no cut has said are gone."""
-        changed = self._resumed.changed_after(self.step)
+        """Ids by table, and since which step they may have changed, of the checkpoint's rows that no cut has carried, and of those that no
+        cut has said are gone.
+        """
+        changed = SteppedIds(self._resumed.changed_after(self.sent_step), self.sent_step + 1)
         if not self._forgets or self._tail is None:
             return changed
         named = journal.published_since(-1)
         gone = {table: ids_n[~holds(table, ids_n)] for table, ids_n in named.items()}
-        return {
+        all_named = {
             table: np.concatenate([changed.get(table, NO_IDS), gone.get(table, NO_IDS)]) for table in {*changed, *gone}
         }
+        return SteppedIds(all_named, changed.step)
 
     def freeze(self, store: Store, dense: Mapping[str, Any]) -> None:
         """At the end of ``step``."""

@@ -195,6 +195,9 @@ def check(sources: Sequence[str], overrides: Sequence[str]) -> int:
     print(
         f"{len(plan.specs)} tables, {len(plan.features.names)} features, L1 {plan.settings.store.l1_rows} rows: this can run"
     )
+    for stage in plan.graph.stages:
+        for note in getattr(stage.options, "notes", tuple)():
+            print(f"note: {note}")
     return DONE
 
 

@@ -151,6 +151,8 @@ class Trainer:
         if store.hooks.skipped:
             figures["hook calls skipped"] = store.hooks.skipped
         figures |= {key: value for key, value in resources.stream_report.items() if key in ("lag_steps", "cuts")}
+        if (effort := resources.stream_report.get("best_effort")) is not None:
+            figures["unsent"] = f"{effort['unsent_rows']:,} rows, the oldest {effort['oldest_s']:.1f} s"
         stream = resources.stream_report.get("stream", {"state": "ok"})
         if stream["state"] != "ok":
             figures["stream"] = f"{stream['state']} since {stream['since']}: {stream['last_error']}"

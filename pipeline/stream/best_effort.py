@@ -3,7 +3,7 @@
 Rules.
 
 1. A cut carries some of what changed, all of it as it stood at the end of one step: rows that have waited for nearly ``max_age_s``,
-   whatever they cost, then those with most change per byte, as far as the budget goes. The rest stays, and what it changes further is added.
+   whatever they cost, then those with most change per byte, as far as the budget goes. The rest stays, and what it changes is added up.
 2. So each row of a replica is that of some step, and never goes back; all rows together are those of no step. The header says so, and
    each commit frame how many rows wait, and since which step.
 3. Snapshot cuts and the headers come on top of the budget. With a snapshot cut an ordinary one goes as ever: replicas that follow pass
@@ -73,9 +73,6 @@ class BestEffortStreamer(RowStreamer):
             super().drain()
         finally:
             self._everything = False
-
-    def _lacks(self, step: int) -> bool:
-        return super()._lacks(step) or self.changed.num_waiting > 0
 
     def _changed_set(self) -> PrioritySet:
         return PrioritySet(self.options.backlog_bytes)

@@ -114,8 +114,9 @@ class PrioritySet(ChangedSet):
         due_ns: int | None,
         streamed: Mapping[str, object],
     ) -> Chosen:
-        """What a cut at the end of ``step`` carries, with ``folding``, right behind ``fold``; see ``waiting.choose``. Due is what waits since
-        wall clock ``due_ns`` or before; None: everything.
+        """What a cut at the end of ``step`` carries, with ``folding``, right behind ``fold``; see ``waiting.choose``.
+
+        Due is what waits since wall clock ``due_ns`` or before; None: everything.
         """
         waiting = {name: rows for name, rows in self._waiting.items() if name in streamed and len(rows.ids_n)}
         due_step = step + 1 if due_ns is None else self._step_at(due_ns)

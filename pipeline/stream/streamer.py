@@ -206,7 +206,7 @@ class RowStreamer:
 
     def _lacks(self, step: int) -> bool:
         """Whether something that changed up to ``step`` is not published."""
-        return self.committed_step < step or self._wants_everything
+        return self.committed_step < step or self._wants_everything or self.changed.num_waiting > 0
 
     def _changed_set(self) -> ChangedSet:
         return ChangedSet(self.options.backlog_bytes)

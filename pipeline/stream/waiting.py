@@ -95,7 +95,7 @@ def choose(
 
 
 def _best(worth_k: Float32s, most: int) -> Int64s:
-    """Positions of the numbers that are not negative, the largest first, of equal ones the first; at least ``most`` of them, if there are."""
+    """Positions of the numbers that are not negative: the ``most`` largest at least, the largest first, of equal ones the first."""
     least = np.float32(0)
     if most < len(worth_k):
         least = max(least, np.partition(worth_k, len(worth_k) - most)[len(worth_k) - most])

@@ -1,6 +1,7 @@
-"""What every backend says of how far a step moved its rows. Inherit ``ChangeContract`` beside ``BackendContract``, which brings the fixtures.
+"""What every backend says of how far a step moved its rows.
 
-The oracle is ``relative_change`` here, in numpy, a row at a time.
+Inherit ``ChangeContract`` beside ``BackendContract``, which brings the fixtures. The oracle is ``relative_change`` here, in numpy, a row
+at a time.
 """
 
 from __future__ import annotations

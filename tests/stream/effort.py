@@ -106,7 +106,7 @@ class CheckedReplica(DictReplica):
 class EffortLife:
     """``budget``, in bytes per second, and ``max_age_s`` of the stream."""
 
-    def __init__(self, seed: int, budget: float, max_age_s: float = 1.0, shards_of: int = 1) -> None:
+    def __init__(self, seed: int, budget: float, max_age_s: float = 1.0) -> None:
         self.rng = np.random.default_rng(seed)
         self.clock = Clock()
         self.source = MemorySource(seed=seed, encodes=bool(seed % 2))

@@ -39,6 +39,8 @@ class StreamLife:
         """Raises OtherStream unless ``run`` with these tables may go on with it."""
         if run is not None and run != self.header.run_id:
             raise OtherStream(name, f"it is of run {self.header.run_id!r}, not {run!r}")
+        if self.header.best_effort:
+            raise OtherStream(name, "it is a run's best-effort stream, and only that knows which rows it has not sent")
         known = {table.spec.name: table for table in self.header.tables}
         given = {table.spec.name: table for table in tables}
         if known.keys() != given.keys():
