@@ -42,7 +42,7 @@ BytesPerSecond = Annotated[ByteSize, BeforeValidator(_per_second), AfterValidato
 class EffortOptions(StageOptions):
     freshness: Literal["exact", "best_effort"] = Field(
         "exact",
-        description="exact: each cut carries all that changed, a replica is the trainer at the end of a step; best_effort: within `budget`, "
+        description="exact: each cut carries all that changed, a replica is the trainer at a step's end; best_effort: within `budget`, "
         "the rows that changed most go first, and a replica is at no step's end until the run has ended",
     )
     budget: BytesPerSecond | None = Field(

@@ -46,6 +46,10 @@ class Applied:
     """The cut carries the end mark of its run."""
     places: tuple[ShardPlace, ...] = ()
     """Of each shard; none: every shard is read from its oldest frame on."""
+    unsent: int | None = None
+    """Of a best-effort stream: how many changed rows the cut has left behind; None: of an exact one."""
+    oldest_ns: int | None = None
+    """Wall clock of the oldest of their changes."""
 
 
 @dataclass(frozen=True, slots=True)

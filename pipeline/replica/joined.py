@@ -31,7 +31,8 @@ class JoinedCut:
     def cut(self, places: tuple[ShardPlace, ...]) -> Cut:
         """As whoever keeps rows takes it; ``places``: where the stream goes on behind it. Valid until ``close``."""
         commit = self.commit
-        applied = Applied(commit.position, commit.step, commit.clock_ns, commit.end, places)
+        waits = commit.unsent, commit.oldest_ns
+        applied = Applied(commit.position, commit.step, commit.clock_ns, commit.end, places, *waits)
         counts = [share.staged.num_ids for share in self.shares]
         num_ids = None if None in counts else sum(count or 0 for count in counts)
         return Cut(applied, commit.snapshot, self.parts, self.dense(), num_ids)

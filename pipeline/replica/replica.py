@@ -55,6 +55,10 @@ class Lag:
     """Since the trainer took the applied cut; NaN before the first."""
     waiting: bool
     """Cuts are missing: it waits for a snapshot cut."""
+    unsent: int | None = None
+    """Of a best-effort stream, where a cut is no step of the trainer: changed rows that the applied cut left behind. None: an exact one."""
+    unsent_s: float = 0.0
+    """The age of the oldest of these changes."""
 
 
 class Replica:
@@ -129,7 +133,9 @@ class Replica:
 
     @property
     def step(self) -> int:
-        """The step of the trainer at whose end the replica stands. It falls only where a fork begins."""
+        """The step of the trainer at whose end the replica stands (of a best-effort stream: where each row is of this step, or waits to
+        be). It falls only where a fork begins.
+        """
         return self._held.state.applied.step
 
     @property
@@ -174,7 +180,9 @@ class Replica:
         same = newest.generation == applied.position.generation
         behind = newest.cut - (applied.position.cut if same else 0)
         age_s = (self._clock() - applied.clock_ns) / 1e9 if applied.clock_ns else math.nan
-        return Lag(max(behind, 0), max(newest_step - applied.step, 0), age_s, self._applier.waiting)
+        unsent_s = 0.0 if applied.oldest_ns is None else max(0, self._clock() - applied.oldest_ns) / 1e9
+        steps = max(newest_step - applied.step, 0)
+        return Lag(max(behind, 0), steps, age_s, self._applier.waiting, applied.unsent, unsent_s)
 
     def freshness_ms(self) -> dict[str, float | int | None]:
         """``p50``, ``p99``, ``max`` in milliseconds over ``steps`` steps; None before the first."""

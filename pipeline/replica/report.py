@@ -23,6 +23,8 @@ def figures(replica: Replica) -> dict[str, Any]:
             "steps": lag.steps,
             "age_s": None if math.isnan(lag.age_s) else round(lag.age_s, 3),
             "waiting": lag.waiting,
+            "unsent": lag.unsent,
+            "unsent_s": round(lag.unsent_s, 3),
         },
         "freshness_ms": replica.freshness_ms(),
         "counters": replica.counters.as_dict() | {"lookups": replica.lookups},
@@ -44,6 +46,9 @@ def lines(replica: Replica) -> dict[str, str]:
         "run": "ended" if replica.ended else "no end seen",
         "lookups": f"{replica.lookups:,}",
     }
+    if lag.unsent is not None:
+        told = f"{lag.unsent:,} rows, the oldest change {lag.unsent_s:.1f} s old" if lag.unsent else "no row"
+        shown["best effort"] = f"each row is one of the trainer's, all together no step's end; {told} unsent"
     if fresh["steps"]:
         shown["freshness"] = f"p50 {fresh['p50']} ms, p99 {fresh['p99']} ms, max {fresh['max']} ms"
     return shown

@@ -79,6 +79,10 @@ def _check_stream(source: str, place: str, verified: Verified) -> None:
         counters = replica.counters
         told = f"up to step {replica.step}, {counters.frames} frames, {counters.bytes} bytes"
         verified.parts.append(f"{place}: {state}, {told}")
+        if (unsent := replica.lag.unsent) is not None:
+            verified.notes.append(
+                f"{place}: best effort, {unsent} changed rows unsent: only without any are its replicas the trainer"
+            )
         if state == "whole":
             try:
                 replica.check_end()

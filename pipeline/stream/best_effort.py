@@ -17,6 +17,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from pipeline.stream.budget import Budget, Effort, RowCosts
 from pipeline.stream.cut import CutBuilder
@@ -36,6 +37,7 @@ class BestEffortStreamer(RowStreamer):
     """See the module docstring. ``add`` takes ``ScoredIds``; of others the change counts as 1."""
 
     changed: PrioritySet
+    _when_drained = NOTHING
 
     def __init__(
         self,
@@ -109,10 +111,11 @@ class BestEffortStreamer(RowStreamer):
         since = 0 if self._last_visit_ns is None else max(0, now_ns - self._last_visit_ns)
         return longest - min(2 * since, longest // 2)
 
-    def _builder(self, position: CutPosition, frozen: Frozen) -> CutBuilder:
-        builder = super()._builder(position, frozen)
-        builder.waits = frozen.changed.waits if isinstance(frozen.changed, Chosen) else NOTHING
-        self._making = builder
+    def _builder(self, position: CutPosition, frozen: Frozen, **what: Any) -> CutBuilder:
+        builder, changed = super()._builder(position, frozen, **what), frozen.changed
+        builder.waits = changed.waits if isinstance(changed, Chosen) and not builder.snapshot else NOTHING
+        if not builder.snapshot:
+            self._making = builder
         return builder
 
     def _publish_changed(self, frozen: Frozen) -> CommitFrame | None:

@@ -76,7 +76,7 @@ class CutBuilder:
     previous: CutPosition
     step: int
     clock_ns: int
-    snapshot: bool
+    snapshot: bool = False
     rewind: bool = False
     num_frames: int = 0
     num_rows: int = 0

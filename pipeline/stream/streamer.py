@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from pipeline.stream.changed import ChangedSet
 from pipeline.stream.counters import StreamCounters
@@ -31,7 +32,7 @@ from pipeline.stream.merging import StepIds
 from pipeline.stream.options import StreamerOptions, StreamIdentity
 from pipeline.stream.sharded import Outlets, ShardsWriter
 from pipeline.stream.source import Int64s, RowSource
-from pipeline.stream.taken import NO_STEPS
+from pipeline.stream.taken import NO_STEPS, Waits
 from pipeline.wire.frames import START, CommitFrame, CutPosition
 from pipeline.wire.transport import Transport
 
@@ -42,6 +43,8 @@ class RowStreamer:
     """See the module docstring. ``add`` belongs to the compute lane; everything else blocks and belongs on other
     lanes.
     """
+
+    _when_drained: Waits | None = None
 
     def __init__(
         self,
@@ -64,9 +67,7 @@ class RowStreamer:
         """The last cut that was committed, and its step."""
         self.oldest_step: int | None = None
         """The step of the oldest change that this cut left behind; None: none, as ever but in best effort."""
-        self._source = source
-        self._identity = identity
-        self._clock = clock
+        self._source, self._identity, self._clock = source, identity, clock
         transports = transport if isinstance(transport, list | tuple) else (transport,)
         self._outlet = Outlets(transports, identity, source.tables, self.options.packer, self.counters, clock)
         self._writer = ShardsWriter(self._outlet, source.tables, self.options, self.counters)
@@ -123,9 +124,7 @@ class RowStreamer:
             frozen.rows.close()
             try:
                 position = self._next_position()
-                builder = CutBuilder(
-                    position, self.committed, frozen.step, frozen.clock_ns, snapshot=False, rewind=True
-                )
+                builder = self._builder(position, frozen, rewind=True)
                 named = {name: ids_n for name, ids_n in ids.items() if name in self._tables}
                 commit = self._writer.write(builder, rows, named, frozen.dense, NO_STEPS)
             finally:
@@ -198,6 +197,7 @@ class RowStreamer:
                 self._renew()
                 position = self._next_position()
                 builder = CutBuilder(position, self.committed, self.committed_step, self._clock(), snapshot=False)
+                builder.waits = self._when_drained
                 commit = replace(builder.commit(NO_STEPS), end=True)
                 self._outlet.send((commit,), sync=True)
                 self.committed = position
@@ -215,8 +215,8 @@ class RowStreamer:
         """With ``_cutting``."""
         return self._source.at_fence(freeze)
 
-    def _builder(self, position: CutPosition, frozen: Frozen) -> CutBuilder:
-        return CutBuilder(position, self.committed, frozen.step, frozen.clock_ns, snapshot=False)
+    def _builder(self, position: CutPosition, frozen: Frozen, **what: Any) -> CutBuilder:
+        return CutBuilder(position, step=frozen.step, clock_ns=frozen.clock_ns, **{"previous": self.committed, **what})
 
     def _next_position(self) -> CutPosition:
         self._last_number += 1
@@ -269,7 +269,7 @@ class RowStreamer:
 
     def _publish_alone(self, frozen: Frozen) -> CommitFrame | None:
         """Rule 6. It carries the ends of the steps itself."""
-        builder = CutBuilder(self._next_position(), self.committed, frozen.step, frozen.clock_ns, snapshot=True)
+        builder = self._builder(self._next_position(), frozen, snapshot=True)
         try:
             commit = self._write_everything(builder, frozen, frozen.changed.ended_k2)
         except BaseException:
@@ -282,7 +282,7 @@ class RowStreamer:
         return commit
 
     def _publish_everything(self, frozen: Frozen, ordinary: CommitFrame, previous: CutPosition) -> CommitFrame | None:
-        builder = CutBuilder(ordinary.position, previous, frozen.step, frozen.clock_ns, snapshot=True)
+        builder = self._builder(ordinary.position, frozen, previous=previous, snapshot=True)
         return self._write_everything(builder, frozen, NO_STEPS)
 
     def _write_everything(self, builder: CutBuilder, frozen: Frozen, ended_k2: Int64s) -> CommitFrame | None:

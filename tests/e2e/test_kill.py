@@ -24,8 +24,10 @@ from tests.e2e.small import config_file, lines, text
 LONG = 100
 
 
-def job(directory: Path, steps: int, *, disk: bool, special: bool, shards: int = 1) -> Path:
-    """``special``: one table in 16 bits, rounded by chance, the other with an admission; rows of both expire."""
+def job(directory: Path, steps: int, *, disk: bool, special: bool, shards: int = 1, budget: str | None = None) -> Path:
+    """``special``: one table in 16 bits, rounded by chance, the other with an admission; rows of both expire. ``budget``: of a stream with
+    best effort.
+    """
     log = directory / "log.csv"
     log.write_text(text(lines(16 * steps)))
     config = config_file(directory, log)
@@ -35,6 +37,8 @@ def job(directory: Path, steps: int, *, disk: bool, special: bool, shards: int =
     source = {"source": tree["stages"].pop("source")}
     tree["stages"] = {**source, "paced": {"use": "tests.e2e.paced:Paced"}, **tree["stages"]}
     tree["stages"]["stream"]["shards"] = shards
+    if budget is not None:
+        tree["stages"]["stream"] |= {"freshness": "best_effort", "budget": budget, "max_age": "60s", "every": "1 step"}
     if disk:
         tree["store"] = {"l1_rows": 80, "ssd": {"segment_bytes": 4096, "extent_bytes": 4096}}
     if special:
@@ -162,6 +166,17 @@ def test_killed_with_a_stream_in_shards(tmp_path: Path, kills: int) -> None:
     _killed(tmp_path, steps=60 * kills, stride=40, kills=kills, disk=False, special=False, shards=3)
 
 
+@pytest.mark.parametrize(
+    ("kills", "special"),
+    [(2, False), pytest.param(2, True, marks=pytest.mark.long), pytest.param(12, True, marks=pytest.mark.long)],
+)
+def test_killed_while_rows_wait_for_a_budget(tmp_path: Path, kills: int, special: bool) -> None:
+    """No process knows what the one before it left behind; max_age is longer than the run, so it sends that at its end."""
+    _killed(tmp_path, steps=60 * kills, stride=40, kills=kills, disk=False, special=special, shards=2, budget="4kB/s")
+    summary = json.loads((tmp_path / "killed" / "run" / "summary.json").read_text())
+    assert summary["best_effort"]["unsent_rows"] == 0
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("special", [False, True], ids=["plain", "16 bits, admission, expiry"])
 @pytest.mark.parametrize("disk", [False, True], ids=["memory", "disk"])
@@ -172,12 +187,20 @@ def test_killed_a_hundred_times(tmp_path: Path, disk: bool, special: bool) -> No
 
 
 def _killed(
-    tmp_path: Path, *, steps: int, stride: int, kills: int, disk: bool, special: bool, shards: int = 1
+    tmp_path: Path,
+    *,
+    steps: int,
+    stride: int,
+    kills: int,
+    disk: bool,
+    special: bool,
+    shards: int = 1,
+    budget: str | None = None,
 ) -> list[int]:
     (tmp_path / "killed").mkdir()
     (tmp_path / "whole").mkdir()
     assert here("run", job(tmp_path / "whole", steps, disk=False, special=special)).code == 0
-    config = job(tmp_path / "killed", steps, disk=disk, special=special, shards=shards)
+    config = job(tmp_path / "killed", steps, disk=disk, special=special, shards=shards, budget=budget)
     began = kill_and_resume(config, tmp_path / "killed" / "run", stride, kills, random.Random())
     assert began == sorted(began), "each begins at the newest checkpoint"
     assert_same_run(tmp_path / "killed" / "run", tmp_path / "whole" / "run", tmp_path)

@@ -87,6 +87,9 @@ class _Figures(Collector):
         yield _gauge("lag_steps", "steps of these cuts", lag.steps)
         yield _gauge("age_seconds", "since the trainer took the applied cut; NaN before the first", lag.age_s)
         yield _gauge("waiting_for_snapshot", "1 where cuts are missing", lag.waiting)
+        yield _gauge("best_effort", "1 where a cut is no step's end of the trainer", lag.unsent is not None)
+        yield _gauge("unsent_rows", "best effort: changed rows that the applied cut left behind", lag.unsent or 0)
+        yield _gauge("unsent_seconds", "best effort: age of the oldest of these changes", lag.unsent_s)
         yield from self._freshness()
         held = GaugeMetricFamily(f"{PREFIX}rows", "rows held, by table", labels=["table"])
         for table, (rows, _) in replica.table_shapes.items():

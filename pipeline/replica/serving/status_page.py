@@ -49,6 +49,9 @@ def _state(info: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         yield "lag", "waiting for a snapshot cut"
     else:
         yield "lag", f"{lag['cuts']:,} cuts, {lag['steps']:,} steps"
+    if lag["unsent"] is not None:
+        yield "best effort", "each row is one of the trainer's; all together are no step's end"
+        yield "unsent rows", f"{lag['unsent']:,}; the oldest change {lag['unsent_s']:,.1f} s old"
     yield "age of the cut", "no cut yet" if lag["age_s"] is None else f"{lag['age_s']:,.1f} s"
     yield "rows held", f"{info['rows']:,}"
 

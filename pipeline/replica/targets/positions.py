@@ -37,6 +37,8 @@ def encode_applied(applied: Applied, serial: int, wanted: Iterable[str] | None) 
         "step": applied.step,
         "clock_ns": applied.clock_ns,
         "ended": applied.ended,
+        "unsent": applied.unsent,
+        "oldest_ns": applied.oldest_ns,
         "places": [[place.epoch, None if place.at is None else list(place.at)] for place in applied.places],
         "serial": serial,
         "tables": None if wanted is None else sorted(wanted),
@@ -55,6 +57,8 @@ def decode_applied(
         step=fields["step"],
         clock_ns=fields["clock_ns"],
         ended=fields["ended"],
+        unsent=fields.get("unsent"),
+        oldest_ns=fields.get("oldest_ns"),
         places=tuple(
             ShardPlace(epoch, None if at is None else Position(*at), header)
             for (epoch, at), header in zip(fields["places"], headers, strict=True)
