@@ -31,7 +31,6 @@ COUNTED: Final = {
     "lacking": "committed cuts passed over because cuts before them were missing",
     "rescans": "how often reading went back in the stream",
     "refusals": "frames refused with an error",
-    "zombie_frames": "frames dropped because they came from a trainer that was replaced",
     "expired_views": "pinned views that ended because old rows took more than pinned_bytes",
 }
 QUANTILES: Final = ((0.5, "0.5"), (0.99, "0.99"))
