@@ -136,6 +136,22 @@ def test_a_stream_in_shards_is_compared_at_an_earlier_step_too(tmp_path: Path) -
     assert sum(compared["rows"].values()) > 100
 
 
+def test_of_two_cuts_of_one_step_the_one_behind_the_fork_counts(tmp_path: Path) -> None:
+    run, other = tmp_path / "run", "dense_optimizer.lr=0.2"
+    for steps in (12, 24):
+        run_job(run, RAGGED, *EVERY_THREE, f"stages.source.batches={steps}", "checkpoint.keep=9", resume=steps > 12)
+    assert forget_newest(run) == 12
+    accept = ["dense_optimizer.lr"]
+    run_job(
+        run, RAGGED, *EVERY_THREE, other, "stages.source.batches=24", "checkpoint.keep=9", resume=True, accept=accept
+    )
+    run_job(run, RAGGED, *EVERY_THREE, other, "checkpoint.keep=9", resume=True)
+    assert forget_newest(run) == 24
+    with CommonStep(str(run), run) as both:
+        assert (both.replica.step, both.replica.position.generation) == (24, 3)
+    assert told(run)[0] == 0
+
+
 def test_where_no_step_is_common_it_says_what_would_work(tmp_path: Path) -> None:
     """The cut of the checkpoint that is left has been trimmed."""
     trims = (
