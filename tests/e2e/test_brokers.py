@@ -86,8 +86,9 @@ def test_a_signed_file_stream_is_read_by_who_has_the_key(tmp_path: Path, monkeyp
     assert "this stream is signed" in here("replica", f"file:{tmp_path}/run/stream").text
 
 
-def test_a_killed_trainer_goes_on_behind_the_last_published_step(tmp_path: Path, server: Server) -> None:
-    """It is killed twice, the broker once; a replica follows all of it and never goes back."""
+@pytest.mark.parametrize("lives", [1, pytest.param(8, marks=pytest.mark.long)])
+def test_a_killed_trainer_goes_on_behind_the_last_published_step(tmp_path: Path, server: Server, lives: int) -> None:
+    """And its broker is killed, too, behind its last life; a replica follows all of it and never goes back."""
     config, whole = job_file(tmp_path, server), tmp_path / "whole"
     whole.mkdir()
     assert here("run", paced_job(whole, 0.0)).code == 0
@@ -100,9 +101,9 @@ def test_a_killed_trainer_goes_on_behind_the_last_published_step(tmp_path: Path,
             assert replica.step >= before, "a replica went back"
             return replica.step >= step
 
-        for life in range(2):
+        for life in range(lives):
             process = start("run", config, *(["--resume"] if life else []))
-            target = replica.step + rng.randrange(5, 40)
+            target = replica.step + rng.randrange(1, 100 // lives)
             until(lambda: shows(target) or process.poll() is not None)  # noqa: B023
             outcome = finish(process, signal.SIGKILL)
             assert outcome.code == -signal.SIGKILL, outcome.text
