@@ -133,8 +133,8 @@ class BestEffortStreamer(RowStreamer):
             if commit is None and chosen is not None:
                 self.waits = replace(chosen.waits, rows=chosen.waits.rows + chosen.num_rows, oldest_ns=chosen.oldest_ns)
         if commit is not None:
-            forced = self._making.num_bytes if chosen is None else chosen.due_cost
-            self.counters.add(over_budget_bytes=max(0, int(forced - room)))
+            if chosen is None or chosen.due_cost > room:
+                self.counters.add(over_budget_bytes=max(0, int(self._making.num_bytes - room)))
             if chosen is not None and not had_dense:
                 counts = {name: len(rows.ids_n) for name, rows in chosen.rows.items()}
                 self._costs.learn(counts, self._making.num_bytes)
