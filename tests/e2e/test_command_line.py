@@ -190,3 +190,11 @@ def test_there_is_nothing_to_resume_where_no_run_was(tmp_path: Path) -> None:
     outcome = here("run", "quickstart", "--resume", f"run.dir={tmp_path / 'nothing'}")
     assert outcome.code == 2
     assert "no run" in outcome.text
+
+
+def test_check_says_that_best_effort_is_no_steps_end(tmp_path: Path) -> None:
+    effort = ["stages.stream.freshness=best_effort", "stages.stream.budget=1MB/s", "stages.stream.max_age=3s"]
+    told = here("check", "quickstart", f"run.dir={tmp_path / 'run'}", *effort)
+    assert told.code == 0
+    assert "G3 does not hold" in told.text
+    assert "at most 3s old" in told.text

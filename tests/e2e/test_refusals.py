@@ -41,6 +41,20 @@ REFUSED = {
         ["stages.stream.tables={user: {enabled: false}, item: {enabled: false}}"],
         ["stages.stream.tables", "no table is left to be streamed"],
     ),
+    "best effort without a budget": (["stages.stream.freshness=best_effort"], ["stages.stream", "budget: 2MB/s"]),
+    "a budget of an exact stream": (["stages.stream.budget=1MB/s"], ["stages.stream", "freshness: best_effort"]),
+    "a budget that is none": (
+        ["stages.stream.freshness=best_effort", "stages.stream.budget=fast"],
+        ["stages.stream.budget", "fast"],
+    ),
+    "a budget that carries no frame": (
+        ["stages.stream.freshness=best_effort", "stages.stream.budget=10"],
+        ["stages.stream.budget", "at least 1000"],
+    ),
+    "rows that are too old before a cut can carry them": (
+        ["stages.stream.freshness=best_effort", "stages.stream.budget=1MB/s", "stages.stream.every=2s"],
+        ["stages.stream", "max_age of 8 s"],
+    ),
     "an unreadable cut policy": (["stages.stream.every=soon"], ["stages.stream.every", "10 steps"]),
     "an L1 smaller than a batch of prefetch": (
         ["stages.prefetch.max_ids=500"],
