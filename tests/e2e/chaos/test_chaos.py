@@ -63,7 +63,7 @@ class Chaos:
     def __init__(
         self, rng: random.Random, trainer: TrainerProcess, replicas: list[ReplicaProcess], server: Server, road: Road
     ) -> None:
-        self.rng, self.trainer, self.replicas, self.server, self.road = rng, trainer, replicas, server, proxy
+        self.rng, self.trainer, self.replicas, self.server, self.road = rng, trainer, replicas, server, road
         self.happened: list[str] = []
         self.small_disk: Path | None = None
 
@@ -72,15 +72,15 @@ class Chaos:
         return [self.trainer, *self.replicas]
 
     def happenings(self) -> list[Callable[[], None]]:
-        found = [self.kill, self.kill, self.pause, self.cut, self.slow, self.broker_dies, self.broker_stands_still]
-        found += [self.broker_loses_its_data, self.road_closed]
+        found = [self.trainer_dies, self.replica_dies, self.pause, self.cut, self.slow, self.road_closed]
+        found += [self.broker_dies, self.broker_stands_still, self.broker_loses_its_data]
         return found + ([self.disk_full] if self.small_disk is not None else [])
 
     def live(self, seconds: float) -> None:
         """Each happening once, in any order, then any of them; all start again what died."""
         end, left = time.monotonic() + seconds, self.happenings()
         self.rng.shuffle(left)
-        while time.monotonic() < end:
+        while left or time.monotonic() < end:
             happening = left.pop() if left else self.rng.choice(self.happenings())
             self.happened.append(happening.__name__)
             happening()
@@ -93,8 +93,11 @@ class Chaos:
             if not actor.runs:
                 actor.start()
 
-    def kill(self) -> None:
-        self.rng.choice(self.actors).kill()
+    def trainer_dies(self) -> None:
+        self.trainer.kill()
+
+    def replica_dies(self) -> None:
+        self.rng.choice(self.replicas).kill()
 
     def pause(self) -> None:
         actor = self.rng.choice(self.actors)
@@ -199,8 +202,13 @@ def assert_equals(trainer: TrainerProcess, replica: ReplicaProcess) -> None:
             assert np.array_equal(mine["version"][trained_n, 1], theirs["version"][:, 1])
 
 
-@pytest.mark.parametrize("kind", ["nats", "redis"])
-@pytest.mark.parametrize("seconds", [30, pytest.param(240, marks=pytest.mark.long)])
+LONG = pytest.mark.long
+
+
+@pytest.mark.parametrize(
+    ("kind", "seconds"),
+    [("nats", 30), pytest.param("redis", 30, marks=LONG), *(pytest.param(k, 240, marks=LONG) for k in SERVERS)],
+)
 def test_whatever_happens_every_replica_equals_the_trainer(tmp_path: Path, kind: str, seconds: int) -> None:
     pytest.importorskip(kind)
     seed = int(os.environ.get("ROWSTREAM_CHAOS_SEED", random.SystemRandom().randrange(1 << 30)))
