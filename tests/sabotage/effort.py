@@ -10,10 +10,11 @@ from unittest.mock import patch
 
 import numpy as np
 
-from pipeline.stream import priority, waiting
+from pipeline.stream import waiting
 from pipeline.stream.best_effort import BestEffortStreamer
 from pipeline.stream.priority import Chosen, PrioritySet
 from pipeline.stream.streamer import RowStreamer
+from pipeline.stream.taken import Waits
 
 Sabotage = Callable[[], AbstractContextManager[Any]]
 
@@ -41,7 +42,7 @@ def _forget_what_was_not_chosen() -> AbstractContextManager[Any]:
 
 def _keep_the_newest_step_of_a_row() -> AbstractContextManager[Any]:
     """So a row that changes in every step never gets old."""
-    return patch.object(waiting.np, "minimum", np.maximum)
+    return patch("pipeline.stream.waiting.np.minimum", np.maximum)
 
 
 def _compact_while_a_cut_chooses() -> AbstractContextManager[Any]:
@@ -69,7 +70,7 @@ def _say_that_nothing_waits() -> AbstractContextManager[Any]:
     choose = PrioritySet.choose
 
     def silent(self: PrioritySet, *args: Any, **kwargs: Any) -> Chosen:
-        return replace(choose(self, *args, **kwargs), waits=priority.Waits(0, None, None))
+        return replace(choose(self, *args, **kwargs), waits=Waits(0, None, None))
 
     return patch.object(PrioritySet, "choose", silent)
 
