@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from pipeline.wire.errors import TransportClosed
 
 Value = TypeVar("Value")
+GOODBYES = 8
 
 
 class LoopThread:
@@ -72,3 +73,5 @@ async def _cancel_all() -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+    for _ in range(GOODBYES):  # connections that were closed are let go in the loop's next turns
+        await asyncio.sleep(0)
