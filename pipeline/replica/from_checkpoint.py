@@ -57,6 +57,8 @@ class _Start:
     position: CutPosition
     clock_ns: int
     carries_dense: bool
+    ended: bool = False
+    """The run had ended there."""
 
 
 def cut_of_checkpoint(reader: CheckpointReader, seen: SeenStream, wanted: Callable[[str], bool]) -> Cut:
@@ -78,7 +80,7 @@ def cut_of_checkpoint(reader: CheckpointReader, seen: SeenStream, wanted: Callab
     names = [table.spec.name for table in header.tables if wanted(table.spec.name)]
     for name in names:
         _check_table(reader, header, name)
-    applied = Applied(start.position, manifest.step, start.clock_ns, places=places)
+    applied = Applied(start.position, manifest.step, start.clock_ns, start.ended, places)
     # A cut has the dense weights when they changed; where no cut has them, the stream does not carry them.
     dense = _dense(reader) if start.carries_dense else None
     return Cut(applied, True, partial(_parts, reader, header, names), dense, None)
@@ -106,7 +108,7 @@ def _find_start(reader: CheckpointReader, seen: SeenStream) -> _Start:
         if fork is not None and last is before[-1] and last.step < step:
             why = f"the stream went back to step {fork.step} with a fork, and what changed behind step {last.step} was not published"
             raise NoCutForCheckpoint(reader.path, step, f"{why}; take a checkpoint of the fork, or start without one")
-        return _Start(last.position, last.clock_ns, carries_dense)
+        return _Start(last.position, last.clock_ns, carries_dense, last.end and last.step == step)
     if before and before[0].previous == START and not before[0].snapshot:
         return _Start(START, before[0].clock_ns, carries_dense)
     oldest = min((commit.step for commit in before), default=None)

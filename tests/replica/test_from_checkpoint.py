@@ -206,3 +206,18 @@ def test_a_checkpoint_before_the_first_cut_counts_where_the_stream_is_whole(tmp_
         assert (replica.position, replica.step) == (START, 1)
         replica.apply_available()
         assert_equal(replica, run.trainer, PROBES)
+
+
+def test_a_checkpoint_of_a_runs_end_knows_that_it_ended(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.step()
+    run.checkpoint()
+    run.step()
+    run.transport.publish(run.trainer.cut(end=True))
+    run.checkpoint()
+    with run.start(run.written[1]) as replica:
+        assert replica.ended
+    with run.start(run.written[0]) as replica:
+        assert not replica.ended
+        replica.apply_available()
+        assert replica.ended
