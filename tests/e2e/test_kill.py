@@ -24,12 +24,24 @@ from tests.e2e.small import config_file, lines, text
 LONG = 100
 
 
-def job(directory: Path, steps: int, *, disk: bool, special: bool, shards: int = 1, budget: str | None = None) -> Path:
-    """``special``: one table in 16 bits, rounded by chance, the other with an admission; rows of both expire. ``budget``: of a stream with
-    best effort.
+def job(
+    directory: Path,
+    steps: int,
+    *,
+    disk: bool,
+    special: bool,
+    shards: int = 1,
+    seldom: bool = False,
+    budget: str | None = None,
+) -> Path:
+    """``special``: one table in 16 bits, rounded by chance, the other with an admission; rows of both expire. ``seldom``: most users come
+    in one step and never again. ``budget``: of a stream with best effort.
     """
     log = directory / "log.csv"
-    log.write_text(text(lines(16 * steps)))
+    rows = lines(16 * steps)
+    if seldom:
+        rows = [f"{1000 + number // 2},{row.split(',', 1)[1]}" for number, row in enumerate(rows)]
+    log.write_text(text(rows))
     config = config_file(directory, log)
     tree = yaml.safe_load(config.read_text())
     tree["checkpoint"] = {"every": "30 steps"}
@@ -199,8 +211,9 @@ def _killed(
 ) -> list[int]:
     (tmp_path / "killed").mkdir()
     (tmp_path / "whole").mkdir()
-    assert here("run", job(tmp_path / "whole", steps, disk=False, special=special)).code == 0
-    config = job(tmp_path / "killed", steps, disk=disk, special=special, shards=shards, budget=budget)
+    seldom = budget is not None
+    assert here("run", job(tmp_path / "whole", steps, disk=False, special=special, seldom=seldom)).code == 0
+    config = job(tmp_path / "killed", steps, disk=disk, special=special, shards=shards, seldom=seldom, budget=budget)
     began = kill_and_resume(config, tmp_path / "killed" / "run", stride, kills, random.Random())
     assert began == sorted(began), "each begins at the newest checkpoint"
     assert_same_run(tmp_path / "killed" / "run", tmp_path / "whole" / "run", tmp_path)
