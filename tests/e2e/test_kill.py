@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from pipeline.replica import Replica
+from pipeline.rows.version import MAX_STEP
 from pipeline.session.resume import Resume
 from tests.e2e.command import finish, here, start
 from tests.e2e.patience import until
@@ -218,3 +219,30 @@ def _killed(
     assert began == sorted(began), "each begins at the newest checkpoint"
     assert_same_run(tmp_path / "killed" / "run", tmp_path / "whole" / "run", tmp_path)
     return began
+
+
+@pytest.mark.long
+def test_a_fork_of_a_run_that_was_killed_while_rows_waited_takes_replicas_to_all_its_rows(tmp_path: Path) -> None:
+    config, run = job(tmp_path, 150, disk=False, special=False, seldom=True, budget="4kB/s"), tmp_path / "run"
+    process = start("run", config)
+    with Replica(str(run / "stream")) as replica:
+
+        def is_behind() -> bool:
+            replica.apply_available()
+            return replica.step > 70 and (replica.lag.unsent or 0) > 50
+
+        until(is_behind, lambda: process.poll() is None)
+        assert finish(process, signal.SIGKILL).code == -signal.SIGKILL
+        forked = here("run", config, "--resume", "--accept", "dense_optimizer.lr", "dense_optimizer.lr=0.5")
+        assert forked.code == 0, forked.text
+        assert "rewind" in json.loads((run / "summary.json").read_text())
+        replica.apply_available()
+        assert replica.ended
+        for table in ("user", "item"):
+            out = tmp_path / f"{table}.npz"
+            assert here("export", run, "--table", table, "--out", out).code == 0
+            with np.load(out) as rows, replica.view() as view:
+                weights_nd, versions_n = view.lookup_versions(table, rows["ids"])
+                assert np.array_equal(view.ids(table), rows["ids"])
+                assert weights_nd.tobytes() == rows["weights"].tobytes()
+                assert np.array_equal(versions_n & MAX_STEP, rows["version"][:, 1])
