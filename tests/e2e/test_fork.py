@@ -137,11 +137,11 @@ def die_with_the_commit_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     """All frames of the rewind are published, but not its commit frame."""
     send = Outlet.send
 
-    def send_or_die(self: Outlet, frames: Sequence[Any], *, sync: bool) -> None:
+    def send_or_die(self: Outlet, frames: Sequence[Any], *, sync: bool) -> int:
         if any(isinstance(frame, CommitFrame) and frame.rewind for frame in frames):
             send(self, frames[:-1], sync=True)
             raise Killed
-        send(self, frames, sync=sync)
+        return send(self, frames, sync=sync)
 
     monkeypatch.setattr(Outlet, "send", send_or_die)
 

@@ -44,15 +44,16 @@ def _commit_before_the_last_frame() -> Iterator[None]:
     send = Outlet.send
     late: list[Any] = []
 
-    def send_late(self: Outlet, frames: Any, *, sync: bool) -> None:
+    def send_late(self: Outlet, frames: Any, *, sync: bool) -> int:
         late.extend(frame for frame in frames if isinstance(frame, RowsFrame))
         others = [frame for frame in frames if not isinstance(frame, RowsFrame)]
         held = late[-1:]
-        send(self, [*late[:-1], *others], sync=sync)
+        num_bytes = send(self, [*late[:-1], *others], sync=sync)
         late[:] = held
         if any(isinstance(frame, CommitFrame) for frame in others):
-            send(self, held, sync=False)
+            num_bytes += send(self, held, sync=False)
             late.clear()
+        return num_bytes
 
     with patch.object(Outlet, "send", send_late):
         yield
