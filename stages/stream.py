@@ -116,6 +116,7 @@ class Stream(Stage):
             self._streamer.committed, self._streamer.committed_step = resume.position, resume.step
             self._streamer.oldest_step = resume.oldest_step
             self._streamer.adopt_dictionary(resume.dictionary)
+            self._streamer.wants_everything |= resume.wants_everything
             self._begin_again(resume)
 
     def _find_resume(self) -> StreamResume | None:

@@ -47,6 +47,8 @@ class StreamResume:
         """``forgets``: whether rows may expire."""
         self._forgets = forgets
         self._tail, self._resumed = tail, resumed
+        self.wants_everything = tail is None and bool(forks)
+        """A fork whose stream is gone cannot tell what it takes back: every row is published, and replicas drop all others."""
         self._unknown = [fork.step for fork in forks if tail is not None and fork.generation > tail.commit.generation]
         self._before = -1 if tail is None and resumed.changed_after(-1) else 0
         self._rows: Snapshot | None = None

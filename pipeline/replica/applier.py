@@ -24,7 +24,7 @@ from pipeline.replica.held import Held
 from pipeline.replica.intake import Intake
 from pipeline.replica.joined import JoinedCut
 from pipeline.replica.joining import Join, OnHeader
-from pipeline.replica.order import goes_back
+from pipeline.replica.order import goes_back, says_nothing_new
 from pipeline.replica.sources import StreamPlace
 from pipeline.replica.staging import Stage
 from pipeline.wire.frames import START, CutPosition, FrameLimits
@@ -198,14 +198,24 @@ class Applier:
 
     def _check_step(self, cut: JoinedCut) -> None:
         commit, applied = cut.commit, self._held.state.applied
+        if self._is_old(cut):
+            return
         if goes_back(applied.position, applied.step, commit):
             cut.close()
             raise StepFell(cut.where, commit.position, commit.step, applied.position, applied.step)
 
+    def _is_old(self, cut: JoinedCut) -> bool:
+        header = cut.header
+        return says_nothing_new(self._held.state.applied, cut.commit, header.epoch, best_effort=header.best_effort)
+
     def _apply_joined(self, join: Join, joined: JoinedCut) -> None:
-        commit = joined.commit
+        commit, places = joined.commit, join.places_behind(joined)
         try:
-            self.apply(joined.cut(join.places_behind(joined)))
+            if self._is_old(joined):
+                self.apply(joined.passed_over(places, self._held.state.applied))
+                self._counters.passed_over += 1
+                return
+            self.apply(joined.cut(places))
         finally:
             joined.close()
         self._freshness.add(commit.ended_k2[:, 1], self._clock())

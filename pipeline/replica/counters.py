@@ -29,6 +29,8 @@ class ReplicaCounters:
     """Committed cuts passed over because cuts before them were missing, counted for each shard; a snapshot cut made up for them, or
     will.
     """
+    passed_over: int = 0
+    """Cuts that brought nothing new: their trainer had to begin below what the replica holds, because its stream was gone."""
     rescans: int = 0
     """How often reading went back in the stream."""
     refusals: int = 0

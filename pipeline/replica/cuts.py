@@ -50,6 +50,8 @@ class Applied:
     """Of a best-effort stream: how many changed rows the cut has left behind; None: of an exact one."""
     oldest_ns: int | None = None
     """Wall clock of the oldest of their changes."""
+    ahead: bool = False
+    """The step is that of an older generation, whose stream is gone: the cuts of ``position``'s up to there are passed over."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy.typing as npt
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pipeline.replica.cuts import Applied, Cut, ShardPlace, StagedRows
 from pipeline.replica.errors import DamagedCut
 from pipeline.replica.intake import ReadyCut
-from pipeline.wire.frames import CommitFrame
+from pipeline.wire.frames import CommitFrame, HeaderFrame
 from pipeline.wire.shares import join_commits
 
 
@@ -36,6 +36,15 @@ class JoinedCut:
         counts = [share.staged.num_ids for share in self.shares]
         num_ids = None if None in counts else sum(count or 0 for count in counts)
         return Cut(applied, commit.snapshot, self.parts, self.dense(), num_ids)
+
+    def passed_over(self, places: tuple[ShardPlace, ...], applied: Applied) -> Cut:
+        """It moves the position and nothing else; ``applied`` is held already."""
+        return Cut(replace(applied, position=self.commit.position, places=places, ahead=True), snapshot=False)
+
+    @property
+    def header(self) -> HeaderFrame:
+        """That of the first shard."""
+        return self.shares[0].staged.header
 
     def parts(self) -> Iterator[StagedRows]:
         """All rows, shard by shard. No row comes twice: each belongs to one shard."""

@@ -75,7 +75,7 @@ class RowStreamer:
         self._raw_bytes = {name: 4 * table.spec.dim for name, table in self._tables.items()}
         self._freezer = Freezer(source, self.changed, self._tables, clock, dense=self.options.dense)
         self._last_number = 0
-        self._wants_everything = False
+        self.wants_everything = False
         """The storage lost what was published."""
         self._cutting = threading.Lock()
         self._snapshotting = threading.RLock()  # ``finish`` may come to a cut that stands alone
@@ -140,7 +140,7 @@ class RowStreamer:
         """
         with self._cutting:
             self._renew()
-            if not self._wants_everything:
+            if not self.wants_everything:
                 if not self.changed.num_steps or self.changed.last_step < self.committed_step:
                     return None  # in best effort, one that goes on may know of changes before it has come to the last cut's step again
                 frozen = self._visit(self._freeze)
@@ -172,7 +172,7 @@ class RowStreamer:
                 commit = self._publish_everything(frozen, commit, previous)
             frozen.close()
             if commit is not None:
-                self._wants_everything = False
+                self.wants_everything = False
                 self._outlet.retain_from(start)
             return commit
 
@@ -206,7 +206,7 @@ class RowStreamer:
 
     def _lacks(self, step: int) -> bool:
         """Whether something that changed up to ``step`` is not published."""
-        return self.committed_step < step or self._wants_everything or self.changed.num_waiting > 0
+        return self.committed_step < step or self.wants_everything or self.changed.num_waiting > 0
 
     def _changed_set(self) -> ChangedSet:
         return ChangedSet(self.options.backlog_bytes)
@@ -225,7 +225,7 @@ class RowStreamer:
     def _renew(self) -> None:
         """Before a cut: the transport is claimed and has a header. With ``_cutting``, or before any cut."""
         if self._outlet.renew():
-            self._wants_everything = True
+            self.wants_everything = True
 
     def _freeze_all(self, step: int) -> Frozen:
         return self._freeze(step, with_everything=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pytest
 
 from pipeline.files import LockedDirectory
 from pipeline.replica import BadTarget, OtherRun, OtherTables, Replica
-from pipeline.wire.frames import CutPosition
+from pipeline.rows.version import MAX_STEP
+from pipeline.wire.frames import START, CutPosition
 from tests.replica.trainer import DictTrainer, MemoryTransport, assert_equal
 
 DIMS = {"item": 4, "user": 3}
@@ -141,6 +143,58 @@ def test_a_stream_of_another_life_is_read_from_its_beginning_and_nothing_is_appl
     stage.train()
     stage.follow()
     assert stage.replica.counters.cuts == 1
+
+
+def plain(replica: Replica) -> dict[str, tuple[list[int], bytes, list[int]]]:
+    """Ids, weights and steps of all rows: generations are never compared."""
+    found = {}
+    with replica.view() as view:
+        for name in view.tables:
+            ids_n = view.ids(name)
+            weights_nd, versions_n = view.lookup_versions(name, ids_n)
+            found[name] = (ids_n.tolist(), weights_nd.tobytes(), (versions_n & MAX_STEP).tolist())
+    return found
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_trainer_whose_stream_is_gone_and_that_begins_again_below_takes_nothing_back(
+    stages: MakeStage, target: str, restarts: bool
+) -> None:
+    """A broker lost its data, and the trainer died before it could bring them back: it computes the same bits again."""
+    stage = stages(target)
+    stage.train()
+    again = copy.deepcopy(stage.trainer)
+    for _ in range(3):
+        stage.train()
+    stage.follow()
+    held, step = plain(stage.replica), stage.replica.step
+    stage.replica.close()
+    again.previous, again.epoch = START, "another"
+    stage.transport, stage.trainer = MemoryTransport(), again
+    stage.transport.epoch = "another"
+    stage.transport.begin(again.next_generation())
+    again.changed = {name: set(rows) for name, rows in again.model.items()}
+    drawn = again.rng.bit_generator.state  # to part frames draws a number, and steps are to draw what they drew
+    stage.transport.publish(again.cut())
+    again.rng.bit_generator.state = drawn
+    stage.replica = stage.start()
+    for number in range(1, 4):
+        assert stage.replica.apply_available() == 1
+        assert (plain(stage.replica), stage.replica.step) == (held, step)
+        assert stage.replica.position == CutPosition(2, number)
+        if restarts:
+            stage.restart()
+        stage.train()
+    stage.transport.publish(again.snapshot())
+    stage.replica.apply_available()
+    assert (plain(stage.replica), stage.replica.step) == (held, step)
+    stage.train()
+    stage.replica.apply_available()
+    fresh = Replica(stage.transport)  # type: ignore[arg-type]
+    with fresh:
+        fresh.apply_available()
+        assert (plain(stage.replica), stage.replica.step) == (plain(fresh), again.step)
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -29,6 +29,7 @@ COUNTED: Final = {
     "abandoned": "cuts begun by the trainer and never committed, or not on every shard",
     "zombie_frames": "frames dropped because a trainer that was replaced published them",
     "lacking": "committed cuts passed over because cuts before them were missing",
+    "passed_over": "cuts that brought nothing new because a stream that was lost began again below what is held",
     "rescans": "how often reading went back in the stream",
     "refusals": "frames refused with an error",
     "expired_views": "pinned views that ended because old rows took more than pinned_bytes",

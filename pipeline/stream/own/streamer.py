@@ -211,7 +211,7 @@ class RowStreamer(streamer.RowStreamer):
                 commit = self._publish_alone(frozen)
             if commit is None:
                 raise SnapshotLost("the rows to restart with were not kept until they were read; call restart again")
-            self._wants_everything = False
+            self.wants_everything = False
             self._outlet.retain_from(start)
         return commit
 
