@@ -30,7 +30,7 @@ from tests.support.servers import NatsServer, RedisServer, Server
 SERVERS: dict[str, type[Server]] = {"nats": NatsServer, "redis": RedisServer}
 PEAK_MB = 1500
 """Of any process: torch and compiled kernels are most of it, and nothing here may come to the rest."""
-SMALL_DISK = "size=3m"
+SMALL_DISK = "size=64m"
 SOON_S = 240.0
 
 
