@@ -81,6 +81,10 @@ class TestRedisBroker(BrokerContract):
         with redis.Redis(port=server.port) as client:
             client.config_set("maxmemory", int(client.info("memory")["used_memory"]) + 400_000)
 
+    def leave_no_room(self, server: Server) -> None:
+        with redis.Redis(port=server.port) as client:
+            client.config_set("maxmemory", 1)
+
     def make_room(self, server: Server) -> None:
         with redis.Redis(port=server.port) as client:
             client.config_set("maxmemory", 0)
