@@ -1,7 +1,7 @@
 """One reader's connection to JetStream: a consumer that lives as long as it is asked. See ``broker.Reader``.
 
-It asks for one message first, and with that learns how many wait; then for so many at once as `read_bytes` surely hold. So each request ends by
-itself, and what was published before it is in its answer.
+It asks for one message first, and with that learns how many wait; then for so many at once as `read_bytes` surely hold. So each request
+ends by itself, and what was published before it is in its answer.
 """
 
 from __future__ import annotations
