@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.rows.codec import CODECS
 from pipeline.rows.version import MAX_STEP
 from pipeline.wire.file_transport import FileTransport, FileTransportOptions
-from tests.replica.trainer import DictTrainer, Model
+from tests.replica.trainer import DictTrainer, column_of
 from tests.wire.frame_strategies import a_dictionary
 
 HERE = Path(__file__).parent
@@ -36,22 +37,31 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return program
 
 
-def read(reader: Path, stream: Path) -> tuple[dict[tuple[str, int], tuple[int, str]], str]:
-    """Rows by table and id: (step, weights in hex); and the last line."""
+Read = dict[tuple[str, int], tuple[int, str, list[str]]]
+"""By table and id: step, weights in hex, and ``name=hex`` of what rides along."""
+
+
+def read(reader: Path, stream: Path) -> tuple[Read, str]:
+    """Rows, and the last line."""
     output = subprocess.run([str(reader), str(stream)], capture_output=True, text=True, check=True).stdout.splitlines()
     rows = {}
     for line in output[:-1]:
-        table, row_id, step, weights = line.split(" ")[:4]
-        rows[table, int(row_id)] = (int(step), weights)
+        table, row_id, step, weights, *columns = line.split(" ")
+        rows[table, int(row_id)] = (int(step), weights, columns)
     return rows, output[-1]
 
 
-def rows_of(model: Model) -> dict[tuple[str, int], tuple[int, str]]:
+def rows_of(trainer: DictTrainer) -> Read:
     return {
-        (name, row_id): (version & MAX_STEP, weights.hex())
-        for name, rows in model.items()
+        (name, row_id): (version & MAX_STEP, weights.hex(), carried(trainer, name, row_id, version))
+        for name, rows in trainer.model.items()
         for row_id, (weights, version) in rows.items()
     }
+
+
+def carried(trainer: DictTrainer, table: str, row_id: int, version: int) -> list[str]:
+    columns = (trainer.specs[table].layout.column(name) for name in trainer.carries)
+    return [f"{column.name}={column_of(column, [row_id], [version]).tobytes().hex()}" for column in columns]
 
 
 def live(stream: Path, codec: str, seed: int) -> DictTrainer:
@@ -60,7 +70,7 @@ def live(stream: Path, codec: str, seed: int) -> DictTrainer:
     """
     rng = np.random.default_rng(seed)
     trainer = DictTrainer({"items": 4, "users": 8, "v.2_x-y": 16}, codec=codec, seed=seed)
-    trainer.share = 0.5
+    trainer.share, trainer.carries = 0.5, ("momentum", "slow", "raw") if seed % 2 else ()
     transport = FileTransport(str(stream), options=FileTransportOptions(segment_bytes=4096))
     transport.claim()
     transport.begin(trainer.header())
@@ -89,12 +99,12 @@ def live(stream: Path, codec: str, seed: int) -> DictTrainer:
     return trainer
 
 
-@pytest.mark.parametrize("codec", ["fp32", "fp16"])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("codec", list(CODECS))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_reader_in_c_comes_to_the_trainers_rows(reader: Path, tmp_path: Path, codec: str, seed: int) -> None:
     trainer = live(tmp_path / "stream", codec, seed)
     rows, last = read(reader, tmp_path / "stream")
-    assert rows == rows_of(trainer.model)
+    assert rows == rows_of(trainer)
     generation, cut = trainer.previous
     assert last == f"position {generation} {cut} step {trainer.step}"
 
