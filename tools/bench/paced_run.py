@@ -80,6 +80,10 @@ def future(
     finally:
         Prefetch._place = place  # type: ignore[method-assign]
     assert trainer.resources is not None
+    if len(behind) < count:
+        raise ValueError(
+            f"{config} ends {count - len(behind)} batches too early: there are {seen[0]}, wanted are {steps + count}"
+        )
     return behind[:count], trainer.resources.by_name["features"], trainer.resources.model
 
 

@@ -31,7 +31,7 @@ SAMPLES_PER_S = 50_000
 STREAMED = {"globo": ("user", "article"), "brunch": ("user", "article", "author", "hour")}
 UNSTREAMED = {"globo": ("environment", "device", "os", "country", "region", "referrer"), "brunch": ()}
 CODECS = ("fp16", "int8", "int4")
-SETTING = ("stages.stream.every=900ms", "stages.stream.zstd_level=3", "stages.stream.snapshot_every=null")
+SETTING = ("stages.stream.every=950ms", "stages.stream.zstd_level=3", "stages.stream.snapshot_every=null")
 GOAL, GOAL_AUC = 8.0, 0.0002
 Weights = Callable[[str, Any], Any]
 
