@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
+from typing import TextIO
 
 import numpy as np
 
@@ -80,22 +81,29 @@ def follow(
         if retained:
             _print_retained(replica)
             return DONE
+        interrupted = False
         if goes_to:
             replica.rollback(None if at is None else CutPosition(*at), step=to_step)
-            interrupted = False
         else:
             interrupted = _follow(replica, until_end) if follow else _catch_up(replica)
-        if table is not None and lookup:
-            _print_rows(replica, table, lookup)
-        if table is not None and export is not None:
-            replica.export(table, export)
-            print(f"step {replica.step}: wrote {export}", file=sys.stderr if as_json else sys.stdout)
+        if table is not None:
+            _tell_table(replica, table, lookup, export, sys.stderr if as_json else sys.stdout)
         if as_json:
             print(json.dumps(figures(replica)), flush=True)
         if not follow and not goes_to:
             # Last: what lies before a torn end is a whole cut, and was asked for.
             replica.check_end()
     return INTERRUPTED if interrupted and until_end else DONE
+
+
+def _tell_table(
+    replica: Replica, table: str, lookup: Sequence[int], export: str | os.PathLike[str] | None, told: TextIO
+) -> None:
+    if lookup:
+        _print_rows(replica, table, lookup)
+    if export is not None:
+        replica.export(table, export)
+        print(f"step {replica.step}: wrote {export}", file=told)
 
 
 def _catch_up(replica: Replica) -> bool:

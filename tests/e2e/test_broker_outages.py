@@ -16,9 +16,9 @@ from tests.e2e.followed import assert_replica_equals
 from tests.e2e.gate import CONDITIONS
 from tests.e2e.jobs import Job, run_job
 from tests.e2e.patience import until
-from tests.e2e.test_brokers import SERVERS, over
+from tests.e2e.test_brokers import over
 from tests.e2e.test_outages import SOON, STEPS, job
-from tests.support.servers import Server
+from tests.support.servers import SERVERS, Server
 
 
 @pytest.fixture(params=["nats", "redis"])

@@ -21,9 +21,7 @@ from tests.e2e.followed import assert_replica_equals
 from tests.e2e.jobs import RAGGED, assert_same_bits, run_job
 from tests.e2e.patience import until
 from tests.e2e.small import config_file, good_job, lines, text
-from tests.support.servers import NatsServer, RedisServer, Server
-
-SERVERS = {"nats": NatsServer, "redis": RedisServer}
+from tests.support.servers import SERVERS, Server
 
 
 @pytest.fixture(params=["nats", "redis"])

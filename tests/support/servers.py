@@ -155,3 +155,7 @@ class RedisServer(Server):
         connection.sendall(b"PING\r\n")
         reply = connection.recv(4096)
         return reply.startswith((b"+PONG", b"-NOAUTH"))
+
+
+SERVERS: dict[str, type[Server]] = {"nats": NatsServer, "redis": RedisServer}
+"""By the kind of transport."""

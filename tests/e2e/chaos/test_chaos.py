@@ -25,9 +25,8 @@ from tests.e2e.chaos.actors import Actor, ReplicaProcess, TrainerProcess, wait_u
 from tests.e2e.command import pipeline
 from tests.e2e.jobs import RAGGED
 from tests.support.road import Road
-from tests.support.servers import NatsServer, RedisServer, Server
+from tests.support.servers import SERVERS, Server
 
-SERVERS: dict[str, type[Server]] = {"nats": NatsServer, "redis": RedisServer}
 PEAK_MB = 1500
 """Of any process: torch and compiled kernels are most of it, and nothing here may come to the rest."""
 SMALL_DISK = "size=64m"
