@@ -96,7 +96,8 @@ class Stream(Stage):
         self._places, self._is_ours = self.options.open_places(self._run, self.options.shards, self._files), False
         transports = self._places.transports
         self._journal = Journal(transports)
-        identity = StreamIdentity(self._run.run_id, WRITER, self._run.generation)
+        continues = max((fork.generation for fork in self._run.forks), default=0)
+        identity = StreamIdentity(self._run.run_id, WRITER, self._run.generation, continues=continues)
         self._streamer = self.options.make_streamer(self._source, transports, identity, self.options.streamer_options())
         self._store.changes.wanted = self.options.freshness == "best_effort"
         self._publishing = Publishing(

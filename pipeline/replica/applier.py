@@ -205,8 +205,7 @@ class Applier:
             raise StepFell(cut.where, commit.position, commit.step, applied.position, applied.step)
 
     def _is_old(self, cut: JoinedCut) -> bool:
-        header = cut.header
-        return says_nothing_new(self._held.state.applied, cut.commit, header.epoch, best_effort=header.best_effort)
+        return says_nothing_new(self._held.state.applied, cut.commit, cut.header)
 
     def _apply_joined(self, join: Join, joined: JoinedCut) -> None:
         commit, places = joined.commit, join.places_behind(joined)

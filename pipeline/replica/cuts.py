@@ -50,8 +50,13 @@ class Applied:
     """Of a best-effort stream: how many changed rows the cut has left behind; None: of an exact one."""
     oldest_ns: int | None = None
     """Wall clock of the oldest of their changes."""
-    ahead: bool = False
-    """The step is that of an older generation, whose stream is gone: the cuts of ``position``'s up to there are passed over."""
+    ahead_by: int | None = None
+    """The generation that computed the step, where ``position``'s has not come there again: its cuts up to there are passed over."""
+
+    @property
+    def computed_by(self) -> int:
+        """The generation that computed what is held."""
+        return self.position.generation if self.ahead_by is None else self.ahead_by
 
 
 @dataclass(frozen=True, slots=True)

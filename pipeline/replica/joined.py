@@ -39,7 +39,8 @@ class JoinedCut:
 
     def passed_over(self, places: tuple[ShardPlace, ...], applied: Applied) -> Cut:
         """It moves the position and nothing else; ``applied`` is held already."""
-        return Cut(replace(applied, position=self.commit.position, places=places, ahead=True), snapshot=False)
+        position, by = self.commit.position, applied.computed_by
+        return Cut(replace(applied, position=position, places=places, ended=False, ahead_by=by), snapshot=False)
 
     @property
     def header(self) -> HeaderFrame:

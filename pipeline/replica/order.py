@@ -7,9 +7,10 @@ Rules.
    cuts are missing, and only a snapshot cut helps.
 3. A snapshot cut above the applied position is loaded. It is the state at its position, whatever the replica held.
 4. The step never falls but with a newer generation: at its rewind cut, or at a snapshot cut behind it.
-5. A newer generation whose stream is another one (the storage of the old one is gone) and that says of no fork computes the same bits
-   again. Its cuts below the applied step bring nothing new: they are passed over, and the position with them, until one comes that is
-   not below. In best effort the applied step says nothing of what is held: such a cut is refused.
+5. A newer generation that continues the one which the applied step is of computes the same bits again. Where it has to begin below that
+   step, because what was published is gone (a broker without its data), its cuts bring nothing new: they are passed over, and the
+   position with them, until one comes that is not below. In best effort the applied step says nothing of what is held: such a cut is
+   refused.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 from enum import Enum
 
 from pipeline.replica.cuts import Applied
-from pipeline.wire.frames import CommitFrame, CutPosition
+from pipeline.wire.frames import CommitFrame, CutPosition, HeaderFrame
 
 
 class Verdict(Enum):
@@ -35,16 +36,11 @@ def judge(applied: CutPosition, commit: CommitFrame) -> Verdict:
     return Verdict.LACKS
 
 
-def says_nothing_new(applied: Applied, commit: CommitFrame, epoch: str, *, best_effort: bool) -> bool:
-    """Whether a cut that may be applied is passed over by rule 5; it comes from storage of that ``epoch``. One with which a run ends is
-    not: the trainer is then below the replica for good.
-    """
-    if commit.step >= applied.step or commit.rewind or commit.end or best_effort:
+def says_nothing_new(applied: Applied, commit: CommitFrame, header: HeaderFrame) -> bool:
+    """Whether a cut that may be applied is passed over by rule 5; ``header`` is that of its generation."""
+    if commit.step >= applied.step or commit.rewind or header.best_effort or header.continues is None:
         return False
-    if applied.ahead:
-        return True
-    was = [place.epoch for place in applied.places]
-    return commit.generation > applied.position.generation and not commit.snapshot and bool(was) and epoch not in was
+    return header.continues <= applied.computed_by < commit.generation
 
 
 def goes_back(applied: CutPosition, step: int, commit: CommitFrame) -> bool:

@@ -59,6 +59,8 @@ class Lag:
     """Of a best-effort stream, where a cut is no step of the trainer: changed rows that the applied cut left behind. None: an exact one."""
     unsent_s: float = 0.0
     """The age of the oldest of these changes."""
+    ahead: int = 0
+    """By how many steps what is held is ahead of the trainer, which comes there again: its stream was lost while it was down."""
 
 
 class Replica:
@@ -182,7 +184,8 @@ class Replica:
         age_s = (self._clock() - applied.clock_ns) / 1e9 if applied.clock_ns else math.nan
         unsent_s = 0.0 if applied.oldest_ns is None else max(0, self._clock() - applied.oldest_ns) / 1e9
         steps = max(newest_step - applied.step, 0)
-        return Lag(max(behind, 0), steps, age_s, self._applier.waiting, applied.unsent, unsent_s)
+        ahead = 0 if applied.ahead_by is None else max(applied.step - newest_step, 0)
+        return Lag(max(behind, 0), steps, age_s, self._applier.waiting, applied.unsent, unsent_s, ahead)
 
     def freshness_ms(self) -> dict[str, float | int | None]:
         """``p50``, ``p99``, ``max`` in milliseconds over ``steps`` steps; None before the first."""

@@ -23,6 +23,7 @@ def figures(replica: Replica) -> dict[str, Any]:
             "steps": lag.steps,
             "age_s": None if math.isnan(lag.age_s) else round(lag.age_s, 3),
             "waiting": lag.waiting,
+            "ahead": lag.ahead,
             "unsent": lag.unsent,
             "unsent_s": round(lag.unsent_s, 3),
         },
@@ -46,6 +47,8 @@ def lines(replica: Replica) -> dict[str, str]:
         "run": "ended" if replica.ended else "no end seen",
         "lookups": f"{replica.lookups:,}",
     }
+    if lag.ahead:
+        shown["ahead"] = f"{lag.ahead} steps, of a trainer whose stream was lost and that comes here again"
     if lag.unsent is not None:
         told = f"{lag.unsent:,} rows, the oldest change {lag.unsent_s:.1f} s old" if lag.unsent else "no row"
         shown["best effort"] = f"each row is one of the trainer's, all together no step's end; {told} unsent"

@@ -75,5 +75,7 @@ class StreamIdentity:
     generation: int
     shard: int = 0
     num_shards: int = 1
+    continues: int | None = None
+    """As of a header frame: which generations computed the same bits."""
     best_effort: bool = False
     """What is written is outside G3: rows wait, and a cut is no step's end."""

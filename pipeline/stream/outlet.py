@@ -73,6 +73,7 @@ class Outlet:
             created_ns=self._clock(),
             tables=self._tables,
             best_effort=identity.best_effort,
+            continues=identity.continues,
         )
 
     @property

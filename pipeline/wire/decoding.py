@@ -46,6 +46,7 @@ def decode_header(fields: Fields, limits: FrameLimits) -> HeaderFrame:
         created_ns=fields.integer("created"),
         tables=_decode_tables(fields.array("tables", limits.tables), limits),
         best_effort=fields.flag("best_effort"),
+        continues=fields.optional_integer("continues", MAX_GENERATION),
         dictionary=_decode_dictionary(fields, limits),
     )
 

@@ -91,6 +91,8 @@ def _encode_header(frame: HeaderFrame) -> dict[str, Any]:
     }
     if frame.best_effort:
         fields["best_effort"] = True
+    if frame.continues is not None:
+        fields["continues"] = frame.continues
     return fields | {"dictionary": frame.dictionary} if frame.dictionary else fields
 
 

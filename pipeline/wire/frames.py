@@ -73,6 +73,8 @@ class HeaderFrame:
     tables: tuple[StreamedTable, ...]
     best_effort: bool = False
     """A cut may lack rows that changed: it is no state of the trainer, and only the newest value of each row counts."""
+    continues: int | None = None
+    """All generations from this one on compute the same bits, step by step: none of them is a fork. None: nothing is said of that."""
     dictionary: bytes = b""
     """With which frames behind it may be compressed; empty: none. A header may come again within its generation to bring one."""
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.files import LockedDirectory
-from pipeline.replica import BadTarget, OtherRun, OtherTables, Replica
+from pipeline.replica import BadTarget, OtherRun, OtherTables, Replica, StepFell
 from pipeline.rows.version import MAX_STEP
 from pipeline.wire.frames import START, CutPosition
 from tests.replica.trainer import DictTrainer, MemoryTransport, assert_equal
@@ -156,12 +156,15 @@ def plain(replica: Replica) -> dict[str, tuple[list[int], bytes, list[int]]]:
     return found
 
 
+@pytest.mark.parametrize("first", ["cut", "snapshot"])
 @pytest.mark.parametrize("restarts", [False, True])
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_trainer_whose_stream_is_gone_and_that_begins_again_below_takes_nothing_back(
-    stages: MakeStage, target: str, restarts: bool
+    stages: MakeStage, target: str, restarts: bool, first: str
 ) -> None:
-    """A broker lost its data, and the trainer died before it could bring them back: it computes the same bits again."""
+    """A broker lost its data, and the trainer died before it could bring them back: it computes the same bits again. ``snapshot``: the
+    broker lost them once more, and the replica was not there.
+    """
     stage = stages(target)
     stage.train()
     again = copy.deepcopy(stage.trainer)
@@ -170,31 +173,67 @@ def test_a_trainer_whose_stream_is_gone_and_that_begins_again_below_takes_nothin
     stage.follow()
     held, step = plain(stage.replica), stage.replica.step
     stage.replica.close()
-    again.previous, again.epoch = START, "another"
-    stage.transport, stage.trainer = MemoryTransport(), again
-    stage.transport.epoch = "another"
-    stage.transport.begin(again.next_generation())
-    again.changed = {name: set(rows) for name, rows in again.model.items()}
-    drawn = again.rng.bit_generator.state  # to part frames draws a number, and steps are to draw what they drew
-    stage.transport.publish(again.cut())
-    again.rng.bit_generator.state = drawn
+    begin_again(stage, again, first, continues=1)
     stage.replica = stage.start()
     for number in range(1, 4):
         assert stage.replica.apply_available() == 1
         assert (plain(stage.replica), stage.replica.step) == (held, step)
-        assert stage.replica.position == CutPosition(2, number)
+        assert (stage.replica.position, stage.replica.lag.ahead) == (CutPosition(2, number), 4 - number)
         if restarts:
             stage.restart()
         stage.train()
     stage.transport.publish(again.snapshot())
     stage.replica.apply_available()
-    assert (plain(stage.replica), stage.replica.step) == (held, step)
+    assert (plain(stage.replica), stage.replica.step, stage.replica.lag.ahead) == (held, step, 0)
     stage.train()
     stage.replica.apply_available()
-    fresh = Replica(stage.transport)  # type: ignore[arg-type]
-    with fresh:
+    with Replica(stage.transport) as fresh:  # type: ignore[arg-type]
         fresh.apply_available()
         assert (plain(stage.replica), stage.replica.step) == (plain(fresh), again.step)
+
+
+def begin_again(stage: Stage, again: DictTrainer, first: str, *, continues: int | None) -> None:
+    """The stream is another one, and ``again`` publishes all its rows there."""
+    again.previous, again.continues = START, continues
+    stage.transport, stage.trainer = MemoryTransport(), again
+    stage.transport.epoch = "another"
+    stage.transport.begin(again.next_generation())
+    again.changed = {name: set(rows) for name, rows in again.model.items()}
+    drawn = again.rng.bit_generator.state  # to part frames draws a number, and steps are to draw what they drew
+    cut = again.cut()
+    stage.transport.publish(cut if first == "cut" else again.snapshot())
+    again.rng.bit_generator.state = drawn
+
+
+def test_a_run_that_ends_below_what_a_replica_holds_has_not_ended_for_it(stages: MakeStage) -> None:
+    stage = stages("memory")
+    stage.train()
+    again = copy.deepcopy(stage.trainer)
+    stage.train()
+    stage.follow()
+    held = plain(stage.replica)
+    stage.replica.close()
+    begin_again(stage, again, "cut", continues=1)
+    stage.transport.publish(again.cut(end=True))
+    stage.replica = stage.start()
+    stage.replica.apply_available()
+    assert (stage.replica.ended, stage.replica.lag.ahead, plain(stage.replica)) == (False, 1, held)
+
+
+@pytest.mark.parametrize("continues", [None, 2])
+def test_a_trainer_that_begins_again_below_and_may_compute_something_else_is_refused(
+    stages: MakeStage, continues: int | None
+) -> None:
+    stage = stages("memory")
+    stage.train()
+    again = copy.deepcopy(stage.trainer)
+    stage.train()
+    stage.follow()
+    stage.replica.close()
+    begin_again(stage, again, "cut", continues=continues)
+    stage.replica = stage.start()
+    with pytest.raises(StepFell):
+        stage.replica.apply_available()
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -156,7 +156,7 @@ class DictTrainer:
         self.carries: tuple[str, ...] = ()
         """Columns that ride along. To be set before the header."""
         self.dictionary = b""
-        self.epoch = "epoch"
+        self.continues: int | None = None
         self.shuffled: tuple[str, ...] = ()
         """How frames travel from now on: what is in them stays the same. A header goes before the first one that needs a dictionary."""
         self.changed: dict[str, set[int]] = {name: set() for name in dims}
@@ -167,8 +167,8 @@ class DictTrainer:
 
     def header(self) -> bytes:
         tables = tuple(StreamedTable(spec, self.codec, self.carries) for spec in self.specs.values())
-        header = HeaderFrame(self.run_id, "trainer", 0, 1, self.generation, self.epoch, 1, tables)
-        return encode_frame(replace(header, dictionary=self.dictionary))
+        header = HeaderFrame(self.run_id, "trainer", 0, 1, self.generation, "epoch", 1, tables)
+        return encode_frame(replace(header, dictionary=self.dictionary, continues=self.continues))
 
     def next_generation(self) -> bytes:
         """A new process goes on: its header."""

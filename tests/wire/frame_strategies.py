@@ -87,6 +87,7 @@ def headers(draw: st.DrawFn) -> HeaderFrame:
         created_ns=draw(clocks),
         tables=tuple(draw(st.lists(tables(), max_size=3, unique_by=lambda table: table.spec.name))),
         best_effort=draw(st.booleans()),
+        continues=draw(st.none() | generations),
         dictionary=draw(st.sampled_from([b"", a_dictionary()])),
     )
 

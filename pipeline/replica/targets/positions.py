@@ -39,7 +39,7 @@ def encode_applied(applied: Applied, serial: int, wanted: Iterable[str] | None) 
         "ended": applied.ended,
         "unsent": applied.unsent,
         "oldest_ns": applied.oldest_ns,
-        "ahead": applied.ahead,
+        "ahead_by": applied.ahead_by,
         "places": [[place.epoch, None if place.at is None else list(place.at)] for place in applied.places],
         "serial": serial,
         "tables": None if wanted is None else sorted(wanted),
@@ -60,7 +60,7 @@ def decode_applied(
         ended=fields["ended"],
         unsent=fields.get("unsent"),
         oldest_ns=fields.get("oldest_ns"),
-        ahead=fields.get("ahead", False),
+        ahead_by=fields.get("ahead_by"),
         places=tuple(
             ShardPlace(epoch, None if at is None else Position(*at), header)
             for (epoch, at), header in zip(fields["places"], headers, strict=True)
