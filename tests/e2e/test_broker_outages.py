@@ -18,7 +18,8 @@ from tests.e2e.jobs import Job, run_job
 from tests.e2e.patience import until
 from tests.e2e.test_brokers import over
 from tests.e2e.test_outages import SOON, STEPS, job
-from tests.support.servers import SERVERS, Server
+from tests.support.servers import SERVERS, RedisServer, Server
+from tests.wire.test_nats_transport import limit_stream
 
 
 @pytest.fixture(params=["nats", "redis"])
@@ -82,6 +83,26 @@ def test_a_broker_that_was_killed_and_comes_back_gets_everything(
     config = watched.config(lambda: server.restart(keep_data=keep_data))
     done = run_job(tmp_path / "run", config, *SOON, on_open=watched.opened.append)
     equals(done, server)
+
+
+def test_a_broker_that_is_full_gets_everything_once_there_is_room(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched = Watched(monkeypatch, server, lambda: leave_room(server, 10_000))
+    config = watched.config(lambda: leave_room(server, 1 << 30))
+    done = run_job(tmp_path / "run", config, *SOON, on_open=watched.opened.append)
+    equals(done, server)
+
+
+def leave_room(server: Server, nbytes: int) -> None:
+    """So many bytes for the stream of the run."""
+    if isinstance(server, RedisServer):
+        import redis
+
+        with redis.Redis(port=server.port) as client:
+            client.config_set("maxmemory", int(client.info("memory")["used_memory"]) + nbytes)
+    else:
+        limit_stream(server.url, nbytes, "rowstream")
 
 
 @pytest.mark.long

@@ -20,6 +20,10 @@ REFUSED = {
     "skips in an ordered stage": (["stages.train.on_error=skip"], ["stages.train", "effects ordered"]),
     "types that do not meet": (["stages.lookup.enabled=false"], ["stages.train", "consumes LookedUp"]),
     "an unknown codec": (["stages.stream.codec=fp7"], ["stages.stream.codec", "fp16"]),
+    "a table name that is none": (
+        ["tables={user: {dim: 8}, item: {dim: 8}, 'a b': {dim: 8}}"],
+        ["tables", "'a b' does not match [A-Za-z0-9_.-]{1,128}"],
+    ),
     "a stream of an unknown table": (
         ["stages.stream.tables={usr: {codec: fp16}}"],
         ["stages.stream.tables.usr", "no such table; the tables are user, item"],

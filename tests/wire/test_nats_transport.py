@@ -84,14 +84,14 @@ class TestNatsBroker(BrokerContract):
         limit_stream(server.url, 10_000_000)
 
 
-def limit_stream(url: str, max_bytes: int) -> None:
-    """As `nats stream edit` does."""
+def limit_stream(url: str, room_bytes: int, stream: str = "broken") -> None:
+    """As `nats stream edit` does: so much beyond what it holds."""
 
     async def limit() -> None:
         client = await nats.connect(url)
         js = client.jetstream()
-        config = (await js.stream_info("broken")).config
-        await js.update_stream(config, max_bytes=max_bytes)
+        info = await js.stream_info(stream)
+        await js.update_stream(info.config, max_bytes=info.state.bytes + room_bytes)
         await client.close()
 
     asyncio.run(limit())
