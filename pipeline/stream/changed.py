@@ -199,7 +199,8 @@ class ChangedSet:
     def _count(self, told: Sequence[StepIds]) -> None:
         for ids in told:
             counts = ids.counts if isinstance(ids, GroupedIds) else {table: len(ids_n) for table, ids_n in ids.items()}
-            self.rows_told.update(counts)
+            for table, count in counts.items():  # ``Counter.update`` takes ten times as long
+                self.rows_told[table] += count
 
     @property
     def crowded(self) -> bool:

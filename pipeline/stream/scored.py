@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.stream.grouped import GroupedIds, Int64s
+from pipeline.stream.grouped import GroupedIds, Int64s, copied
 
 Float32s = npt.NDArray[np.float32]
 
@@ -45,7 +45,7 @@ class ScoredIds(GroupedIds):
         return 0 if self.changes_u is None else self.changes_u.nbytes
 
     def copied(self) -> ScoredIds:
-        return ScoredIds(self.tables, self.ids_u.copy(), self.start_t, self.selected, self.changes_u, self.step)
+        return ScoredIds(self.tables, copied(self.ids_u), self.start_t, self.selected, self.changes_u, self.step)
 
 
 class SteppedIds(dict[str, Int64s]):
