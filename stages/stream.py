@@ -21,6 +21,7 @@ from pipeline.stream import (
     CutPolicy,
     Journal,
     StreamIdentity,
+    warm_up,
 )
 from stages.cut_lanes import CutLanes
 from stages.errors import StreamAhead
@@ -92,6 +93,7 @@ class Stream(Stage):
 
     def _make_stream(self) -> None:
         """Touches nothing yet. Raises TransportError where a key is no good."""
+        warm_up()
         self._resume: StreamResume | None = None
         self._places, self._is_ours = self.options.open_places(self._run, self.options.shards, self._files), False
         transports = self._places.transports

@@ -15,6 +15,7 @@ from pipeline.stream.selection import Selection, TableStream, check_same_selecti
 from pipeline.stream.source import ChangedIds, RowSnapshot, RowSource, RowsRead
 from pipeline.stream.tail import StreamTail, find_tail
 from pipeline.stream.taken import Changed
+from pipeline.stream.warm import warm_up
 
 __all__ = [
     "BACKLOG_FILE",
@@ -57,4 +58,5 @@ __all__ = [
     "seconds_of",
     "selected",
     "selection_problems",
+    "warm_up",
 ]

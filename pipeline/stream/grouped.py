@@ -66,7 +66,7 @@ def copied(ids_u: Int64s) -> Int64s:
     """A copy made without giving up the interpreter's lock: numpy gives it up, and who copies inside the fence then waits until the other
     threads let it have the lock again, a hundred times as long as a few ids take.
     """
-    return np.frombuffer(bytearray(memoryview(np.ascontiguousarray(ids_u))), np.int64)
+    return np.frombuffer(bytearray(np.ascontiguousarray(ids_u).data), np.int64)
 
 
 def join(steps: list[GroupedIds]) -> tuple[Int64s, Int64s]:
