@@ -93,8 +93,12 @@ def compare(
     batches: list[RawBatch],
     features: FeatureSet,
     model: torch.nn.Module,
+    before: int | None = None,
 ) -> tuple[float, float]:
-    """AUC on ``batches`` of a finished run's rows, and of its replica's where they are streamed; the dense weights are the run's."""
+    """AUC on ``batches`` of a finished run's rows, and of its replica's where they are streamed; the dense weights are the run's.
+
+    ``before``: the replica stands at the last cut before this step; None: at the stream's end.
+    """
     from pipeline.files import RealFiles
     from pipeline.models.arrays import load_dense_arrays
     from pipeline.replica import Replica
@@ -109,6 +113,8 @@ def compare(
     with Replica(directory) as replica:
         replica.apply_available()
         assert replica.ended
+        if before is not None:
+            replica.rollback([cut.position for cut in replica.retained() if cut.step < before][-1])
         with replica.view() as view:
             of_replica = replica_weights(view, streamed, of_trainer)
             return auc(batches, features, model, of_trainer), auc(batches, features, model, of_replica)
