@@ -50,6 +50,7 @@ class Stream(Stage):
         "stream_report": dict,
         "table_names": tuple,
         "files": object,
+        "say": object,
     }
 
     async def open(self, context: StageContext) -> None:
@@ -58,6 +59,7 @@ class Stream(Stage):
         self._report: dict[str, Any] = context.resources["stream_report"]
         self._store: Store = context.resources["store"]
         self._files: Files = context.resources["files"]
+        self._say: Callable[[str], None] = context.resources["say"]
         self._source = context.resources["row_source"].with_tables(self.options.codec, self.options.tables)
         self._streamed = tuple(table.spec.name for table in self._source.tables)
         self._all = self._streamed == self._tables
@@ -103,7 +105,14 @@ class Stream(Stage):
         self._streamer = self.options.make_streamer(self._source, transports, identity, self.options.streamer_options())
         self._store.changes.wanted = self.options.freshness == "best_effort"
         self._publishing = Publishing(
-            self.options, self._streamer, transports, self._begin_stream, self._report, self._run, self._files
+            self.options,
+            self._streamer,
+            transports,
+            self._begin_stream,
+            self._report,
+            self._run,
+            self._files,
+            self._say,
         )
         self._ending = self._publishing.ending
 

@@ -55,7 +55,8 @@ class StreamOptions(StreamPlaceOptions, EffortOptions):
     )
     drain_timeout: Duration = Field(
         "60s",
-        description="how long the end of a run waits for what is left to be published; then it is written down, and the run exits 1",
+        description="how long the end of a run waits for what is left to be published; then it is written down, and the run exits 1. A run "
+        "that is resumed waits as long for its broker",
     )
     gives_way: bool = Field(
         False,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -37,9 +38,10 @@ class Publishing:
         report: dict[str, Any],
         run: RunInfo,
         files: Files,
+        say: Callable[[str], None],
     ) -> None:
         self._streamer, self._transports, self._begin, self._report = streamer, transports, begin, report
-        self._run, self._files, self._timeout = run, files, options.drain_timeout
+        self._run, self._files, self._timeout, self._say = run, files, options.drain_timeout, say
         self._outage = Outage(report, options.on_failure, options.retry)
         self._beginning, self._begun = threading.Lock(), False
         self.ending = asyncio.Event()
@@ -49,14 +51,27 @@ class Publishing:
 
     async def open(self, run: OnLane) -> None:
         """A broker that is not there need not stop a run that has published nothing yet. One that goes on has to read first what was
-        published; and a directory that cannot be written does not mend by waiting. Raises what ``begin`` and the transport raise.
+        published: it waits for its broker, as long as the end of a run does. A directory that cannot be written does not mend by waiting.
+        Raises what ``begin`` and the transport raise.
         """
-        try:
-            await run(self._publish, lambda: None)
-        except (TransportError, OSError) as error:
-            if self._run.resumed is not None or self._transports[0].name == "file" or not self._outage.tolerates(error):
-                raise
-            self._outage.failed(error)
+        gives_up_at, told = time.monotonic() + seconds_of(self._timeout), False
+        while True:
+            try:
+                await run(self._publish, lambda: None)
+                self._outage.over()
+                return
+            except (TransportError, OSError) as error:
+                if self._transports[0].name == "file" or not self._outage.tolerates(error):
+                    raise
+                wait_s = self._outage.failed(error)
+                if self._run.resumed is None:
+                    return
+                if time.monotonic() >= gives_up_at:
+                    raise
+                if not told:
+                    self._say(f"waiting up to {self._timeout} for the stream, to read what was published: {error}")
+                told = True
+            await asyncio.sleep(wait_s)
 
     async def persist(self, run: OnLane, call: Callable[[], object]) -> None:
         """Have ``call`` publish, again and again until it did, or until the run ends: ``finish`` does what is left then. Raises as

@@ -43,6 +43,7 @@ RESOURCES = (
     "files",
     "run",
     "step_limit",
+    "say",
 )
 """What a stage may name in ``needs``."""
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}

@@ -103,6 +103,7 @@ class Resources:
             "files": self._disk.files,
             "run": self.run,
             "step_limit": self.step_limit,
+            "say": self._say,
         }
 
     def _go_on(self, resume: Resume) -> None:

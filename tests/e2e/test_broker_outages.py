@@ -135,7 +135,7 @@ def test_a_broker_that_is_gone_at_the_end_gets_the_rest_by_publish(
         done = run_job(run, config, *SOON, on_open=watched.opened.append)
         assert done.summary["stream"]["state"] == "behind"
         assert done.summary["last_step"] == STEPS
-        assert here("publish", run).code == 1, "the broker is still gone"
+        assert here("publish", run, "--timeout=200ms").code == 1, "the broker is still gone"
         server.start()
         outcome = here("publish", run)
         assert outcome.code == 0, outcome.text

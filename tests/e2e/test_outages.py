@@ -90,6 +90,34 @@ def test_a_broker_that_is_absent_at_the_start_gets_everything_once_it_is_there(
     assert "BrokerUnreachable: broker.test: connection refused" in done.summary["stream"]["last_error"]
 
 
+def test_a_resumed_run_waits_for_a_broker_that_is_away(
+    tmp_path: Path, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    run_job(run, job(), *SOON, "run.steps=30", "checkpoint.every='10 steps'")
+    broker.is_down, before = True, broker.refused
+
+    def say(_self: object, text: str) -> None:
+        if text.startswith("waiting up to 60s for the stream"):
+            assert "connection refused" in text
+            broker.is_down = False
+
+    monkeypatch.setattr(progress.Progress, "say", say)
+    done = run_job(run, job(), *SOON, resume=True)
+    assert broker.refused > before
+    assert done.summary["last_step"] == STEPS
+    assert_published(done)
+
+
+def test_a_resumed_run_whose_broker_stays_away_says_so(tmp_path: Path, broker: Broker) -> None:
+    run = tmp_path / "run"
+    run_job(run, job(), *SOON, "run.steps=30", "checkpoint.every='10 steps'")
+    broker.is_down, before = True, broker.refused
+    with pytest.raises(StageError, match="connection refused"):
+        run_job(run, job(), *SOON, "stages.stream.drain_timeout=50ms", resume=True)
+    assert broker.refused > before + 1, "it asked once only"
+
+
 def test_while_a_broker_is_gone_training_goes_on_and_the_state_is_shown(
     tmp_path: Path, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,7 +224,7 @@ def test_what_is_left_at_the_end_is_written_down_and_publish_sends_it(
     assert 0 < backlog["step"] < STEPS
     assert "connection refused" in backlog["reason"]
 
-    still = here("publish", run)
+    still = here("publish", run, "--timeout=200ms")
     assert still.code == 1, "the broker is still gone"
     assert "connection refused" in still.text
     broker.is_down = False
