@@ -24,6 +24,7 @@ from pipeline.replica.serving.errors import BadAddress, ServedTableUnknown
 from pipeline.replica.serving.health import Facts, why_not_ready
 from pipeline.replica.serving.http_server import Address, parse_address
 from pipeline.replica.serving.service import Service, without_login
+from pipeline.replica.serving.status_page import render
 from pipeline.wire.frames import CutPosition
 from tests.e2e.patience import until
 from tests.replica.trainer import DictTrainer, MemoryTransport
@@ -136,6 +137,24 @@ def test_the_status_page_shows_the_figures_and_is_whole_in_itself(tmp_path: Path
             assert text in page, text
         assert not re.search(r'(src|href)="(?!/)|<script|url\(', page), "nothing from elsewhere"
         assert headers["Content-Security-Policy"].startswith("default-src 'none'")
+
+
+def test_the_status_page_takes_any_name_and_any_figure() -> None:
+    """Names reach it as they came; nothing that is wide or long may make a phone scroll sideways."""
+    name, rows = "<b>&\"'/?", 98_765_432_109
+    lag = {"cuts": 1, "steps": 1_234_567, "age_s": 7_200.0, "waiting": False, "ahead": 2, "unsent": 5, "unsent_s": 61.0}
+    info = {
+        "step": 1, "position": [12, 9_876], "ended": False, "rows": rows, "lag": lag, "tables": {name: {"rows": rows, "dim": 4096}},
+        "freshness_ms": {"p50": 1.0, "p99": 98_765.4, "max": None, "steps": 3, "earlier_steps": 1},
+        "counters": {"bytes": 12_345_678_901, "refusals": 7},
+    }  # fmt: skip
+    page = render(info, "<i>refused</i>", "runs/<u>")
+    assert not re.search(r"<(b|i|u)>", page)
+    assert '<a href="/rows/%3Cb%3E%26%22%27%2F%3F?ids=1,2">&lt;b&gt;&amp;&quot;&#x27;/?</a>' in page
+    for text in ("<title>not ready: runs/&lt;u&gt;", "98,765,432,109", "1 cut, 1,234,567 steps", "2.0 h", "61.0 s old",
+                 "2 steps, of a trainer whose stream was lost", "12,345.7 MB", "98,765.4 ms", "no step yet", "1 step<"):  # fmt: skip
+        assert text in page, text
+    assert "overflow-wrap: anywhere" in page
 
 
 @pytest.mark.parametrize(
