@@ -12,18 +12,20 @@ import pytest
 
 from pipeline.wire import BrokerRefuses, BrokerUnreachable, NotDurable, Transport
 from tests.contracts.broker import BrokerContract
-from tests.contracts.transport import HEADER, TransportContract
+from tests.contracts.transport import HEADER, Reading, TransportContract, frame
 from tests.support.servers import NatsServer, Server
 
 pytest.importorskip("nats", reason="the package nats-py is not installed")
 
 import nats
+from nats.aio.msg import Msg
 from nats.js.api import StorageType
 
 from pipeline.wire.broker.broker import Link
 from pipeline.wire.broker.transport import BrokerTransport
 from pipeline.wire.nats.broker import NatsBroker
 from pipeline.wire.nats.options import NatsOptions
+from pipeline.wire.nats.reader import NatsReader
 
 Opener = Callable[[], Transport]
 
@@ -131,6 +133,35 @@ def test_a_stream_that_drops_its_oldest_messages_is_refused(own_server: NatsServ
     transport = TestNatsBroker().make_transport(own_server.url, durability="any")
     with pytest.raises(BrokerRefuses, match="drops"):
         transport.claim()
+    transport.close()
+
+
+@pytest.mark.parametrize("status", ["404", "408"])
+def test_a_request_without_an_answer_is_made_again_at_once(
+    own_server: NatsServer, status: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Server 2.9 says nothing, now and then, of a request that runs out just when a message comes. Here the first answer is lost."""
+    take = NatsReader._take
+    lost: list[Msg] = []
+
+    async def lossy(reader: NatsReader, message: Msg) -> None:
+        if not lost and (message.headers or {}).get("Status") == status:
+            lost.append(message)
+            return
+        await take(reader, message)
+
+    monkeypatch.setattr(NatsReader, "_take", lossy)
+    transport = TestNatsBroker().make_transport(own_server.url, timeout_s=20.0)
+    transport.claim()
+    transport.begin(HEADER)
+    subscription = transport.subscribe(None)
+    reading = Reading(subscription)
+    while not lost:
+        reading.take_some(0.01)
+    sent = [frame(k) for k in range(3)]
+    transport.publish(sent, sync=True)
+    assert reading.take_all() == sent
+    assert (subscription.trouble, subscription.reconnects) == (None, 0)
     transport.close()
 
 

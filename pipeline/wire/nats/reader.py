@@ -1,7 +1,8 @@
 """One reader's connection to JetStream: a consumer that lives as long as it is asked. See ``broker.Reader``.
 
 It asks for one message first, and with that learns how many wait; then for so many at once as `read_bytes` surely hold. So each request
-ends by itself, and what was published before it is in its answer.
+ends by itself, and what was published before it is in its answer. Where none comes it asks again, until the server has been silent for
+`timeout_s`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ MOST_MESSAGES = 1024
 LONGEST_REQUEST_S = 30.0
 CONSUMER_S = 120.0
 """A consumer that nobody asks for so long is removed by the server; the reader then makes another."""
+ANSWER_S = 0.5
+"""An answer that has not come so long behind a request's own end is not waited for: the reader asks again. Server 2.9 leaves a request
+that runs out while a message comes without one.
+"""
 LEAVE_S = 1.0
 ENDS = ("404", "408")
 TOO_LARGE = "exceeds"
@@ -39,6 +44,8 @@ class NatsReader:
         self._client: Client | None = None
         self._consumer, self._inbox = "", ""
         self._requests = 0
+        self._silent_since_s: float | None = None
+        """When a request ended to which no answer came; None where the server has said anything since. By ``time.monotonic``."""
         self._most_bytes = 1
         """Of a message, as the server lets them be."""
         self._came: list[Msg] = []
@@ -77,6 +84,7 @@ class NatsReader:
     async def _open(self, after: int | None, subject: str | None) -> StreamState | None:
         await self._disconnect()
         self._lost, self._came, self._changed = False, [], asyncio.Event()
+        self._silent_since_s = None
         client = self._client = await connect(self._options, self._lose)
         js = jetstream(client, self._options)
         info = await look(js, self._options, self._place)
@@ -108,10 +116,14 @@ class NatsReader:
     async def _take(self, message: Msg) -> None:
         assert self._changed is not None
         self._came.append(message)
+        self._silent_since_s = None
         self._changed.set()
 
     async def _read(self, patience_s: float) -> list[Entry]:
         found = await self._ask({"batch": 1, "no_wait": True}, 0)
+        while self._silent_since_s is not None and not self._woken:
+            # Only an answer says that nothing is there.
+            found = await self._ask({"batch": 1, "no_wait": True}, 0)
         if not found:
             wait_s = min(patience_s, LONGEST_REQUEST_S)
             if wait_s <= 0 or self._woken:
@@ -127,7 +139,7 @@ class NatsReader:
         return [_entry(message) for message in found]
 
     async def _ask(self, request: dict[str, Any], wait_s: float) -> list[Msg]:
-        """The messages that one request brings. Raises BrokerUnreachable."""
+        """The messages that one request brings, and those that an earlier one brings late. Raises BrokerUnreachable."""
         client = self._client
         if client is None or self._lost:
             raise BrokerUnreachable(self._place, "the connection was lost", START)
@@ -138,10 +150,12 @@ class NatsReader:
             await client.publish(subject, json.dumps(request).encode(), reply=inbox)
         except Failures as error:
             raise explain_api(error, self._place) from None
-        return await self._gather(inbox, request["batch"], time.monotonic() + wait_s + self._options.timeout_s)
+        return await self._gather(inbox, request["batch"], time.monotonic() + wait_s)
 
-    async def _gather(self, inbox: str, batch: int, deadline: float) -> list[Msg]:
+    async def _gather(self, inbox: str, batch: int, end_s: float) -> list[Msg]:
+        """``end_s``: when the server has to answer, whatever comes."""
         assert self._changed is not None
+        silent_s = min(ANSWER_S, self._options.timeout_s)
         found: list[Msg] = []
         while True:
             came, self._came = self._came, []
@@ -151,7 +165,7 @@ class NatsReader:
                 elif message.subject == inbox:
                     self._judge(message)
                     return found
-            if len(found) == batch:
+            if len(found) >= batch:
                 return found
             if self._lost:
                 raise BrokerUnreachable(self._place, "the connection was lost", START)
@@ -161,8 +175,12 @@ class NatsReader:
             if self._came:
                 continue
             try:
-                await asyncio.wait_for(self._changed.wait(), max(deadline - time.monotonic(), 0.001))
+                await asyncio.wait_for(self._changed.wait(), max(end_s + silent_s - time.monotonic(), 0.001))
             except TimeoutError:
+                if self._silent_since_s is None:
+                    self._silent_since_s = end_s
+                if time.monotonic() - self._silent_since_s < self._options.timeout_s:
+                    return found
                 raise BrokerUnreachable(self._place, "no answer to a reader's request", START) from None
 
     def _judge(self, message: Msg) -> None:
