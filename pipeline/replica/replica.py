@@ -231,7 +231,7 @@ class Replica:
             if applied is None:
                 if until_end and self.ended:
                     return
-                if self._place.find() is None:
+                if self._place.awaited() is None:
                     stop.wait(WAIT_S)
 
     def retained(self) -> list[RetainedCut]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from pipeline.wire.places import find_places
 from pipeline.wire.redis.options import RedisOptions
 from pipeline.wire.transport import Transport
 
+LOG = logging.getLogger("rowstream.replica")
 STREAM_DIR = "stream"
 
 
@@ -24,6 +26,7 @@ class StreamPlace:
     def __init__(self, source: str | os.PathLike[str] | Transport | Sequence[Transport]) -> None:
         """Raises ValueError for an empty list."""
         self.trouble: BrokerUnreachable | None = None
+        self._told: str | None = None
         self._path: str | None = None
         self._transports: tuple[Transport, ...] | None = None
         if isinstance(source, str | os.PathLike):
@@ -47,6 +50,16 @@ class StreamPlace:
                 self.trouble = None
                 self._transports = None if found is None else tuple(found)
         return self._transports
+
+    def awaited(self) -> Sequence[Transport] | None:
+        """As ``find``, for who goes on asking: a warning says once why nothing is there, and again when the reason is another one."""
+        found = self.find()
+        absent = f"{self.name}: no stream there yet; waiting for one"
+        why = None if found is not None else absent if self.trouble is None else f"{self.trouble}; trying again"
+        if why is not None and why != self._told:
+            LOG.warning("%s", why)
+        self._told = why
+        return found
 
     def require(self) -> Sequence[Transport]:
         """The transports. Raises StreamAbsent, BrokerUnreachable and what ``find`` raises."""

@@ -76,6 +76,32 @@ def test_it_may_be_started_before_its_run_and_ends_with_it(tmp_path: Path) -> No
     replica.close()
 
 
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        ("{}/run", "{}/run: no stream there yet; waiting for one"),
+        ("redis://127.0.0.1:1/run", "no connection to a Redis server"),
+    ],
+)
+def test_who_follows_what_is_not_there_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, place: str, told: str
+) -> None:
+    if "redis" in place:
+        pytest.importorskip("redis", reason="the package redis is not installed")
+    stop, looks = threading.Event(), 0
+
+    def look() -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 5:
+            stop.set()
+
+    with Replica(place.format(tmp_path)) as replica:
+        replica.follow(stop, on_progress=look)
+    assert looks == 5
+    assert [record.getMessage().count(told.format(tmp_path)) for record in caplog.records] == [1]
+
+
 def test_a_replica_started_late_on_trimmed_segments_loads_the_snapshot_cut(tmp_path: Path) -> None:
     writer = Writer(tmp_path / "stream", segment_bytes=4096)
     for _ in range(10):
