@@ -1,4 +1,4 @@
-"""What the README shows is real: its commands exist, its configs compose, its stage works."""
+"""What the README and the pages for users show is real: commands exist, configs compose, files work, links lead somewhere."""
 
 from __future__ import annotations
 
@@ -31,14 +31,42 @@ from tests.e2e.patience import until
 from tests.e2e.served import asked
 from tests.modules.peers import torchrec
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = (
+    "README.md",
+    "pipeline/replica/REPLICAS.md",
+    "pipeline/stream/STREAMS.md",
+    "pipeline/stream/own/README.md",
+    "pipeline/wire/broker/BROKERS.md",
+)
+"""For users: what they show is one text to these tests."""
+README = "\n".join((ROOT / page).read_text(encoding="utf-8") for page in PAGES)
 COMMAND = re.compile(r"python -m pipeline (\w+)([^\n`]*)")
 
 
 def file_in_readme(name: str) -> str:
-    found = re.search(rf"<!-- file: {re.escape(name)} -->\n```\w+\n(.*?)```", README, flags=re.DOTALL)
-    assert found is not None, f"the README shows no file {name}"
-    return found[1]
+    found = re.findall(rf"<!-- file: {re.escape(name)} -->\n```\w+\n(.*?)```", README, flags=re.DOTALL)
+    assert len(found) == 1, f"{len(found)} of the pages show a file {name}"
+    return str(found[0])
+
+
+def test_every_link_leads_to_a_file_or_a_heading() -> None:
+    for page in ROOT.rglob("*.md"):
+        folder = page.relative_to(ROOT).parts[0]
+        if folder.startswith(".") or folder in ("runs", "build", "dist"):
+            continue
+        for place in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text(encoding="utf-8")):
+            name, _, heading = place.partition("#")
+            target = page if not name else page.parent / name
+            assert target.is_file(), f"{page.relative_to(ROOT)}: {place}"
+            headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), flags=re.MULTILINE)
+            known = {re.sub(r"[^\w -]", "", text).lower().replace(" ", "-") for text in headings}
+            assert not heading or heading in known, f"{page.relative_to(ROOT)}: {place}"
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    first = (ROOT / "README.md").read_text(encoding="utf-8")
+    for page in PAGES[1:]:
+        assert f"({page})" in first, page
 
 
 @pytest.mark.parametrize("command", sorted({match[1] for match in COMMAND.finditer(README)}))
