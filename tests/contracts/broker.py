@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -30,6 +30,7 @@ from pipeline.wire import (
 from pipeline.wire.broker.broker import Link
 from pipeline.wire.broker.entries import FRAME, split
 from pipeline.wire.broker.entries import HEADER as HEADER_ENTRY
+from tests.contracts.broker_kind import BrokerKind
 from tests.contracts.transport import HEADER, SOON_S, Reading, frame
 from tests.e2e.patience import until
 from tests.support.proxy import Proxy
@@ -37,6 +38,8 @@ from tests.support.servers import Server, free_port
 
 
 class BrokerContract:
+    KIND: ClassVar[BrokerKind]
+
     @pytest.fixture
     def server(self, tmp_path: Path) -> Iterator[Server]:
         server = self.make_server(tmp_path / "server")
@@ -45,7 +48,7 @@ class BrokerContract:
         server.kill()
 
     def make_server(self, directory: Path) -> Server:
-        raise NotImplementedError
+        return self.KIND.server(directory)
 
     def make_guarded(self, directory: Path) -> Server:
         """One that asks for the credentials ``user:correct``."""
@@ -53,11 +56,11 @@ class BrokerContract:
 
     def make_transport(self, url: str, *, generation: int = 0, **options: Any) -> Any:
         """On the stream ``broken``, with small parts."""
-        raise NotImplementedError
+        return self.KIND.transport(url, "broken", generation, **{**self.KIND.small_parts, **options})
 
     def make_link(self, url: str) -> Link:
         """A writer's connection to the stream ``broken``."""
-        raise NotImplementedError
+        return self.KIND.broker(self.KIND.options(url=url, stream="broken", timeout_s=5), 0).link()
 
     PING, PONG = b"", b""
     """What a server of this kind answers to, at any time."""

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.wire import BrokerRefuses, BrokerUnreachable, NotDurable, Transport
+from pipeline.wire import BrokerRefuses, BrokerUnreachable, NotDurable
 from tests.contracts.broker import BrokerContract
-from tests.contracts.transport import HEADER, Reading, TransportContract, frame
+from tests.contracts.broker_kind import BrokerKind, BrokerTransportContract
+from tests.contracts.transport import HEADER, Reading, frame
 from tests.support.servers import NatsServer, Server
 
 pytest.importorskip("nats", reason="the package nats-py is not installed")
@@ -21,63 +21,31 @@ import nats
 from nats.aio.msg import Msg
 from nats.js.api import StorageType
 
-from pipeline.wire.broker.broker import Link
-from pipeline.wire.broker.transport import BrokerTransport
 from pipeline.wire.nats.broker import NatsBroker
 from pipeline.wire.nats.options import NatsOptions
 from pipeline.wire.nats.reader import NatsReader
 
-Opener = Callable[[], Transport]
+KIND = BrokerKind(
+    NatsServer,
+    NatsOptions,
+    NatsBroker,
+    small={"part_bytes": 4096, "read_bytes": 4096},
+    small_parts={"part_bytes": 4096, "read_bytes": 65536},
+)
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    with NatsServer(tmp_path_factory.mktemp("nats")) as running:
-        assert isinstance(running, NatsServer)
-        yield running
-
-
-NAMES = (f"stream{k}" for k in itertools.count())
-
-
-class TestNatsTransport(TransportContract):
-    fences = True
-
-    @pytest.fixture
-    def opener(self, server: NatsServer) -> Iterator[Opener]:
-        options = NatsOptions(url=server.url, stream=next(NAMES), part_bytes=4096, read_bytes=4096)
-        opened: list[BrokerTransport] = []
-
-        def open_one() -> BrokerTransport:
-            opened.append(BrokerTransport(NatsBroker(options), options))
-            return opened[-1]
-
-        yield open_one
-        for transport in opened:
-            transport.close()
-
-
-OPTIONS = {"part_bytes": 4096, "read_bytes": 65536}
+class TestNatsTransport(BrokerTransportContract):
+    KIND = KIND
 
 
 class TestNatsBroker(BrokerContract):
+    KIND = KIND
     PING, PONG = b"PING\r\n", b"PONG"
-
-    def make_link(self, url: str) -> Link:
-        made = NatsOptions(url=url, stream="broken", timeout_s=5)
-        return NatsBroker(made).link()
-
-    def make_server(self, directory: Path) -> NatsServer:
-        return NatsServer(directory)
 
     def make_guarded(self, directory: Path) -> NatsServer:
         server = NatsServer(directory)
         server.configure('authorization: {user: "user", password: "correct"}')
         return server
-
-    def make_transport(self, url: str, *, generation: int = 0, **options: Any) -> BrokerTransport:
-        made = NatsOptions(**{"url": url, "stream": "broken", **OPTIONS, **options})
-        return BrokerTransport(NatsBroker(made, generation), made)
 
     def fill(self, server: Server) -> None:
         limit_stream(server.url, 500_000)

@@ -2,80 +2,44 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from pipeline.wire import NotDurable, Transport
+from pipeline.wire import NotDurable
 from tests.contracts.broker import BrokerContract
-from tests.contracts.transport import HEADER, TransportContract
+from tests.contracts.broker_kind import BrokerKind, BrokerTransportContract
+from tests.contracts.transport import HEADER
 from tests.support.servers import RedisServer, Server
 
 pytest.importorskip("redis", reason="the package redis is not installed")
 
 import redis
 
-from pipeline.wire.broker.broker import Link
-from pipeline.wire.broker.transport import BrokerTransport
 from pipeline.wire.redis.broker import RedisBroker
 from pipeline.wire.redis.options import RedisOptions
 
-Opener = Callable[[], Transport]
+KIND = BrokerKind(
+    RedisServer,
+    RedisOptions,
+    RedisBroker,
+    small={"payload_bytes": 65536, "part_bytes": 4096, "read_bytes": 131072},
+    small_parts={"part_bytes": 4096, "payload_bytes": 65536},
+)
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path_factory.mktemp("redis")) as running:
-        assert isinstance(running, RedisServer)
-        yield running
-
-
-NAMES = (f"stream{k}" for k in itertools.count())
-
-
-class TestRedisTransport(TransportContract):
-    fences = True
-
-    @pytest.fixture
-    def opener(self, server: RedisServer) -> Iterator[Opener]:
-        options = RedisOptions(
-            url=server.url, stream=next(NAMES), payload_bytes=65536, part_bytes=4096, read_bytes=131072
-        )
-        opened: list[BrokerTransport] = []
-
-        def open_one() -> BrokerTransport:
-            opened.append(BrokerTransport(RedisBroker(options), options))
-            return opened[-1]
-
-        yield open_one
-        for transport in opened:
-            transport.close()
-
-
-OPTIONS = {"part_bytes": 4096, "payload_bytes": 65536}
+class TestRedisTransport(BrokerTransportContract):
+    KIND = KIND
 
 
 class TestRedisBroker(BrokerContract):
+    KIND = KIND
     PING, PONG = b"PING\r\n", b"+PONG"
-
-    def make_link(self, url: str) -> Link:
-        made = RedisOptions(url=url, stream="broken", timeout_s=5)
-        return RedisBroker(made).link()
-
-    def make_server(self, directory: Path) -> RedisServer:
-        return RedisServer(directory)
 
     def make_guarded(self, directory: Path) -> RedisServer:
         return RedisServer(
             directory, *["--user", "default", "off", "--user", "user", "on", ">correct", "~*", "&*", "+@all"]
         )
-
-    def make_transport(self, url: str, *, generation: int = 0, **options: Any) -> BrokerTransport:
-        made = RedisOptions(**{"url": url, "stream": "broken", **OPTIONS, **options})
-        return BrokerTransport(RedisBroker(made, generation), made)
 
     def fill(self, server: Server) -> None:
         with redis.Redis(port=server.port) as client:
