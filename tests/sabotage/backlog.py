@@ -4,7 +4,7 @@ beside this file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -15,8 +15,7 @@ from pipeline.stream.freezing import Freezer
 from pipeline.stream.outlet import Outlet
 from pipeline.stream.streamer import RowStreamer
 from pipeline.stream.taken import NO_STEPS
-
-Sabotage = Callable[[], AbstractContextManager[Any]]
+from tests.sabotage.caught import Sabotage
 
 
 def _forget_that_it_collapsed() -> AbstractContextManager[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
@@ -15,8 +14,7 @@ from pipeline.stream.best_effort import BestEffortStreamer
 from pipeline.stream.priority import Chosen, PrioritySet
 from pipeline.stream.streamer import RowStreamer
 from pipeline.stream.taken import Waits
-
-Sabotage = Callable[[], AbstractContextManager[Any]]
+from tests.sabotage.caught import Sabotage
 
 
 def _forget_what_a_failed_cut_held() -> AbstractContextManager[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 from unittest.mock import PropertyMock, patch
@@ -12,8 +11,6 @@ from pipeline.session import rundir
 from pipeline.session.resume import Resume
 from stages.stream import FINAL_REASONS, Stream
 from stages.stream_resume import StreamResume
-
-Sabotage = Callable[[], AbstractContextManager[Any]]
 
 
 def begin_a_fork_without_a_rewind() -> AbstractContextManager[Any]:

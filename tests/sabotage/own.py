@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -18,8 +18,7 @@ from pipeline.stream.own.source import OwnSnapshot, OwnSource
 from pipeline.stream.own.told import Told, newest
 from pipeline.stream.streamer import RowStreamer as CutStreamer
 from pipeline.wire import digest
-
-Sabotage = Callable[[], AbstractContextManager[Any]]
+from tests.sabotage.caught import Sabotage
 
 
 def _keep_the_first_word_of_a_row() -> AbstractContextManager[Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
@@ -18,8 +18,7 @@ from pipeline.store import residency as residency_module
 from pipeline.stream import RowStreamer
 from stages.lookup import Lookup
 from stages.update import Update
-
-Sabotage = Callable[[], AbstractContextManager[Any]]
+from tests.sabotage.caught import Sabotage
 
 
 @contextmanager

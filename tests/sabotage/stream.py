@@ -4,7 +4,7 @@ beside this file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -26,8 +26,7 @@ from pipeline.wire.reading import FrameReader
 from pipeline.wire.row_runs import NO_IDS
 from pipeline.wire.segment_writer import SegmentWriter
 from pipeline.wire.segments import SegmentDirectory
-
-Sabotage = Callable[[], AbstractContextManager[Any]]
+from tests.sabotage.caught import Sabotage
 
 
 def _skip_the_last_batch() -> AbstractContextManager[Any]:

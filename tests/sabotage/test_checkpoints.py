@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.rowlog.errors import RowLogError
 from pipeline.store import StoreError
+from tests.sabotage.caught import assert_caught
 from tests.sabotage.checkpoints import SABOTAGES
 from tests.store import test_tiers_and_checkpoints as lives
 
@@ -13,8 +14,7 @@ from tests.store import test_tiers_and_checkpoints as lives
 @pytest.mark.parametrize("name", SABOTAGES)
 def test_a_sabotage_is_caught(name: str) -> None:
     """The lives pass when nothing is broken: see their own test."""
-    with SABOTAGES[name](), pytest.raises((AssertionError, RowLogError, StoreError)):
-        live()
+    assert_caught(SABOTAGES[name], live, RowLogError, StoreError, name=name)
 
 
 def live() -> None:

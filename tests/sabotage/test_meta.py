@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.sabotage.caught import assert_caught
 from tests.sabotage.meta import SABOTAGES, check
 
 
@@ -13,6 +14,4 @@ def test_the_checks_pass_on_the_product() -> None:
 
 @pytest.mark.parametrize("name", SABOTAGES)
 def test_a_sabotage_is_caught(name: str) -> None:
-    with SABOTAGES[name](), pytest.raises(AssertionError) as caught:
-        check()
-    print(f"{name}: {str(caught.value)[:120]}")
+    assert_caught(SABOTAGES[name], check, name=name)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.sabotage.caught import assert_caught
 from tests.sabotage.sources import SABOTAGES, check_sources
 
 
@@ -15,5 +16,4 @@ def test_the_checks_pass_on_the_product(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", SABOTAGES)
 def test_a_sabotage_is_caught(name: str, tmp_path: Path) -> None:
-    with SABOTAGES[name](), pytest.raises(AssertionError):
-        check_sources(tmp_path)
+    assert_caught(SABOTAGES[name], lambda: check_sources(tmp_path), name=name)
