@@ -93,7 +93,7 @@ def insert_ids(entries_c, ids_p, state, ids_n, start, max_count, positions_n):  
 
 
 @njit(nogil=True, cache=True)
-def _close_gap(entries_c, gap):  # type: ignore[no-untyped-def]
+def close_gap(entries_c, gap):  # type: ignore[no-untyped-def]
     """Move entries behind ``gap`` back into it wherever their search passes it, until one is empty."""
     mask = np.uint64(entries_c.shape[0] - 1)
     at = gap
@@ -119,7 +119,7 @@ def remove_ids(entries_c, ids_p, state, ids_n, positions_n):  # type: ignore[no-
             positions_n[n] = -1
             continue
         position = np.int64(entry & LOW_32)
-        _close_gap(entries_c, at)
+        close_gap(entries_c, at)
         ids_p[position] = state[FREED]
         state[FREED] = position
         state[COUNT] -= 1

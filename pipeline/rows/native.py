@@ -9,7 +9,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-_WRITE, _KEEP, _DATA = 1, 3, 1
+_READ, _WRITE, _KEEP, _DATA = 0, 1, 3, 1
 _WORD = ir.IntType(64)
 
 
@@ -20,16 +20,19 @@ def _pointer(_context: Any, address: Any) -> Any:
     return types.voidptr(address), make
 
 
-def _ask_for(_context: Any, address: Any) -> Any:
-    def make(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        int32 = ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, int32, int32, int32])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")  # type: ignore[no-untyped-call]
-        hints = [ir.Constant(int32, hint) for hint in (_WRITE, _KEEP, _DATA)]
-        builder.call(function, [builder.inttoptr(arguments[0], cgutils.voidptr_t), *hints])
-        return context.get_dummy_value()
+def _asking(use: int) -> Any:
+    def ask(_context: Any, address: Any) -> Any:
+        def make(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+            int32 = ir.IntType(32)
+            kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, int32, int32, int32])
+            function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")  # type: ignore[no-untyped-call]
+            hints = [ir.Constant(int32, hint) for hint in (use, _KEEP, _DATA)]
+            builder.call(function, [builder.inttoptr(arguments[0], cgutils.voidptr_t), *hints])
+            return context.get_dummy_value()
 
-    return types.void(address), make
+        return types.void(address), make
+
+    return ask
 
 
 def _read_word(_context: Any, _address: Any) -> Any:
@@ -49,8 +52,10 @@ def _write_word(_context: Any, _address: Any, _word: Any) -> Any:
 
 pointer: Any = intrinsic(_pointer)
 """int64 address -> pointer, for ``numba.carray``."""
-ask_for: Any = intrinsic(_ask_for)
-"""Have the cache line at an int64 address brought near. Any address is legal."""
+ask_for: Any = intrinsic(_asking(_WRITE))
+"""Have the cache line at an int64 address brought near, to be written. Any address is legal."""
+ask_to_read: Any = intrinsic(_asking(_READ))
+"""The same, to be read: other cores may keep it too."""
 read_word: Any = intrinsic(_read_word)
 """The int64 at an int64 address, a multiple of 8."""
 write_word: Any = intrinsic(_write_word)
