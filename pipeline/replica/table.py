@@ -6,15 +6,15 @@ Legend: n ids of one call; d weights of a row; x bytes of a row beside its weigh
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from pipeline.replica import kernels
 from pipeline.replica.carried import Carried
-from pipeline.replica.rowmap import NO_EXTRA, Float32s, Int64s, RowBytes, RowMap
+from pipeline.replica.cuts import StagedRows
+from pipeline.replica.rowmap import Float32s, Int64s, RowBytes, RowMap
 from pipeline.rows.arrays import read_only_ids
-from pipeline.rows.codec import Codec
 from pipeline.rows.initial import rule, table_key
 from pipeline.rows.spec import TableSpec
 
@@ -22,15 +22,37 @@ from pipeline.rows.spec import TableSpec
 class Named(Protocol):
     """Which rows a snapshot cut names."""
 
-    def add(self, ids_n: Int64s, positions_n: Int64s, /) -> None:
-        """Rows that were put, and what ``put_encoded`` returned."""
+    def add(self, ids_n: Int64s, places_n: Int64s, /) -> None:
+        """Rows that were shown, and what ``show`` returned."""
 
     def others(self) -> Int64s:
         """Ids held that were not named."""
 
 
+class OldRows(Protocol):
+    """Rows as they stood before they changed: ``old_rows``."""
+
+    @property
+    def nbytes(self) -> int: ...
+
+    def ids(self) -> Int64s:
+        """All ids kept."""
+
+    def read_found(self, ids_n: Int64s, out_nd: Float32s, versions_n: Int64s, extra_nx: RowBytes | None = None) -> None:
+        """Overwrite what is given for the ids that are kept."""
+
+    def absorb(self, newer: Any, /) -> None:
+        """Take over what ``newer``, of the same rows and kept behind this, holds and this one does not."""
+
+    def release(self) -> None:
+        """Nobody reads them any more."""
+
+
 class TableRows(Protocol):
-    """Where the rows of one table lie: ``RowMap`` in memory, ``targets.LogRows`` on disk. One writer alone, or any number of readers."""
+    """Where the rows of one table lie: ``RowMap`` in memory, ``targets.LogRows`` on disk. One writer.
+
+    What ``place`` returned is shown once, by the same object; ``old`` is what its ``old_rows`` made.
+    """
 
     read_rows: int
     """So many rows may be read at once while a writer waits."""
@@ -44,16 +66,19 @@ class TableRows(Protocol):
     def read_found(self, ids_n: Int64s, out_nd: Float32s, versions_n: Int64s, extra_nx: RowBytes | None = None) -> None:
         """Overwrite the places of ids that are held, in place; duplicates allowed."""
 
-    def put_encoded(
-        self, ids_n: Int64s, encoded_nb: RowBytes, codec: Codec, versions_n: Int64s, extra_nx: RowBytes = NO_EXTRA
-    ) -> Int64s:
-        """Insert or replace rows, ids distinct."""
+    def place(self, rows: StagedRows) -> Any:
+        """Prepare rows that nobody finds yet. The one call that may be beside readers."""
 
-    def remove(self, ids_n: Int64s) -> None:
+    def show(self, placed: Any, old: Any, /) -> Int64s:
+        """Insert or replace these rows. Those that stood there go to ``old``, unless it is None."""
+
+    def remove(self, ids_n: Int64s, old: Any = None) -> None:
         """Forget rows; absent ids are passed over."""
 
+    def old_rows(self) -> OldRows: ...
+
     def naming(self) -> Named:
-        """Rows of a snapshot cut are about to be put."""
+        """Rows of a snapshot cut are about to be shown."""
 
 
 MakeRows = Callable[[TableSpec, Carried], TableRows]

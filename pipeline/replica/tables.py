@@ -2,14 +2,14 @@
 
 Rules.
 
-1. One applier changes tables, in chunks of ``CHUNK_ROWS`` rows, each under the write lock (but see rule 4); readers hold the
-   read lock for chunks too. So nobody waits longer than a chunk takes.
-2. Before rows change, those that stand there go to the undo log. So in the middle of a cut every view, new ones
-   included, reads the state before it; the swap of ``state`` ends that.
+1. One applier changes tables, in chunks of ``CHUNK_ROWS`` rows: it writes them where nobody reads, and shows them under the
+   write lock (but see rule 4); readers hold the read lock for chunks too. So nobody waits longer than showing a chunk takes.
+2. Rows that are replaced go to the undo log. So in the middle of a cut every view, new ones included, reads the state
+   before it; the swap of ``state`` ends that.
 3. A row that is not held is answered from the initializer that the header describes: it was never updated; or from the
    header's default row, where the table has one.
-4. A cut of at most ``WHOLE_ROWS`` rows, while no view is pinned, is applied under one hold of the write lock, the swap included:
-   no view can be opened in its middle, so no old row is kept.
+4. A cut of at most ``WHOLE_ROWS`` rows, while no view is pinned, is shown under one hold of the write lock, the swap included:
+   no view can be opened in its middle, so no old row is kept, but for views that were opened while it was written.
 
 Legend: n ids of one call; d weights of a row.
 """
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -26,8 +27,8 @@ from pipeline.replica.cuts import Applied, Cut, StagedRows, State
 from pipeline.replica.errors import TableChanged, UnknownTable
 from pipeline.replica.locks import ReadWriteLock
 from pipeline.replica.rowmap import Float32s, Int64s, RowBytes
-from pipeline.replica.table import MakeRows, Table, rows_in_memory
-from pipeline.replica.undo import ABSENT, UndoLog
+from pipeline.replica.table import MakeRows, OldRows, Table, rows_in_memory
+from pipeline.replica.undo import UndoLog
 from pipeline.replica.view import View
 from pipeline.rows.arrays import read_only_ids
 from pipeline.wire.frames import HeaderFrame
@@ -132,10 +133,9 @@ class Tables:
 
     def apply(self, cut: Cut) -> int:
         """Apply a whole, checked cut; returns how many rows were forgotten. What it raises leaves the tables torn."""
-        if not cut.snapshot and cut.num_ids is not None and cut.num_ids <= WHOLE_ROWS:
-            whole = self._apply_at_once(cut)
-            if whole is not None:
-                return whole
+        short = not cut.snapshot and cut.num_ids is not None and cut.num_ids <= WHOLE_ROWS
+        if short and not self.undo.num_pinned:
+            return self._apply_at_once(cut)
         forgotten = 0
         named = {name: table.rows.naming() for name, table in self.by_name.items()} if cut.snapshot else {}
         with self.lock.write:
@@ -150,35 +150,26 @@ class Tables:
         for name, some in named.items():
             forgotten += self._forget(self.by_name[name], some.others())
         with self.lock.write:
-            if cut.dense is not None:
-                self.undo.save_dense(self.state.dense)
             self._show(cut)
             self.undo.end()
         self.settled.set()
         return forgotten
 
-    def _apply_at_once(self, cut: Cut) -> int | None:
-        """Rule 4; returns how many rows were forgotten. None, and nothing is done, while a view is pinned."""
+    def _apply_at_once(self, cut: Cut) -> int:
+        """Rule 4; returns how many rows were forgotten."""
+        parts = [(self.by_name[part.table], part.tombstones_m, self._place(part)) for part in cut.parts()]
+        forgotten = 0
         with self.lock.write:
-            if self.undo.num_pinned:
-                return None
-            self.undo.begin_closed(self.state.serial)
-            self.settled.clear()  # for good, if writing fails
-            forgotten = sum(self._replace(part) for part in cut.parts())
+            begin = self.undo.begin if self.undo.num_pinned else self.undo.begin_closed
+            begin(self.state.serial)
+            self.settled.clear()  # for good, if one of them fails
+            for table, tombstones_m, placed in parts:
+                table.rows.show(placed, self._old(table))
+                forgotten += self._remove(table, tombstones_m)
             self._show(cut)
             self.undo.end()
         self.settled.set()
         return forgotten
-
-    def _replace(self, part: StagedRows) -> int:
-        """Write and forget rows; returns how many were forgotten. Under the write lock."""
-        rows = self.by_name[part.table].rows
-        rows.put_encoded(part.ids_n, part.encoded_nb, part.codec, part.versions_n, part.extra_nx)
-        if not len(part.tombstones_m):
-            return 0
-        before = rows.count
-        rows.remove(part.tombstones_m)
-        return before - rows.count
 
     def read(
         self,
@@ -211,32 +202,42 @@ class Tables:
         self.read(state, name, ids_n, weights_nd, versions_n)
         return ids_n[versions_n > 0]
 
+    def _place(self, rows: StagedRows) -> Any:
+        return self.by_name[rows.table].rows.place(rows)
+
     def _write(self, table: Table, chunk: StagedRows) -> Int64s:
+        placed = self._place(chunk)
         with self.lock.write:
-            self._save(table, chunk.ids_n)
-            return table.rows.put_encoded(chunk.ids_n, chunk.encoded_nb, chunk.codec, chunk.versions_n, chunk.extra_nx)
+            places_n = table.rows.show(placed, self._old(table))
+            self._bound()
+        return places_n
 
     def _forget(self, table: Table, ids_m: Int64s) -> int:
-        before = table.rows.count
+        forgotten = 0
         for start in range(0, len(ids_m), CHUNK_ROWS):
-            ids_n = read_only_ids(ids_m[start : start + CHUNK_ROWS])
             with self.lock.write:
-                self._save(table, ids_n)
-                table.rows.remove(ids_n)
+                forgotten += self._remove(table, read_only_ids(ids_m[start : start + CHUNK_ROWS]))
+                self._bound()
+        return forgotten
+
+    def _remove(self, table: Table, ids_n: Int64s) -> int:
+        """Returns how many of them were held. Under the write lock."""
+        before = table.rows.count
+        if len(ids_n):
+            table.rows.remove(ids_n, self._old(table))
         return before - table.rows.count
 
-    def _save(self, table: Table, ids_n: Int64s) -> None:
-        if not self.undo.is_open:
-            return
-        weights_nd = np.empty((len(ids_n), table.spec.dim), dtype=np.float32)
-        versions_n = np.full(len(ids_n), ABSENT, dtype=np.int64)
-        extra_nx = table.empty_extra(len(ids_n))
-        table.rows.read_found(ids_n, weights_nd, versions_n, extra_nx)
-        self.undo.save(table.spec.name, ids_n, weights_nd, versions_n, extra_nx)
+    def _old(self, table: Table) -> OldRows | None:
+        return self.undo.old_rows(table.spec.name, table.rows.old_rows)
+
+    def _bound(self) -> None:
+        self.undo.bound()
         if not self.undo.is_open:
             self.settled.clear()
 
     def _show(self, cut: Cut) -> None:
         """From here on new views see the cut. Under the write lock."""
+        if cut.dense is not None:
+            self.undo.save_dense(self.state.dense)
         old = self.state
         self.state = State(old.serial + 1, cut.applied, old.dense if cut.dense is None else cut.dense)

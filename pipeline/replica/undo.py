@@ -4,35 +4,29 @@ Rules.
 
 1. Applied states are numbered: the serial rises by one with each applied cut. A view pins the serial it was opened at.
 2. A layer with base b holds the rows as they stood at serial b, of those that changed after b and before the next
-   layer's base. An absent row is kept as one of version ``ABSENT``.
+   layer's base: ``old_rows``.
 3. A view of serial v reads the rows as they are now, and then takes what the layers with base >= v hold, the newest
    layer first: the oldest one, written last, wins.
-4. While a cut is applied there is a layer for the state before it, pinned or not: a view may be opened in the middle.
-   Afterwards layers that no view tells apart are merged.
+4. While a cut is applied in pieces there is a layer for the state before it, pinned or not: a view may be opened in the
+   middle. Afterwards layers that no view tells apart are merged.
 5. Above ``limit_bytes`` the oldest layer goes, and the views that need it end.
-6. A layer takes rows as they come and finds them by id only when a view asks, or when it is merged: mostly it is dropped
-   before that. A merged layer holds each row once, however often it changed since.
+6. What a layer that goes held is released: nobody reads it any more.
 
 Everything here is called under the replica's write lock, but ``read_over``, which needs its read lock.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 
-from pipeline.replica.rowmap import Float32s, Int64s, RowBytes, RowMap
+from pipeline.replica.rowmap import Float32s, Int64s, RowBytes
+from pipeline.replica.table import OldRows
 
 if TYPE_CHECKING:
     from pipeline.replica.view import View
-
-ABSENT = -1
-INDEX_BYTES = 24
-"""What finding a row by id will take, once a view asks: counted from the start."""
 
 
 class Layer:
@@ -41,49 +35,25 @@ class Layer:
     def __init__(self, base: int) -> None:
         self.base = base
         self.extra_bytes = 0
-        self._found: dict[str, RowMap] = {}
-        self._kept: list[tuple[str, Int64s, Float32s, Int64s, RowBytes]] = []
-        """What is not in ``_found`` yet, in the order in which it came."""
-        self._kept_bytes = 0
-        self._finding = threading.Lock()
-        """Views may ask for the first time at once."""
+        self.tables: dict[str, OldRows] = {}
 
     @property
     def nbytes(self) -> int:
-        return self.extra_bytes + self._kept_bytes + sum(rows.nbytes for rows in self._found.values())
-
-    @property
-    def tables(self) -> dict[str, RowMap]:
-        """All rows, by table and id."""
-        self._find()
-        return self._found
-
-    def _find(self) -> None:
-        with self._finding:
-            for table, ids_n, weights_nd, versions_n, extra_nx in self._kept:
-                rows = self._found.setdefault(table, RowMap(weights_nd.shape[1], extra_nx.shape[1]))
-                fresh_n = rows.index.find(ids_n) < 0
-                if bool(fresh_n.any()):
-                    rows.put(ids_n[fresh_n], weights_nd[fresh_n], versions_n[fresh_n], extra_nx[fresh_n])
-            self._kept, self._kept_bytes = [], 0
-
-    def keep(self, table: str, ids_n: Int64s, weights_nd: Float32s, versions_n: Int64s, extra_nx: RowBytes) -> None:
-        """Keep rows that the layer does not hold yet: the first value is the one that stood at ``base``. Keeps the arrays."""
-        self._kept.append((table, ids_n, weights_nd, versions_n, extra_nx))
-        arrays = ids_n, weights_nd, versions_n, extra_nx
-        self._kept_bytes += sum(int(array.nbytes) for array in arrays) + INDEX_BYTES * len(ids_n)
+        return self.extra_bytes + sum(rows.nbytes for rows in self.tables.values())
 
     def absorb(self, newer: Layer) -> None:
         """Take over what ``newer`` holds and this one does not."""
         for table, rows in newer.tables.items():
-            ids_n = rows.index.ids()
-            weights_nd = np.empty((len(ids_n), rows.dim), dtype=np.float32)
-            versions_n = np.empty(len(ids_n), dtype=np.int64)
-            extra_nx = np.empty((len(ids_n), rows.extra_bytes), dtype=np.uint8)
-            rows.read_found(ids_n, weights_nd, versions_n, extra_nx)
-            self.keep(table, ids_n, weights_nd, versions_n, extra_nx)
-        self._find()
+            if table in self.tables:
+                self.tables[table].absorb(rows)
+            else:
+                self.tables[table] = rows
         self.extra_bytes += newer.extra_bytes
+
+    def release(self) -> None:
+        """Nobody reads it any more."""
+        for rows in self.tables.values():
+            rows.release()
 
 
 class UndoLog:
@@ -107,7 +77,7 @@ class UndoLog:
     @property
     def is_open(self) -> bool:
         """Whether a view may be opened: not while a cut is applied whose old rows found no room."""
-        return self._applying is None or bool(self.layers and self.layers[-1].base == self._applying)
+        return self._applying is None or self._keeps
 
     def pin(self, serial: int, view: View) -> None:
         self._pins.setdefault(serial, set()).add(view)
@@ -125,21 +95,39 @@ class UndoLog:
         self.begin_closed(serial)
         self.layers.append(Layer(serial))
 
+    @property
+    def _keeps(self) -> bool:
+        """Whether there is a layer for the state before the cut that is being applied."""
+        return bool(self.layers) and self.layers[-1].base == self._applying
+
     def begin_closed(self, serial: int) -> None:
         """The same where no view is pinned, and none is opened before ``end``: nothing is kept."""
         self._applying = serial
 
-    def save(self, table: str, ids_n: Int64s, weights_nd: Float32s, versions_n: Int64s, extra_nx: RowBytes) -> None:
-        """Rows as they stand, before they change."""
-        if self.is_open:
-            self.layers[-1].keep(table, ids_n, weights_nd, versions_n, extra_nx)
-            self._expire()
+    def old_rows(self, table: str, make: Callable[[], OldRows]) -> OldRows | None:
+        """Where rows of a table go that are about to be replaced; None: nobody will read them. ``bound`` comes after."""
+        if not self._keeps:
+            return None
+        tables = self.layers[-1].tables
+        if table not in tables:
+            tables[table] = make()
+        return tables[table]
+
+    def bound(self) -> None:
+        """Rule 5."""
+        while self.layers and self.nbytes > self.limit_bytes:
+            oldest = self.layers.pop(0)
+            oldest.release()
+            for serial in [serial for serial in self._pins if serial <= oldest.base]:
+                for view in self._pins.pop(serial):
+                    view.expired = True
+                    self.expired += 1
 
     def save_dense(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         """The dense weights are about to be replaced; views of them keep them alive."""
-        if self.is_open:
+        if self._keeps:
             self.layers[-1].extra_bytes += sum(array.nbytes for array in arrays.values())
-            self._expire()
+            self.bound()
 
     def end(self) -> None:
         """The cut is applied."""
@@ -164,19 +152,14 @@ class UndoLog:
             if rows is not None:
                 rows.read_found(ids_n, out_nd, versions_n, extra_nx)
 
-    def _expire(self) -> None:
-        while self.layers and self.nbytes > self.limit_bytes:
-            base = self.layers.pop(0).base
-            for serial in [serial for serial in self._pins if serial <= base]:
-                for view in self._pins.pop(serial):
-                    view.expired = True
-                    self.expired += 1
-
     def _trim(self) -> None:
-        """Drop layers that are older than every view."""
+        """Let layers go that are older than every view."""
         needed = [*self._pins, *([] if self._applying is None else [self._applying])]
         oldest = min(needed, default=None)
-        self.layers = [] if oldest is None else [layer for layer in self.layers if layer.base >= oldest]
+        kept = [] if oldest is None else [layer for layer in self.layers if layer.base >= oldest]
+        for layer in self.layers[: len(self.layers) - len(kept)]:
+            layer.release()
+        self.layers = kept
 
     def _merge(self) -> None:
         """One layer where no view tells two apart: none is pinned behind the older's base, up to the newer's."""
@@ -187,4 +170,4 @@ class UndoLog:
             else:
                 merged.append(layer)
         self.layers = merged
-        self._expire()
+        self.bound()

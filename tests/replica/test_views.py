@@ -199,7 +199,7 @@ def test_no_view_shows_a_cut_whose_application_failed_half_way(monkeypatch: pyte
     stage = Stage()
     stage.trainer.update({"item": [1, 2, 3], "user": [4]})
     stage.transport.publish(stage.trainer.cut(chunk=10))
-    put, calls = RowMap.put_encoded, list[int]()
+    show, calls = RowMap.show, list[int]()
     refused: list[BaseException] = []
 
     def look() -> None:
@@ -214,9 +214,9 @@ def test_no_view_shows_a_cut_whose_application_failed_half_way(monkeypatch: pyte
         if len(calls) == 2:
             reader.start()
             raise MemoryError
-        return put(self, *args)
+        return show(self, *args)
 
-    monkeypatch.setattr(RowMap, "put_encoded", fail)
+    monkeypatch.setattr(RowMap, "show", fail)
     with pytest.raises(ReplicaFailed):
         stage.replica.apply_available()
     reader.join()

@@ -12,8 +12,9 @@ import numpy as np
 from pipeline.replica import applier, intake, joining
 from pipeline.replica.cuts import StagedRows
 from pipeline.replica.intake import Intake
+from pipeline.replica.old_rows import OldPlaces
 from pipeline.replica.order import Verdict
-from pipeline.replica.rowmap import Naming
+from pipeline.replica.rowmap import Naming, PlacedRows, RowMap
 from pipeline.replica.staging import StagedCut
 from pipeline.replica.tables import Tables
 from pipeline.replica.undo import UndoLog
@@ -52,7 +53,32 @@ def keep_rows_a_snapshot_cut_does_not_name() -> Iterator[None]:
 
 @contextmanager
 def skip_undo() -> Iterator[None]:
-    with patch.object(UndoLog, "save", lambda *_: None):
+    with patch.object(UndoLog, "old_rows", lambda *_: None):
+        yield
+
+
+@contextmanager
+def free_places_that_views_read() -> Iterator[None]:
+    keep = OldPlaces.keep
+
+    def eager(self: OldPlaces, ids_n: Any, places_n: Any) -> None:
+        keep(self, ids_n, places_n)
+        self._rows.index.free(places_n)
+
+    with patch.object(OldPlaces, "keep", eager):
+        yield
+
+
+@contextmanager
+def find_rows_before_they_are_shown() -> Iterator[None]:
+    place = RowMap.place
+
+    def hasty(self: RowMap, rows: StagedRows) -> PlacedRows:
+        placed = place(self, rows)
+        self.index.point(placed.ids_n, placed.places_n)
+        return placed
+
+    with patch.object(RowMap, "place", hasty):
         yield
 
 
@@ -113,6 +139,8 @@ SABOTAGES: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
         ignore_tombstones,
         keep_rows_a_snapshot_cut_does_not_name,
         skip_undo,
+        free_places_that_views_read,
+        find_rows_before_they_are_shown,
         apply_an_old_cut_again,
         apply_over_a_gap,
         show_a_cut_before_it_is_whole,

@@ -6,10 +6,11 @@ import numpy as np
 
 from pipeline.replica.carried import Carried
 from pipeline.replica.cuts import StagedRows
-from pipeline.replica.rowmap import NO_EXTRA, Float32s, Int64s, RowBytes
+from pipeline.replica.kernels import ABSENT
+from pipeline.replica.old_rows import OldCopies
+from pipeline.replica.rowmap import Float32s, Int64s, RowBytes, RowMap
 from pipeline.replica.targets.log_store import LogStore
 from pipeline.rows.arrays import read_only_ids
-from pipeline.rows.codec import Codec
 from pipeline.rows.index import IdIndex
 from pipeline.rows.spec import TableSpec
 
@@ -37,16 +38,30 @@ class LogRows:
         if extra_nx is not None:
             np.copyto(extra_nx, found.extra_nx, where=found_n[:, None])
 
-    def put_encoded(
-        self, ids_n: Int64s, encoded_nb: RowBytes, codec: Codec, versions_n: Int64s, extra_nx: RowBytes = NO_EXTRA
-    ) -> Int64s:
-        self._store.put(
-            StagedRows(self._table, ids_n, encoded_nb, versions_n, ids_n[:0], codec, self._dim, self._carried, extra_nx)
-        )
-        return ids_n
+    def place(self, rows: StagedRows) -> StagedRows:
+        """They are written when they are shown."""
+        return rows
 
-    def remove(self, ids_n: Int64s) -> None:
+    def show(self, rows: StagedRows, old: OldCopies | None) -> Int64s:
+        self._keep(rows.ids_n, old)
+        self._store.put(rows)
+        return rows.ids_n
+
+    def remove(self, ids_n: Int64s, old: OldCopies | None = None) -> None:
+        self._keep(ids_n, old)
         self._store.forget(self._table, ids_n)
+
+    def old_rows(self) -> OldCopies:
+        return OldCopies(RowMap(self._dim, self._carried.row_bytes))
+
+    def _keep(self, ids_n: Int64s, old: OldCopies | None) -> None:
+        if old is None:
+            return
+        weights_nd = np.empty((len(ids_n), self._dim), dtype=np.float32)
+        versions_n = np.full(len(ids_n), ABSENT, dtype=np.int64)
+        extra_nx = np.zeros((len(ids_n), self._carried.row_bytes), dtype=np.uint8)
+        self.read_found(ids_n, weights_nd, versions_n, extra_nx)
+        old.keep(ids_n, weights_nd, versions_n, extra_nx)
 
     def naming(self) -> NamedIds:
         return NamedIds(self)
