@@ -16,6 +16,7 @@ from pipeline.replica.warm import warm_up
 from pipeline.rows.codec import find_codec
 from pipeline.rows.digest import TableRuns
 from pipeline.rows.layout import Column, RowLayout
+from pipeline.rows.memory import keep_freed_memory
 from pipeline.rows.spec import Initializer, TableSpec
 from pipeline.rows.version import pack_version
 from pipeline.wire import (
@@ -97,6 +98,7 @@ class Writer:
 
 def run(quick: bool) -> list[BenchRow]:
     """The rows of the table."""
+    keep_freed_memory()  # as the command does
     warm_up()
     writer, frames = Writer(), Frames()
     frames.frames.append(writer.header())
