@@ -24,7 +24,7 @@ class CutWriter:
         self.tables = {table.spec.name: table for table in tables}
         self._outlet, self._counters = outlet, counters
         self._sizes = FrameSizes(options.chunk_rows, options.dense_frame_bytes)
-        self._whole = WholeCut(self.tables, self._sizes.rows, outlet.packer.shuffled)
+        self._whole = WholeCut(self.tables, self._sizes.rows, outlet.packer.arranged_in_order)
 
     def write_whole(self, builder: CutBuilder, rows: RowSnapshot, changed: Changed) -> CommitFrame | None:
         """The cut in one frame, where that can be. None: nothing was done."""

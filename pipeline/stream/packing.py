@@ -2,7 +2,8 @@
 
 Measured on cuts of a second of globo and brunch (the table is in ``CUTS.md``): shuffled ids and versions are smaller and take less time,
 the shuffle included; rows of int8 and int4 get smaller for 20 ns each, those of bf16 for 200. Those of fp16 do not. fp32 would by 7 %,
-for as long as all the rest takes.
+for as long as all the rest takes. Ids that rise travel as differences, a byte or more smaller; rows that are shuffled anyway are put
+into the order of their ids for that.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
 
 from pipeline.stream.training import DictionaryTrainer
 from pipeline.stream.whole_cut import WholeFrame
@@ -61,6 +65,19 @@ class Packer:
         parts = {"ids": num_rows, "rows": num_rows * rows, "versions": num_rows, "dead": num_dead}
         return tuple(part for part, items in parts.items() if items)
 
+    def arranged(self, frame: RowsFrame) -> RowsFrame:
+        """``frame`` with what is to be said of how it travels."""
+        heads, rows = frame.rows.heads, frame.rows
+        shuffled = self.shuffled(heads)
+        numbers = {"ids": rows.ids_n, "dead": rows.tombstones_m}
+        delta = tuple(part for part in numbers if part in shuffled and _rises(numbers[part], len(heads)))
+        return replace(frame, shuffled=shuffled, delta=delta)
+
+    def arranged_in_order(self, frame: RowsFrame) -> RowsFrame:
+        """The same for a frame of which only the heads are there. If its ids are to travel as differences, put its rows into their order."""
+        shuffled = self.shuffled(frame.rows.heads)
+        return replace(frame, shuffled=shuffled, delta=("ids",) if "rows" in shuffled else ())
+
     def pack_header(self, header: HeaderFrame) -> bytes:
         """With the dictionary in it. Call ``brought`` when it is published."""
         return seal(frame_content(replace(header, dictionary=self.dictionary)), self._level)
@@ -77,7 +94,7 @@ class Packer:
     def pack(self, frame: Frame | WholeFrame) -> bytes:
         """The bytes of a frame."""
         if isinstance(frame, RowsFrame):
-            frame = replace(frame, shuffled=self.shuffled(frame.rows.heads))
+            frame = self.arranged(frame)
         content = frame.content_b.data if isinstance(frame, WholeFrame) else frame_content(frame)
         if self._training is not None:
             self._learn(content)
@@ -87,3 +104,8 @@ class Packer:
         with self._lock:
             if self._training is not None and self._training.add(content):
                 self.dictionary, self._training = self._training.train(), None
+
+
+def _rises(numbers_n: npt.NDArray[np.int64], num_runs: int) -> bool:
+    """Whether they fall nowhere, or only where another run may begin."""
+    return int(np.count_nonzero(numbers_n[1:] < numbers_n[:-1])) < max(1, num_runs)

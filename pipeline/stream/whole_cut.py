@@ -6,7 +6,7 @@ Most cuts are such: they follow each other so closely that the rows of the last 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -18,15 +18,15 @@ from pipeline.stream.source import Int64s, RowSnapshot
 from pipeline.stream.taken import Changed
 from pipeline.wire.frames import RowsFrame, StreamedTable
 from pipeline.wire.row_runs import NO_BYTES, RunHead
-from pipeline.wire.rows_content import lay_out, shuffle_content
+from pipeline.wire.rows_content import arrange_content, lay_out, sort_content
 
 MOST_REPEATS = 4
 """Ids that name each row so often on average are merged first."""
 
 RowsOfFrame = Callable[[int], int]
 """How many rows of so many encoded bytes go into one frame."""
-Shuffled = Callable[[tuple[RunHead, ...]], tuple[str, ...]]
-"""Which parts of the frame of these runs travel shuffled."""
+Arranged = Callable[[RowsFrame], RowsFrame]
+"""The same frame with what is to be said of how it travels."""
 MakeFrame = Callable[[tuple[RunHead, ...]], RowsFrame]
 """The frame of these runs, its arrays still missing."""
 
@@ -41,12 +41,12 @@ class WholeFrame:
 
 
 class WholeCut:
-    """Makes the one frame of such a cut. ``tables`` are those that the stream carries, and ``rows`` as ``FrameSizes.rows``, ``shuffled`` as
-    ``Packer.shuffled``.
+    """Makes the one frame of such a cut. ``tables`` are those that the stream carries, and ``rows`` as ``FrameSizes.rows``, ``arranged`` as
+    ``Packer.arranged_in_order``.
     """
 
-    def __init__(self, tables: Mapping[str, StreamedTable], rows: RowsOfFrame, shuffled: Shuffled) -> None:
-        self._shuffled = shuffled
+    def __init__(self, tables: Mapping[str, StreamedTable], rows: RowsOfFrame, arranged: Arranged) -> None:
+        self._arranged = arranged
         self._row_bytes = {name: find_codec(table.codec).row_bytes(table.spec.dim) for name, table in tables.items()}
         self._most = {name: rows(nbytes) for name, nbytes in self._row_bytes.items()}
         self._carrying = [name for name, table in tables.items() if table.carries]
@@ -63,7 +63,7 @@ class WholeCut:
             if sum(count / self._most[name] for name, count in counts) > 1:
                 return None
             heads = tuple(RunHead(name, count, self._row_bytes[name]) for name, count in counts)
-            frame = replace(make_frame(heads), shuffled=self._shuffled(heads))
+            frame = self._arranged(make_frame(heads))
             made.num_rows = sum(count for _, count in counts)
             room = lay_out(frame)
             laid_out.append((room, frame))
@@ -73,7 +73,9 @@ class WholeCut:
         digest = rows.encode(tables, join(steps), make_room)
         if digest is None:
             return None
-        shuffle_content(*laid_out[0])
+        if laid_out[0][1].delta:
+            sort_content(*laid_out[0])
+        arrange_content(*laid_out[0])
         made.digest = digest
         return made
 

@@ -26,7 +26,7 @@ from pipeline.wire.frames import (
     StreamedTable,
 )
 from pipeline.wire.row_runs import Int64s, RowBytes, RowRuns, RunHead
-from pipeline.wire.shuffle import PARTS, unshuffle_numbers, unshuffle_rows
+from pipeline.wire.shuffle import NUMBERS, PARTS, sums, unshuffle_numbers, unshuffle_rows
 from pipeline.wire.zstd import check_dictionary
 
 WEIGHTS = ("float32", *NARROW)
@@ -137,33 +137,37 @@ def decode_rows(fields: Fields, limits: FrameLimits) -> RowsFrame:
     num_rows, num_dead = sum(head.num_rows for head in heads), sum(head.num_dead for head in heads)
     if num_rows + num_dead > limits.rows:
         raise FrameError(f"more than {limits.rows} ids in all", "kind 'rows', field 'runs'")
-    shuffled = _decode_shuffled(fields)
-    versions_n = _numbers(fields, "versions", limits, num_rows, shuffled)
+    shuffled, delta = _decode_parts(fields, "shuffled", PARTS), _decode_parts(fields, "delta", NUMBERS)
+    versions_n = _numbers(fields, "versions", limits, num_rows, shuffled, delta)
     if num_rows and int(versions_n.min()) <= 0:
         raise FrameError("a version is not above 0: such rows are never sent", "kind 'rows', field 'versions'")
     rows_b = fields.uint8s("rows", sum(head.num_rows * head.row_bytes for head in heads))
     rows = RowRuns(
         heads=heads,
-        ids_n=_numbers(fields, "ids", limits, num_rows, shuffled),
+        ids_n=_numbers(fields, "ids", limits, num_rows, shuffled, delta),
         versions_n=versions_n,
         rows_b=unshuffle_rows(rows_b, heads) if "rows" in shuffled else rows_b,
-        tombstones_m=_numbers(fields, "dead", limits, num_dead, shuffled),
+        tombstones_m=_numbers(fields, "dead", limits, num_dead, shuffled, delta),
         columns=_decode_columns(fields.array("columns", 16 * limits.columns, optional=True), heads),
     )
-    return RowsFrame(**common, rows=rows, shuffled=shuffled)
+    return RowsFrame(**common, rows=rows, shuffled=shuffled, delta=delta)
 
 
-def _decode_shuffled(fields: Fields) -> tuple[str, ...]:
-    shuffled = fields.array("shuffled", len(PARTS), optional=True)
-    if any(type(name) is not str or name not in PARTS for name in shuffled) or len(set(shuffled)) != len(shuffled):
-        raise FrameError(f"expected some of {', '.join(PARTS)}, each once", "kind 'rows', field 'shuffled'")
-    return tuple(shuffled)
+def _decode_parts(fields: Fields, name: str, known: tuple[str, ...]) -> tuple[str, ...]:
+    parts = fields.array(name, len(known), optional=True)
+    if any(type(part) is not str or part not in known for part in parts) or len(set(parts)) != len(parts):
+        raise FrameError(f"expected some of {', '.join(known)}, each once", f"kind 'rows', field {name!r}")
+    return tuple(parts)
 
 
-def _numbers(fields: Fields, name: str, limits: FrameLimits, count: int, shuffled: tuple[str, ...]) -> Int64s:
+def _numbers(
+    fields: Fields, name: str, limits: FrameLimits, count: int, shuffled: tuple[str, ...], delta: tuple[str, ...]
+) -> Int64s:
     """``count`` of them. Only dead ids may be absent."""
     numbers_n = fields.int64s(name, limits.rows, optional=name == "dead", count=count)
-    return unshuffle_numbers(numbers_n.view(np.uint8)) if name in shuffled else numbers_n
+    if name in shuffled:
+        numbers_n = unshuffle_numbers(numbers_n.view(np.uint8))
+    return sums(numbers_n) if name in delta else numbers_n
 
 
 def _decode_head(value: Any, where: str, limits: FrameLimits) -> RunHead:

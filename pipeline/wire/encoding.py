@@ -23,7 +23,7 @@ from pipeline.wire.frames import (
     RowsFrame,
     StreamedTable,
 )
-from pipeline.wire.shuffle import shuffle_numbers, shuffle_rows
+from pipeline.wire.shuffle import differences, shuffle_numbers, shuffle_rows
 
 
 def encode_frame(frame: Frame, level: int = DEFAULT_LEVEL, dictionary: bytes = b"") -> bytes:
@@ -129,14 +129,21 @@ def piece_of_cut(kind: str, frame: RowsFrame | DenseFrame) -> dict[str, Any]:
     }
 
 
+def head_of_rows(frame: RowsFrame) -> dict[str, Any]:
+    """The fields of a rows frame that stand before its arrays."""
+    arranged = {"shuffled": frame.shuffled, "delta": frame.delta}
+    return {
+        **piece_of_cut("rows", frame),
+        "runs": frame.rows.heads,
+        **{name: parts for name, parts in arranged.items() if parts},
+    }
+
+
 def _encode_rows(frame: RowsFrame) -> dict[str, Any]:
     rows = frame.rows
     if not sum(head.num_rows for head in rows.heads) == len(rows.ids_n) == len(rows.versions_n):
         raise ValueError(f"{rows.heads}: {len(rows.ids_n)} ids and {len(rows.versions_n)} versions")
-    fields = piece_of_cut("rows", frame)
-    fields["runs"] = rows.heads
-    if frame.shuffled:
-        fields["shuffled"] = frame.shuffled
+    fields = head_of_rows(frame)
     fields["ids"] = _numbers(frame, "ids", rows.ids_n)
     fields["rows"] = _bytes_of(shuffle_rows(rows.rows_b, rows.heads) if "rows" in frame.shuffled else rows.rows_b, "u1")
     fields["versions"] = _numbers(frame, "versions", rows.versions_n)
@@ -152,6 +159,8 @@ def _encode_rows(frame: RowsFrame) -> dict[str, Any]:
 
 
 def _numbers(frame: RowsFrame, name: str, numbers_n: npt.NDArray[np.int64]) -> memoryview:
+    if name in frame.delta:
+        numbers_n = differences(numbers_n)
     return _bytes_of(shuffle_numbers(numbers_n), "u1") if name in frame.shuffled else _bytes_of(numbers_n, "<i8")
 
 

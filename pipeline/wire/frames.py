@@ -100,6 +100,8 @@ class RowsFrame:
     rows: RowRuns
     shuffled: tuple[str, ...] = ()
     """Which of ``shuffle.PARTS`` travel shuffled; ``rows`` holds them as they are."""
+    delta: tuple[str, ...] = ()
+    """Which of ``shuffle.NUMBERS`` travel as differences; the same holds."""
 
     @property
     def position(self) -> CutPosition:

@@ -1,7 +1,7 @@
 """The content of a rows frame, laid out before its rows are there: who has them writes them straight into its bytes.
 
-The bytes are those that ``encoding.encode_frame`` would compress for the same frame without tombstones and further columns;
-what of it travels shuffled is shuffled by ``shuffle_content``.
+The bytes are those that ``encoding.encode_frame`` would compress for the same frame without tombstones and further columns,
+once ``arrange_content`` has done what shuffles and differences ask for. Before that, rows may be put into the order of their ids.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import Final
 
 import msgpack
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.rows.room import RowRoom
-from pipeline.rows.transpose import transpose_bytes
-from pipeline.wire.encoding import piece_of_cut
+from pipeline.wire.encoding import head_of_rows
 from pipeline.wire.frames import RowsFrame
-from pipeline.wire.shuffle import shuffle_rows
+from pipeline.wire.shuffle import differences, shuffle_numbers, shuffle_rows
 
 _FIX_MAP: Final = 0x80
 """Msgpack's head of a map of less than 16 fields, their number in its low bits."""
@@ -24,11 +24,8 @@ _FIX_MAP: Final = 0x80
 
 def lay_out(frame: RowsFrame) -> RowRoom:
     """Room for the ids, rows and versions that the runs of ``frame`` announce, with all its other fields around it."""
-    runs, fields = frame.rows.heads, piece_of_cut("rows", frame)
+    runs, fields = frame.rows.heads, head_of_rows(frame)
     count = sum(run.num_rows for run in runs)
-    fields["runs"] = runs
-    if frame.shuffled:
-        fields["shuffled"] = frame.shuffled
     head = bytearray(msgpack.packb(fields))
     head[0] = _FIX_MAP | len(fields) + 3
     ids_head, rows_bytes = _bin_head("ids", 8 * count), sum(run.num_rows * run.row_bytes for run in runs)
@@ -44,16 +41,38 @@ def lay_out(frame: RowsFrame) -> RowRoom:
     return RowRoom(content_b, ids_at, rows_at, versions_at)
 
 
-def shuffle_content(room: RowRoom, frame: RowsFrame) -> None:
-    """Shuffle what lies in ``room`` as it is, and by ``frame`` is to travel shuffled, where it lies."""
-    runs, count = frame.rows.heads, sum(run.num_rows for run in frame.rows.heads)
+def sort_content(room: RowRoom, frame: RowsFrame) -> None:
+    """Put the rows of each run into the order of their ids, where they lie. What is there is not arranged yet."""
+    ids_n, versions_n = _numbers(room, frame, room.ids_at).copy(), _numbers(room, frame, room.versions_at).copy()
+    row, byte = 0, room.rows_at
+    for run in frame.rows.heads:
+        order_n = np.argsort(ids_n[row : row + run.num_rows])
+        for numbers_n in (ids_n, versions_n):
+            numbers_n[row : row + run.num_rows] = numbers_n[row : row + run.num_rows][order_n]
+        rows_nb = room.content_b[byte : byte + run.num_rows * run.row_bytes].reshape(run.num_rows, run.row_bytes)
+        rows_nb[:] = np.take(rows_nb, order_n, axis=0)
+        row, byte = row + run.num_rows, byte + run.num_rows * run.row_bytes
+    _numbers(room, frame, room.ids_at)[:] = ids_n
+    _numbers(room, frame, room.versions_at)[:] = versions_n
+
+
+def arrange_content(room: RowRoom, frame: RowsFrame) -> None:
+    """Shuffle, and tell as differences, what lies in ``room`` as it is and by ``frame`` is to travel so; where it lies."""
+    runs = frame.rows.heads
     if "rows" in frame.shuffled:
         rows_b = room.content_b[room.rows_at : room.rows_at + sum(run.num_rows * run.row_bytes for run in runs)]
         rows_b[:] = shuffle_rows(rows_b, runs)
     for name, at in (("ids", room.ids_at), ("versions", room.versions_at)):
+        numbers_n = _numbers(room, frame, at)
+        if name in frame.delta:
+            numbers_n[:] = differences(numbers_n)
         if name in frame.shuffled:
-            numbers_b = room.content_b[at : at + 8 * count]
-            numbers_b[:] = transpose_bytes(numbers_b, count, 8)
+            numbers_n.view(np.uint8)[:] = shuffle_numbers(numbers_n)
+
+
+def _numbers(room: RowRoom, frame: RowsFrame, at: int) -> npt.NDArray[np.int64]:
+    """Those that begin at this byte."""
+    return room.content_b[at : at + 8 * sum(run.num_rows for run in frame.rows.heads)].view("<i8")
 
 
 def _bin_head(name: str, nbytes: int) -> bytes:

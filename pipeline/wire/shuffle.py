@@ -1,6 +1,7 @@
-"""Byte shuffle: the first bytes of all numbers, then the second ones, and so on, so that bytes which are alike stand together.
+"""How the parts of a rows frame are arranged before compression, so that bytes which are alike stand together.
 
-Pure: n items of w bytes, uint8 [n, w], travel as their transpose [w, n].
+Shuffled: the first bytes of all numbers, then the second ones, and so on: n items of w bytes, uint8 [n, w], travel as their transpose
+[w, n]. Told as differences: each number less the one before it, modulo 2^64. First differences, then the shuffle; all of it is pure.
 """
 
 from __future__ import annotations
@@ -16,6 +17,20 @@ from pipeline.wire.row_runs import RowBytes, RunHead
 
 PARTS: Final = ("ids", "rows", "versions", "dead")
 """What of a rows frame may travel shuffled; ids, versions and dead ids as one array each, rows run by run."""
+
+
+NUMBERS: Final = ("ids", "versions", "dead")
+"""What of it may travel as differences."""
+
+
+def differences(numbers_n: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """int64 [n] -> a new array: the first number, then each less the one before it, modulo 2^64."""
+    return np.diff(numbers_n, prepend=np.zeros(min(1, len(numbers_n)), dtype=np.int64))
+
+
+def sums(differences_n: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The other way; read-only."""
+    return _fixed(np.cumsum(differences_n, dtype=np.int64))
 
 
 def shuffle_numbers(numbers_n: npt.NDArray[np.int64]) -> RowBytes:

@@ -158,6 +158,7 @@ class DictTrainer:
         self.dictionary = b""
         self.continues: int | None = None
         self.shuffled: tuple[str, ...] = ()
+        self.delta: tuple[str, ...] = ()
         """How frames travel from now on: what is in them stays the same. A header goes before the first one that needs a dictionary."""
         self.changed: dict[str, set[int]] = {name: set() for name in dims}
         self.ended: list[tuple[int, int]] = []
@@ -278,7 +279,7 @@ class DictTrainer:
         return encode_frame(frame, dictionary=self.dictionary)
 
     def _rows_frame(self, common: Mapping[str, Any], number: int, parts: Sequence[TableRows]) -> bytes:
-        return self._encode(RowsFrame(**common, number=number, rows=join_runs(parts), shuffled=self.shuffled))
+        return self._encode(RowsFrame(**common, number=number, rows=join_runs(parts), shuffled=self.shuffled, delta=self.delta))
 
     def _part(self, name: str, ids: Sequence[int]) -> tuple[TableRows, npt.NDArray[np.float32]]:
         rows, dim = self.model[name], self.specs[name].dim

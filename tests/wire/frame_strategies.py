@@ -26,7 +26,7 @@ from pipeline.wire.frames import (
     StreamedTable,
 )
 from pipeline.wire.row_runs import RowRuns, TableRows
-from pipeline.wire.shuffle import PARTS
+from pipeline.wire.shuffle import NUMBERS, PARTS
 from tests.wire.parts import join_runs
 
 MAX_INT64 = (1 << 63) - 1
@@ -121,6 +121,7 @@ def rows_frames(draw: st.DrawFn) -> RowsFrame:
         snapshot=draw(st.booleans()),
         rows=join_runs(draw(st.lists(table_rows(), max_size=3))),
         shuffled=tuple(draw(st.lists(st.sampled_from(PARTS), unique=True))),
+        delta=tuple(draw(st.lists(st.sampled_from(NUMBERS), unique=True))),
     )
 
 

@@ -104,6 +104,7 @@ def test_a_changed_field_under_a_good_checksum_is_refused_or_means_what_it_says(
         "snapshot": False,
         "end": False,
         "shuffled": [],
+        "delta": [],
         "best_effort": False,
         "dictionary": b"",
     }
@@ -171,6 +172,15 @@ WRONG: dict[str, Change] = {
     "'shuffled': expected some of": lambda _: {"shuffled": ["ids", "ids"]},
     "field 'shuffled': expected some": lambda _: {"shuffled": [["ids"]]},
     "'shuffled': 5 items, the limit is 4": lambda _: {"shuffled": ["ids"] * 5},
+    "expected some of ids, versions, dead, each once": lambda _: {"delta": ["ids", "rows"]},
+    "'delta': expected some of": lambda _: {"delta": ["ids", "ids"]},
+    "field 'delta': expected some": lambda _: {"delta": [["ids"]]},
+    "'delta': 4 items, the limit is 3": lambda _: {"delta": ["ids"] * 4},
+    "99 numbers where 100": lambda c: {"delta": ["versions"], "versions": c["versions"][:-8]},
+    "a version is not above 0": lambda _: {
+        "delta": ["versions"],
+        "versions": (1).to_bytes(8, "little") + b"\xff" * 8 + bytes(784),
+    },
     "field 'rows': 3199 bytes where": lambda c: {"shuffled": ["rows"], "rows": c["rows"][:-1]},
     "99 bytes do not make 100 rows": lambda _: {"columns": [[0, "age", bytes(99)]]},
 }

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgpack
 import numpy as np
+import pytest
 from hypothesis import given, settings
 
 import pipeline.wire.frames
@@ -34,6 +35,7 @@ EXAMPLE = RowsFrame(
     generation=1, cut=5, number=0, step=40, clock_ns=1_700_000_000_000_000_000, snapshot=False, rows=join_runs([PART])
 )
 SHUFFLED = replace(EXAMPLE, shuffled=("ids", "rows", "versions"))
+DELTA = replace(SHUFFLED, delta=("ids",))
 
 TABLE = TableSpec(
     name="items",
@@ -72,12 +74,15 @@ def test_the_content_of_the_example_is_what_this_build_writes() -> None:
     assert f"{len(block('frame'))} bytes" in FORMAT
 
 
-def test_the_shuffled_example_is_read_to_the_same_rows_and_is_what_this_build_writes() -> None:
-    decoded = decode_frame(seal(block("shuffled")))
-    assert same(decoded, SHUFFLED)
+@pytest.mark.parametrize(("name", "example"), [("shuffled", SHUFFLED), ("delta", DELTA)])
+def test_the_arranged_examples_are_read_to_the_same_rows_and_are_what_this_build_writes(
+    name: str, example: RowsFrame
+) -> None:
+    decoded = decode_frame(seal(block(name)))
+    assert same(decoded, example)
     assert isinstance(decoded, RowsFrame)
-    assert same(replace(decoded, shuffled=()), EXAMPLE)
-    assert unseal(encode_frame(SHUFFLED), DEFAULT_LIMITS) == block("shuffled")
+    assert same(replace(decoded, shuffled=(), delta=()), EXAMPLE)
+    assert unseal(encode_frame(example), DEFAULT_LIMITS) == block(name)
 
 
 def test_the_header_of_the_example_is_read_and_is_what_this_build_writes() -> None:

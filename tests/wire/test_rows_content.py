@@ -10,30 +10,44 @@ from hypothesis import given
 from pipeline.wire import RowRuns, RowsFrame, RunHead, decode_frame, encode_frame
 from pipeline.wire.envelope import seal
 from pipeline.wire.row_runs import NO_BYTES, NO_IDS
-from pipeline.wire.rows_content import lay_out
-from pipeline.wire.shuffle import shuffle_numbers, shuffle_rows
-from tests.wire.frame_strategies import rows_frames
+from pipeline.wire.rows_content import arrange_content, lay_out, sort_content
+from tests.wire.frame_strategies import rows_frames, same
+from tests.wire.parts import join_runs
 
 
-def fill(frame: RowsFrame) -> bytes:
+def fill(frame: RowsFrame, sort: bool = False) -> bytes:
     """``frame`` by way of ``lay_out``."""
     room = lay_out(replace(frame, rows=RowRuns(frame.rows.heads, NO_IDS, NO_IDS, NO_BYTES)))
-    rows, shuffled = frame.rows, frame.shuffled
-    parts = (
-        (room.ids_at, shuffle_numbers(rows.ids_n) if "ids" in shuffled else rows.ids_n),
-        (room.rows_at, shuffle_rows(rows.rows_b, rows.heads) if "rows" in shuffled else rows.rows_b),
-        (room.versions_at, shuffle_numbers(rows.versions_n) if "versions" in shuffled else rows.versions_n),
-    )
-    for at, values in parts:
+    rows = frame.rows
+    for at, values in ((room.ids_at, rows.ids_n), (room.rows_at, rows.rows_b), (room.versions_at, rows.versions_n)):
         room.content_b[at : at + values.nbytes] = np.frombuffer(values.tobytes(), np.uint8)
+    if sort:
+        sort_content(room, frame)
+    arrange_content(room, frame)
     return seal(room.content_b.data)
+
+
+def plain(frame: RowsFrame) -> RowsFrame:
+    """Without what ``lay_out`` has no room for."""
+    heads = tuple(head._replace(num_dead=0) for head in frame.rows.heads)
+    return replace(frame, rows=replace(frame.rows, heads=heads, tombstones_m=NO_IDS, columns={}))
 
 
 @given(rows_frames())
 def test_the_bytes_are_those_of_the_whole_frame(frame: RowsFrame) -> None:
-    heads = tuple(head._replace(num_dead=0) for head in frame.rows.heads)
-    plain = replace(frame, rows=replace(frame.rows, heads=heads, tombstones_m=NO_IDS, columns={}))
-    assert fill(plain) == encode_frame(plain)
+    frame = plain(frame)
+    assert fill(frame) == encode_frame(frame)
+
+
+@given(rows_frames())
+def test_rows_put_into_the_order_of_their_ids_keep_what_is_theirs(frame: RowsFrame) -> None:
+    parts = list(plain(frame).rows)
+    orders = [np.argsort(part.ids_n) for part in parts]
+    expected = [
+        replace(part, ids_n=part.ids_n[order], rows_nb=part.rows_nb[order], versions_n=part.versions_n[order])
+        for part, order in zip(parts, orders, strict=True)
+    ]
+    assert same(decode_frame(fill(plain(frame), sort=True)), replace(frame, rows=join_runs(expected)))
 
 
 def test_long_arrays_have_long_heads() -> None:

@@ -156,12 +156,16 @@ static void take_header(const msgpack_object *map) {
     }
 }
 
+static int names(const msgpack_object *map, const char *key, const char *part) {
+    const msgpack_object *parts = find(map, key);
+    int found = 0;
+    for (uint32_t n = 0; parts && n < parts->via.array.size; n++) found |= is(&parts->via.array.ptr[n], part);
+    return found;
+}
+
 static uint8_t *unshuffled(const msgpack_object *map, const char *part, const uint8_t *from, size_t items, size_t width) {
-    const msgpack_object *shuffled = find(map, "shuffled");
     uint8_t *to = room(NULL, items * width);
-    int moved = 0;
-    for (uint32_t n = 0; shuffled && n < shuffled->via.array.size; n++) moved |= is(&shuffled->via.array.ptr[n], part);
-    if (!moved) return memcpy(to, from, items * width);
+    if (!names(map, "shuffled", part)) return memcpy(to, from, items * width);
     for (size_t n = 0; n < items; n++)
         for (size_t b = 0; b < width; b++) to[n * width + b] = from[b * items + n];
     return to;
@@ -176,7 +180,9 @@ static int64_t *int64s(const msgpack_object *map, const char *key, size_t count)
     const msgpack_object *value = find(map, key);
     size_t bytes = value ? value->via.bin.size : 0;
     if (bytes != 8 * count) fail("%s has %zu bytes, %zu numbers were expected", key, bytes, count);
-    return (int64_t *)unshuffled(map, key, value ? (const uint8_t *)value->via.bin.ptr : NULL, count, 8);
+    uint64_t *numbers = (uint64_t *)unshuffled(map, key, value ? (const uint8_t *)value->via.bin.ptr : NULL, count, 8);
+    for (size_t n = 1; n < count && names(map, "delta", key); n++) numbers[n] += numbers[n - 1];
+    return (int64_t *)numbers;
 }
 
 /* Count and hash a rows frame; with `write`, put its rows where they belong. */

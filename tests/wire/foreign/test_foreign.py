@@ -76,8 +76,9 @@ def live(stream: Path, codec: str, seed: int) -> DictTrainer:
     transport.begin(trainer.header())
     ids = [*range(-20, 20), -(1 << 63), (1 << 63) - 1]
     shuffles = [(), ("ids", "versions"), ("rows",), ("ids", "rows", "versions", "dead")]
+    deltas = [(), ("ids",), ("versions", "dead"), ("ids", "versions", "dead")]
     for _ in range(40):
-        trainer.shuffled = shuffles[rng.integers(len(shuffles))]
+        trainer.shuffled, trainer.delta = shuffles[rng.integers(len(shuffles))], deltas[rng.integers(len(deltas))]
         for name in trainer.specs:
             trainer.update({name: rng.choice(ids, rng.integers(1, 12), replace=False).tolist()})
             trainer.forget(name, rng.choice(ids, rng.integers(0, 3), replace=False).tolist())

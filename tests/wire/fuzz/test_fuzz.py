@@ -39,6 +39,7 @@ class Life:
             trainer.update({name: rng.sample(range(-9, 30), 6) for name in trainer.specs})
             trainer.forget("items", rng.sample(range(-9, 30), 2))
             trainer.shuffled = rng.choice([(), ("ids", "rows", "versions", "dead")])
+            trainer.delta = rng.choice([(), ("ids", "versions", "dead")])
             self.frames += trainer.cut()
             if n in (4, 9):
                 trainer.dictionary = a_dictionary()
