@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from pipeline.files import RealFiles
 from pipeline.replica import Replica
 from pipeline.rowlog import CheckpointReader
 from pipeline.rows.codec import find_codec
-from tools.bench.paced_run import future, measure
+from tools.bench.paced_run import Clock, future, measure
 from tools.bench.wire_bytes import auc, compare, replica_weights, trainer_weights
 
 STEPS, COUNT = 30, 4
@@ -25,6 +26,7 @@ def test_a_replica_is_asked_what_it_holds_on_the_batches_behind_the_run(tmp_path
     overrides = [f"run.steps={STEPS}", f"stages.stream.codec={codec}", *SMALL]
     summary = measure("quickstart", tmp_path / "run", 1e9, overrides)
     assert summary["steps"] == STEPS
+    assert 0 < summary["oldest_s"] < summary["seconds"]
     assert len(behind[0]) == COUNT
     mine, theirs = compare(tmp_path / "run", TABLES, *behind)
     assert (mine == theirs) is (codec == "fp32")
@@ -46,3 +48,18 @@ def test_the_batches_behind_a_run_are_those_a_longer_one_is_trained_on(tmp_path:
         assert all(np.array_equal(one.features[name].ids_n, other.features[name].ids_n) for name in one.features)
         assert np.array_equal(one.labels_b, other.labels_b)
     assert 0 < auc(first, features, model, lambda _, ids_n: np.zeros((len(ids_n), 32), np.float32)) < 1
+    some = replace(first[0], labels_b=np.zeros_like(first[0].labels_b))
+    with pytest.raises(ValueError, match=f"no AUC: 0 of the {some.num_samples} samples of 1 batches are positive"):
+        auc([some], features, model, lambda _, ids_n: np.zeros((len(ids_n), 32), np.float32))
+
+
+def test_batches_come_at_their_pace_and_what_is_lost_is_not_made_up_for() -> None:
+    clock = Clock(100.0)
+    assert clock.wait_s(5.0, 10) == 0
+    assert clock.wait_s(5.0, 10) == pytest.approx(0.1)
+    assert clock.wait_s(5.15, 10) == pytest.approx(0.05)
+    assert clock.samples_per_s == pytest.approx(100)
+    assert clock.wait_s(7.0, 10) == 0
+    assert clock.wait_s(7.0, 10) == 0, "one follows at once"
+    assert clock.wait_s(7.0, 10) == pytest.approx(0.1)
+    assert clock.samples_per_s == pytest.approx(50 / 2.1)

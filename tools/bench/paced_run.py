@@ -16,44 +16,67 @@ if TYPE_CHECKING:
     import torch
 
     from cuda.plan import FeatureSet
+    from pipeline.wire import CommitFrame
     from stages.items import RawBatch
 
 
 def measure(config: str, directory: Path, samples_per_s: float, overrides: list[str]) -> dict[str, Any]:
-    """Train ``config``, its batches no earlier than so many samples a second allow. Returns the summary; ``late_s`` is how far behind that
-    it ended.
+    """Train ``config``, its batches one behind the other at so many samples a second. Returns the summary; ``paced_samples_per_s`` is the
+    rate they came at, below the one asked for where training had no time for it; ``oldest_s`` is the longest that a changed row waited
+    until it was published.
     """
     from pipeline.session import environment
 
     environment.pin()
+    from pipeline.stream import RowStreamer
     from stages.prefetch import Prefetch
 
-    place, clock = Prefetch._place, _Clock(samples_per_s)
+    place, cut, clock, waited_s = Prefetch._place, RowStreamer.cut, Clock(samples_per_s), [0.0]
 
     async def place_in_time(self: Prefetch, raw: RawBatch) -> Any:
-        await clock.wait(raw.num_samples)
+        await asyncio.sleep(clock.wait_s(time.monotonic(), raw.num_samples))
         return await place(self, raw)
 
+    def cut_and_time(self: RowStreamer) -> CommitFrame | None:
+        commit = cut(self)
+        if commit is not None and len(commit.ended_k2):
+            waited_s.append((time.time_ns() - int(commit.ended_k2[:, 1].min())) / 1e9)
+        return commit
+
     Prefetch._place = place_in_time  # type: ignore[method-assign]
-    summary = _train(config, directory, overrides)[1]
-    return summary | {"late_s": clock.late_s}
+    RowStreamer.cut = cut_and_time  # type: ignore[method-assign]
+    try:
+        summary = _train(config, directory, overrides)[1]
+    finally:
+        Prefetch._place, RowStreamer.cut = place, cut  # type: ignore[method-assign]
+    return summary | {"paced_samples_per_s": clock.samples_per_s, "oldest_s": max(waited_s)}
 
 
-class _Clock:
-    """Batches are due one behind the other, from the first on."""
+class Clock:
+    """When batches are due. One that comes late makes those behind it late: never more than one follows before its time, so that no
+    rush of steps goes into one cut.
+    """
 
     def __init__(self, samples_per_s: float) -> None:
-        self._rate, self._samples = samples_per_s, 0
-        self._began = 0.0
-        self.late_s = 0.0
+        self._rate, self._due = samples_per_s, 0.0
+        self._began = self._ended = 0.0
+        self._samples = self._last = 0
 
-    async def wait(self, samples: int) -> None:
-        now = time.monotonic()
-        self._began = self._began or now
-        due = self._began + self._samples / self._rate
-        self._samples += samples
-        self.late_s = max(0.0, now - due)
-        await asyncio.sleep(max(0.0, due - now))
+    def wait_s(self, now: float, samples: int) -> float:
+        """How long after ``now`` the next batch, of so many samples, is due."""
+        if not self._samples:
+            self._began = self._due = now
+        self._due = max(self._due, now - self._last / self._rate)
+        self._ended = max(self._due, now)
+        wait_s = self._ended - now
+        self._due += samples / self._rate
+        self._samples, self._last = self._samples + samples, samples
+        return wait_s
+
+    @property
+    def samples_per_s(self) -> float:
+        """From the first batch to the last one, which counts for nothing: it ends when the next would be due."""
+        return (self._samples - self._last) / max(self._ended - self._began, 1e-9)
 
 
 def future(

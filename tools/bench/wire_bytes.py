@@ -1,11 +1,13 @@
 """How few bytes carry every changed row within a second, and what the replica's model is worth then.
 
-The source is paced at 50,000 samples/s. The peer sends the distinct rows of each step as float32. AUC is that of the trainer's and of
-the replica's rows, with the same dense weights, on the batches that come behind the run's last one.
+The source is paced at 50,000 samples/s; no figure counts where it fell behind, or where a row was older. The peer sends the distinct
+rows of each step as float32. AUC is that of the trainer's and of the replica's rows, with the same dense weights, on the batches that come
+behind the run's last one.
 """
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -33,6 +35,8 @@ UNSTREAMED = {"globo": ("environment", "device", "os", "country", "region", "ref
 CODECS = ("fp16", "int8", "int4")
 SETTING = ("stages.stream.every=950ms", "stages.stream.zstd_level=3", "stages.stream.snapshot_every=null")
 GOAL, GOAL_AUC = 8.0, 0.0002
+LEAST_RATE, MOST_S = 0.98, 1.0
+"""What a figure counts at: of the pace, and the age of a row when it is published."""
 Weights = Callable[[str, Any], Any]
 
 
@@ -65,15 +69,24 @@ def _measure(
     ratio = summary["bytes_if_raw"] / summary["bytes_streamed"]
     mine, theirs = compare(directory, STREAMED[config], *behind)
     per_row = summary["bytes_streamed"] / summary["rows_streamed"]
-    knobs = {"steps": steps, "future batches": len(behind[0]), "cuts": summary["cuts"], "setting": " ".join(setting)}
+    rate, oldest_s = summary["paced_samples_per_s"], summary["oldest_s"]
+    kept = rate >= LEAST_RATE * SAMPLES_PER_S and oldest_s <= MOST_S
+    knobs = {
+        "steps": steps,
+        "samples/s": f"{rate:,.0f}",
+        "future batches": len(behind[0]),
+        "cuts": summary["cuts"],
+        "setting": " ".join(setting),
+    }
     return BenchRow(
         NAME,
         f"{config} ({', '.join(STREAMED[config])}), {codec}: bytes, every row at most 1 s old",
-        f"{ratio:.2f}x fewer ({per_row:.1f} bytes a row), AUC {theirs:.5f}, trainer {mine:.5f}, late {summary['late_s']:.2f} s",
+        f"{ratio:.2f}x fewer ({per_row:.1f} bytes a row), AUC {theirs:.5f}, trainer's {mine:.5f}, oldest row {oldest_s:.2f} s"
+        + ("" if kept else f": THE PACE WAS NOT KEPT, {rate:,.0f} samples/s"),
         "distinct rows of each step as fp32",
         f"{summary['bytes_if_raw'] / 1e6:.1f} MB",
         f">= {GOAL:.0f}x by any codec, AUC within {GOAL_AUC}",
-        ratio >= GOAL and abs(mine - theirs) <= GOAL_AUC,
+        kept and ratio >= GOAL and abs(mine - theirs) <= GOAL_AUC,
         knobs,
     )
 
@@ -139,7 +152,7 @@ def replica_weights(view: View, streamed: Sequence[str], others: Weights) -> Wei
 
 
 def auc(batches: list[RawBatch], features: FeatureSet, model: torch.nn.Module, weights: Weights) -> float:
-    """Of the model on rows that ``weights`` gives."""
+    """Of the model on rows that ``weights`` gives. Raises ValueError where there is none: the batches need samples of both labels."""
     import torch
 
     from pipeline.models.features import PooledFeatures
@@ -161,6 +174,9 @@ def auc(batches: list[RawBatch], features: FeatureSet, model: torch.nn.Module, w
         with torch.inference_mode():
             logits_b = model(made, torch.from_numpy(raw.dense_bd))
         metrics.add(logits_b.numpy(), raw.labels_b)
+    if math.isnan(metrics.auc):
+        positives = sum(int(raw.labels_b.sum()) for raw in batches)
+        raise ValueError(f"no AUC: {positives} of the {metrics.count} samples of {len(batches)} batches are positive")
     return float(metrics.auc)
 
 
