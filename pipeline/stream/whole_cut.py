@@ -38,6 +38,8 @@ class WholeFrame:
     content_b: npt.NDArray[np.uint8] = field(default_factory=lambda: NO_BYTES)
     num_rows: int = 0
     digest: int = 0
+    frame: RowsFrame | None = None
+    """The frame with its heads, its arrays missing."""
 
 
 class WholeCut:
@@ -73,10 +75,11 @@ class WholeCut:
         digest = rows.encode(tables, join(steps), make_room)
         if digest is None:
             return None
-        if laid_out[0][1].delta:
-            sort_content(*laid_out[0])
-        arrange_content(*laid_out[0])
-        made.digest = digest
+        room, frame = laid_out[0]
+        if frame.delta:
+            sort_content(room, frame)
+        arrange_content(room, frame)
+        made.digest, made.frame = digest, frame
         return made
 
     def _steps(self, changed: Changed) -> list[GroupedIds]:

@@ -7,7 +7,7 @@ once ``arrange_content`` has done what shuffles and differences ask for. Before 
 from __future__ import annotations
 
 import struct
-from typing import Final
+from typing import NamedTuple
 
 import msgpack
 import numpy as np
@@ -18,27 +18,40 @@ from pipeline.wire.encoding import head_of_rows
 from pipeline.wire.frames import RowsFrame
 from pipeline.wire.shuffle import differences, shuffle_numbers, shuffle_rows
 
-_FIX_MAP: Final = 0x80
-"""Msgpack's head of a map of less than 16 fields, their number in its low bits."""
+
+class Places(NamedTuple):
+    """Offsets in a frame's content, and what stands before its arrays there."""
+
+    ids_at: int
+    rows_at: int
+    versions_at: int
+    ids_head: bytes
+    rows_head: bytes
+    versions_head: bytes
+
+
+def places(frame: RowsFrame) -> Places:
+    """Where ids, rows and versions lie in the content of ``frame``, of which only the heads need be there."""
+    count = sum(run.num_rows for run in frame.rows.heads)
+    rows_bytes = sum(run.num_rows * run.row_bytes for run in frame.rows.heads)
+    head = msgpack.packb(head_of_rows(frame)) + _bin_head("ids", 8 * count)
+    rows_head, versions_head = _bin_head("rows", rows_bytes), _bin_head("versions", 8 * count)
+    rows_at = len(head) + 8 * count + len(rows_head)
+    return Places(len(head), rows_at, rows_at + rows_bytes + len(versions_head), head, rows_head, versions_head)
 
 
 def lay_out(frame: RowsFrame) -> RowRoom:
     """Room for the ids, rows and versions that the runs of ``frame`` announce, with all its other fields around it."""
-    runs, fields = frame.rows.heads, head_of_rows(frame)
-    count = sum(run.num_rows for run in runs)
-    head = bytearray(msgpack.packb(fields))
-    head[0] = _FIX_MAP | len(fields) + 3
-    ids_head, rows_bytes = _bin_head("ids", 8 * count), sum(run.num_rows * run.row_bytes for run in runs)
-    rows_head, versions_head = _bin_head("rows", rows_bytes), _bin_head("versions", 8 * count)
-    ids_at = len(head) + len(ids_head)
-    rows_at = ids_at + 8 * count + len(rows_head)
-    versions_at = rows_at + rows_bytes + len(versions_head)
-    content_b = np.empty(versions_at + 8 * count, dtype=np.uint8)
+    at = places(frame)
+    content_b = np.empty(at.versions_at + 8 * sum(run.num_rows for run in frame.rows.heads), dtype=np.uint8)
     view = content_b.data
-    view[:ids_at] = head + ids_head
-    view[rows_at - len(rows_head) : rows_at] = rows_head
-    view[versions_at - len(versions_head) : versions_at] = versions_head
-    return RowRoom(content_b, ids_at, rows_at, versions_at)
+    view[: at.ids_at] = at.ids_head
+    content_b[0] += (
+        3  # fields more than those before the arrays; there are less than 16, so that the first byte says how many
+    )
+    view[at.rows_at - len(at.rows_head) : at.rows_at] = at.rows_head
+    view[at.versions_at - len(at.versions_head) : at.versions_at] = at.versions_head
+    return RowRoom(content_b, at.ids_at, at.rows_at, at.versions_at)
 
 
 def sort_content(room: RowRoom, frame: RowsFrame) -> None:

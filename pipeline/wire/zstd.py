@@ -7,8 +7,9 @@ refused before it is used.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import zstandard
@@ -20,9 +21,18 @@ MAX_KEPT = 8
 _local = threading.local()
 
 
-def compress(content: bytes | bytearray | memoryview, level: int, dictionary: bytes = b"") -> bytes:
-    """One zstd frame that states its content size."""
-    return _compressor(level, dictionary).compress(content)
+def compress(
+    content: bytes | bytearray | memoryview, level: int, dictionary: bytes = b"", ends: Sequence[int] = ()
+) -> bytes:
+    """One zstd frame that states its content size. A block ends at each of ``ends``, rising offsets, whatever zstd would do itself."""
+    compressor = _compressor(level, dictionary)
+    if not ends:
+        return compressor.compress(content)
+    view, stream = memoryview(content), compressor.compressobj(size=len(content))
+    made = list[bytes]()
+    for start, end in pairwise([0, *ends]):
+        made += [stream.compress(view[start:end]), stream.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)]
+    return b"".join([*made, stream.compress(view[ends[-1] :]), stream.flush()])
 
 
 def decompress(body: bytes | memoryview, size: int, dictionary: bytes = b"") -> bytes:

@@ -279,7 +279,9 @@ class DictTrainer:
         return encode_frame(frame, dictionary=self.dictionary)
 
     def _rows_frame(self, common: Mapping[str, Any], number: int, parts: Sequence[TableRows]) -> bytes:
-        return self._encode(RowsFrame(**common, number=number, rows=join_runs(parts), shuffled=self.shuffled, delta=self.delta))
+        return self._encode(
+            RowsFrame(**common, number=number, rows=join_runs(parts), shuffled=self.shuffled, delta=self.delta)
+        )
 
     def _part(self, name: str, ids: Sequence[int]) -> tuple[TableRows, npt.NDArray[np.float32]]:
         rows, dim = self.model[name], self.specs[name].dim

@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-from pipeline.stream import changed, merging, published
+from pipeline.stream import changed, merging, published, whole_cut
 from pipeline.stream.changed import ChangedSet
 from pipeline.stream.cut import CutBuilder
 from pipeline.stream.cut_writer import CutWriter
@@ -259,6 +259,16 @@ def _shuffle_the_rows_of_all_runs_as_one() -> Iterator[None]:
         yield
 
 
+def _sort_ids_without_their_rows() -> AbstractContextManager[Any]:
+    def sort(room: Any, frame: Any) -> None:
+        rows_b = room.content_b[room.rows_at : room.versions_at]
+        kept_b = rows_b.copy()
+        rows_content.sort_content(room, frame)
+        rows_b[:] = kept_b
+
+    return patch.object(whole_cut, "sort_content", sort)
+
+
 SABOTAGES: dict[str, Sabotage] = {
     "skip the last batch": _skip_the_last_batch,
     "forget what an abandoned cut held": _forget_what_an_abandoned_cut_held,
@@ -278,6 +288,7 @@ SABOTAGES: dict[str, Sabotage] = {
     "withdraw nothing at a rewind": _withdraw_nothing_at_a_rewind,
     "compress with a dictionary that no header has brought": _compress_with_what_no_header_has_brought,
     "shuffle the rows of all runs as one": _shuffle_the_rows_of_all_runs_as_one,
+    "sort ids without their rows": _sort_ids_without_their_rows,
     "forget sync": _forget_sync,
     "forget to sync the directory": _forget_to_sync_the_directory,
     "leave a torn end": _leave_a_torn_end,

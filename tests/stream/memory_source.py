@@ -76,11 +76,11 @@ class MemorySnapshot:
         return Read(rows_nb, versions_n, np.array([row is not None for row in found], dtype=np.bool_))
 
     def encode(self, tables: Sequence[str], groups: tuple[Int64s, Int64s], make_room: MakeRoom) -> int | None:
-        """Now and then, and only where all rows are held, as a store does it while nothing disturbs."""
+        """Now and then, and only where all rows are held, as a store does it while nothing disturbs. Its order is not that of the ids."""
         assert not self.closed, "encoded after close"
         ids_m, starts_gt = groups
         asked = [
-            np.unique(np.concatenate([ids_m[starts_t[t] : starts_t[t + 1]] for starts_t in starts_gt]))
+            np.unique(np.concatenate([ids_m[starts_t[t] : starts_t[t + 1]] for starts_t in starts_gt]))[::-1]
             for t in range(len(tables))
         ]
         held = all(

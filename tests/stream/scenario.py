@@ -42,6 +42,7 @@ class Life:
             dense=bool(seed % 2),
             dense_frame_bytes=1024,
             shuffle=SHUFFLES[seed % 3],
+            zstd_level=(-1, 1)[seed // 3 % 2],
             dictionary_bytes=1024 * (seed % 7 > 3),
         )
         self.streamer = RowStreamer(self.source, self.transport, StreamIdentity("run", "trainer", 1), options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,14 @@ from pipeline.stream.options import StreamerOptions, StreamIdentity
 from pipeline.stream.packing import LEAST_ITEMS
 from pipeline.stream.streamer import RowStreamer
 from pipeline.wire import HeaderFrame, RowsFrame
+from pipeline.wire.blocks import block_ends
+from pipeline.wire.encoding import frame_content
+from pipeline.wire.envelope import seal
 from pipeline.wire.reading import FrameReader
 from tests.stream.dict_replica import DictReplica
 from tests.stream.list_transport import ListTransport
 from tests.stream.memory_source import MemorySource
+from tests.stream.scenario import grouped
 
 MANY = list(range(LEAST_ITEMS))
 
@@ -29,7 +34,7 @@ class Bench:
         self.streamer = RowStreamer(self.source, self.transport, identity, StreamerOptions(**options))
         self.streamer.open()
         self.streamer.adopt_dictionary(dictionary)
-        self.source.on_step = lambda step, ids: self.streamer.add(step, step, ids)
+        self.source.on_step = lambda step, ids: self.streamer.add(step, step, grouped(ids))
 
     def cut(self, ids: dict[str, list[int]], forget: dict[str, list[int]] | None = None) -> RowsFrame:
         """The rows frame of a cut of one step."""
@@ -80,6 +85,47 @@ def test_few_rows_are_left_as_they_are_and_dead_ids_are_shuffled_too() -> None:
     frame = bench.cut({"users": [1]}, {"items": MANY})
     assert frame.shuffled == ("ids", "rows", "versions", "dead")
     assert np.array_equal(frame.rows.tombstones_m, MANY)
+    bench.check()
+
+
+@pytest.mark.parametrize("encodes", [True, False])
+@pytest.mark.parametrize(
+    ("codec", "level", "expected"),
+    [("int8", 3, ("ids",)), ("int8", -1, ()), ("fp16", 3, ()), ("int4", 1, ("ids",))],
+)
+def test_ids_are_told_as_differences_where_they_rise_or_bytes_count(
+    codec: str, level: int, expected: tuple[str, ...], encodes: bool
+) -> None:
+    bench = Bench(codec, encodes=encodes, zstd_level=level)
+    frame = bench.cut({"users": MANY, "items": [3, 9]})
+    assert frame.delta == (expected if encodes else ("ids",)), "in the general way, ids come in order"
+    assert not frame.delta or {part.table: part.ids_n.tolist() for part in frame.rows} == {
+        "users": MANY,
+        "items": [3, 9],
+    }
+    bench.check()
+
+
+@pytest.mark.parametrize("encodes", [True, False])
+@pytest.mark.parametrize("level", [-1, 1])
+def test_blocks_end_with_the_places_of_a_row_where_bytes_count(encodes: bool, level: int) -> None:
+    bench = Bench("int8", encodes=encodes, zstd_level=level)
+    frame = bench.cut({"users": MANY, "items": MANY})
+    ends = block_ends(frame)
+    assert ends
+    assert bench.transport.frames[-2] == seal(frame_content(frame), level, ends=ends if level > 0 else ())
+    bench.check()
+
+
+def test_dead_ids_are_told_as_differences_too_and_what_does_not_rise_is_not() -> None:
+    bench = Bench("int8")
+    bench.cut({"users": MANY, "items": MANY})
+    frame = bench.cut({"users": [1]}, {"items": MANY})
+    assert frame.delta == ("ids", "dead")
+    assert frame.rows.tombstones_m.tolist() == MANY
+    packer = StreamerOptions().packer(bench.source.tables)
+    turned = replace(frame, rows=replace(frame.rows, tombstones_m=frame.rows.tombstones_m[::-1]))
+    assert packer.arranged(turned).delta == ("ids",)
     bench.check()
 
 

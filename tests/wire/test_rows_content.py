@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import zstandard
 from hypothesis import given
 
 from pipeline.wire import RowRuns, RowsFrame, RunHead, decode_frame, encode_frame
-from pipeline.wire.envelope import seal
+from pipeline.wire.blocks import block_ends
+from pipeline.wire.encoding import frame_content
+from pipeline.wire.envelope import ENVELOPE_BYTES, seal
 from pipeline.wire.row_runs import NO_BYTES, NO_IDS
 from pipeline.wire.rows_content import arrange_content, lay_out, sort_content
+from pipeline.wire.shuffle import shuffle_rows
 from tests.wire.frame_strategies import rows_frames, same
 from tests.wire.parts import join_runs
 
@@ -63,3 +67,32 @@ def test_long_arrays_have_long_heads() -> None:
 
 def _head(count: int) -> RunHead:
     return RunHead("t", count, 3)
+
+
+def test_blocks_end_with_the_places_of_a_row_and_a_reader_sees_nothing_of_them() -> None:
+    rng = np.random.default_rng(3)
+    heads = RunHead("t", 9000, 5), RunHead("few", 1000, 7), RunHead("none", 0, 0, 2)
+    rows_b = rng.integers(0, 256, 52000).astype(np.uint8)
+    rows = RowRuns(heads, rng.integers(0, 1 << 40, 10000), np.full(10000, 7), rows_b, np.arange(2))
+    frame = RowsFrame(1, 2, 0, 3, 4, False, rows, shuffled=("ids", "rows"))
+    content, ends = frame_content(frame), block_ends(frame)
+    first = content.index(shuffle_rows(rows_b, heads))
+    assert ends == [first, *(first + 9000 * place for place in range(1, 6)), first + 52000]
+    assert block_ends(replace(frame, shuffled=("ids",))) == []
+    for level in (-1, 3):
+        sealed = seal(content, level, ends=ends)
+        assert same(decode_frame(sealed), frame)
+        sizes = block_sizes(sealed[ENVELOPE_BYTES:])
+        assert set(ends) <= set(np.cumsum(sizes).tolist()), "a block goes on over an end"
+
+
+def block_sizes(body: bytes) -> list[int]:
+    """Of the blocks of one zstd frame, before compression."""
+    stream, at, sizes = zstandard.ZstdDecompressor().decompressobj(), zstandard.frame_header_size(body), list[int]()
+    assert stream.decompress(body[:at]) == b""
+    while at < len(body):
+        kind, stored = body[at] >> 1 & 3, int.from_bytes(body[at : at + 3], "little") >> 3
+        size = 3 + (1 if kind == 1 else stored)
+        sizes.append(len(stream.decompress(body[at : at + size])))
+        at += size
+    return sizes
