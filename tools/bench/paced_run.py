@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 def measure(config: str, directory: Path, samples_per_s: float, overrides: list[str]) -> dict[str, Any]:
     """Train ``config``, its batches one behind the other at so many samples a second. Returns the summary; ``paced_samples_per_s`` is the
-    rate they came at, below the one asked for where training had no time for it; ``oldest_s`` is the longest that a changed row waited
-    until it was published.
+    rate they came at, below the one asked for where training had no time for it; ``oldest_s`` is how long the oldest row of
+    each cut had waited when it was published.
     """
     from pipeline.session import environment
 
@@ -31,7 +31,7 @@ def measure(config: str, directory: Path, samples_per_s: float, overrides: list[
     from pipeline.stream import RowStreamer
     from stages.prefetch import Prefetch
 
-    place, cut, clock, waited_s = Prefetch._place, RowStreamer.cut, Clock(samples_per_s), [0.0]
+    place, cut, clock, waited_s = Prefetch._place, RowStreamer.cut, Clock(samples_per_s), list[float]()
 
     async def place_in_time(self: Prefetch, raw: RawBatch) -> Any:
         await asyncio.sleep(clock.wait_s(time.monotonic(), raw.num_samples))
@@ -49,7 +49,7 @@ def measure(config: str, directory: Path, samples_per_s: float, overrides: list[
         summary = _train(config, directory, overrides)[1]
     finally:
         Prefetch._place, RowStreamer.cut = place, cut  # type: ignore[method-assign]
-    return summary | {"paced_samples_per_s": clock.samples_per_s, "oldest_s": max(waited_s)}
+    return summary | {"paced_samples_per_s": clock.samples_per_s, "oldest_s": waited_s}
 
 
 class Clock:

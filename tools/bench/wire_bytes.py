@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,7 +34,8 @@ SAMPLES_PER_S = 50_000
 STREAMED = {"globo": ("user", "article"), "brunch": ("user", "article", "author", "hour")}
 UNSTREAMED = {"globo": ("environment", "device", "os", "country", "region", "referrer"), "brunch": ()}
 CODECS = ("fp16", "int8", "int4")
-SETTING = ("stages.stream.every=950ms", "stages.stream.zstd_level=3", "stages.stream.snapshot_every=null")
+# A step ends every 41 ms: a cut comes with the 23rd, 942 ms behind the last one.
+SETTING = ("stages.stream.every=930ms", "stages.stream.zstd_level=3", "stages.stream.snapshot_every=null")
 GOAL, GOAL_AUC = 8.0, 0.0002
 LEAST_RATE, MOST_S = 0.98, 1.0
 """What a figure counts at: of the pace, and the age of a row when it is published."""
@@ -70,7 +72,11 @@ def _measure(
     mine, theirs = compare(directory, STREAMED[config], *behind)
     per_row = summary["bytes_streamed"] / summary["rows_streamed"]
     rate, oldest_s = summary["paced_samples_per_s"], summary["oldest_s"]
-    kept = rate >= LEAST_RATE * SAMPLES_PER_S and oldest_s <= MOST_S
+    lacks = [
+        *([f"the pace was not kept: {rate:,.0f} samples/s"] if rate < LEAST_RATE * SAMPLES_PER_S else []),
+        *([f"rows of {sum(s > MOST_S for s in oldest_s)} cuts were older"] if max(oldest_s) > MOST_S else []),
+    ]
+    age = f"oldest row {median(oldest_s):.2f} s in the median cut, {max(oldest_s):.2f} s in all"
     knobs = {
         "steps": steps,
         "samples/s": f"{rate:,.0f}",
@@ -81,12 +87,13 @@ def _measure(
     return BenchRow(
         NAME,
         f"{config} ({', '.join(STREAMED[config])}), {codec}: bytes, every row at most 1 s old",
-        f"{ratio:.2f}x fewer ({per_row:.1f} bytes a row), AUC {theirs:.5f}, trainer's {mine:.5f}, oldest row {oldest_s:.2f} s"
-        + ("" if kept else f": THE PACE WAS NOT KEPT, {rate:,.0f} samples/s"),
+        "; ".join(
+            [f"{ratio:.2f}x fewer ({per_row:.1f} bytes a row), AUC {theirs:.5f}, trainer's {mine:.5f}, {age}", *lacks]
+        ),
         "distinct rows of each step as fp32",
         f"{summary['bytes_if_raw'] / 1e6:.1f} MB",
         f">= {GOAL:.0f}x by any codec, AUC within {GOAL_AUC}",
-        kept and ratio >= GOAL and abs(mine - theirs) <= GOAL_AUC,
+        not lacks and ratio >= GOAL and abs(mine - theirs) <= GOAL_AUC,
         knobs,
     )
 
