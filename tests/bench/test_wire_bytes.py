@@ -13,7 +13,7 @@ from pipeline.replica import Replica
 from pipeline.rowlog import CheckpointReader
 from pipeline.rows.codec import find_codec
 from tools.bench.paced_run import Clock, future, measure
-from tools.bench.wire_bytes import auc, compare, replica_weights, trainer_weights
+from tools.bench.wire_bytes import auc, compare, lacking, replica_weights, trainer_weights
 
 STEPS, COUNT = 30, 4
 TABLES = ("user", "item")
@@ -64,3 +64,11 @@ def test_batches_come_at_their_pace_and_what_is_lost_is_not_made_up_for() -> Non
     assert clock.wait_s(7.0, 10) == 0, "one follows at once"
     assert clock.wait_s(7.0, 10) == pytest.approx(0.1)
     assert clock.samples_per_s == pytest.approx(50 / 2.1)
+
+
+def test_a_run_that_fell_behind_or_sent_old_rows_does_not_count() -> None:
+    assert lacking({"paced_samples_per_s": 49_100.0, "oldest_s": [0.9, 1.0]}) == []
+    assert lacking({"paced_samples_per_s": 48_900.0, "oldest_s": [0.9, 1.01, 1.2]}) == [
+        "the pace was not kept: 48,900 samples/s",
+        "rows of 2 cuts were older",
+    ]
