@@ -39,8 +39,9 @@ def _region(nbytes: int) -> npt.NDArray[np.uint8]:
     if nbytes < HUGE_BYTES or not hasattr(mmap, "MADV_HUGEPAGE"):
         return np.empty(nbytes, dtype=np.uint8)
     region = mmap.mmap(-1, nbytes + HUGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    with contextlib.suppress(OSError):  # a kernel without huge pages is only slower
-        region.madvise(mmap.MADV_HUGEPAGE)
     whole: npt.NDArray[np.uint8] = np.frombuffer(region, dtype=np.uint8)
     begin = -whole.ctypes.data % HUGE_BYTES
+    with contextlib.suppress(OSError):  # a kernel without huge pages is only slower
+        # Not the rest of the block: a huge page there would take memory that no row uses.
+        region.madvise(mmap.MADV_HUGEPAGE, begin, nbytes // HUGE_BYTES * HUGE_BYTES)
     return whole[begin : begin + nbytes]
