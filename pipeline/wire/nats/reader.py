@@ -1,8 +1,8 @@
 """One reader's connection to JetStream: a consumer that lives as long as it is asked. See ``broker.Reader``.
 
 It asks for one message first, and with that learns how many wait; then for so many at once as `read_bytes` surely hold. So each request
-ends by itself, and what was published before it is in its answer. Where none comes it asks again, until the server has been silent for
-`timeout_s`.
+ends by itself, and what was published before it is in its answer. Where none comes it makes another consumer, behind the last message that
+came: server 2.9 now and then leaves a consumer without answers from a request on that runs out just when a message comes.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Any
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from pipeline.wire.broker.broker import StreamState
@@ -29,10 +31,8 @@ MOST_MESSAGES = 1024
 LONGEST_REQUEST_S = 30.0
 CONSUMER_S = 120.0
 """A consumer that nobody asks for so long is removed by the server; the reader then makes another."""
-ANSWER_S = 0.5
-"""An answer that has not come so long behind a request's own end is not waited for: the reader asks again. Server 2.9 leaves a request
-that runs out while a message comes without one.
-"""
+ANSWER_S = 1.0
+"""A consumer whose answer has not come so long behind a request's own end is given up."""
 LEAVE_S = 1.0
 ENDS = ("404", "408")
 TOO_LARGE = "exceeds"
@@ -44,8 +44,12 @@ class NatsReader:
         self._client: Client | None = None
         self._consumer, self._inbox = "", ""
         self._requests = 0
-        self._silent_since_s: float | None = None
-        """When a request ended to which no answer came; None where the server has said anything since. By ``time.monotonic``."""
+        self._stamp = 0
+        self._after: int | None = None
+        self._subject: str | None = None
+        self._heard: Subscription | None = None
+        self._silent = False
+        """No answer came to the last request."""
         self._most_bytes = 1
         """Of a message, as the server lets them be."""
         self._came: list[Msg] = []
@@ -84,7 +88,7 @@ class NatsReader:
     async def _open(self, after: int | None, subject: str | None) -> StreamState | None:
         await self._disconnect()
         self._lost, self._came, self._changed = False, [], asyncio.Event()
-        self._silent_since_s = None
+        self._after, self._subject, self._silent = after, subject, False
         client = self._client = await connect(self._options, self._lose)
         js = jetstream(client, self._options)
         info = await look(js, self._options, self._place)
@@ -92,37 +96,63 @@ class NatsReader:
             await self._disconnect()
             return None
         state = state_of(info)
-        self._most_bytes = max(1, client.max_payload)
+        self._most_bytes, self._stamp = max(1, client.max_payload), state.stamp
+        return state if await self._consume(js, state.last) else None
+
+    async def _consume(self, js: JetStreamContext, last: int) -> bool:
+        """Make a consumer that begins behind what came; False, and disconnected, where the stream is gone."""
+        assert self._client is not None
         config = ConsumerConfig(
-            deliver_policy=DeliverPolicy.ALL if after is None else DeliverPolicy.BY_START_SEQUENCE,
-            opt_start_seq=None if after is None else min(after, state.last) + 1,
+            deliver_policy=DeliverPolicy.ALL if self._after is None else DeliverPolicy.BY_START_SEQUENCE,
+            opt_start_seq=None if self._after is None else min(self._after, last) + 1,
             ack_policy=AckPolicy.NONE,
-            filter_subject=subject,
+            filter_subject=self._subject,
             inactive_threshold=CONSUMER_S,
             mem_storage=True,
             num_replicas=1,
         )
         try:
             self._consumer = (await js.add_consumer(self._options.stream, config)).name
-            self._inbox = client.new_inbox()
-            await client.subscribe(f"{self._inbox}.*", cb=self._take)
+            self._inbox = self._client.new_inbox()
+            self._heard = await self._client.subscribe(f"{self._inbox}.*", cb=self._take)
         except Failures as error:
             if is_absent(error):
                 await self._disconnect()
-                return None
+                return False
             raise explain_api(error, self._place) from None
-        return state
+        return True
+
+    async def _renew(self) -> None:
+        """Give the consumer up that does not answer, and make another. Raises BrokerUnreachable."""
+        client, consumer, heard = self._client, self._consumer, self._heard
+        if client is None or heard is None or self._lost:
+            raise BrokerUnreachable(self._place, "the connection was lost", START)
+        with contextlib.suppress(*Failures):  # else the server removes it by itself
+            await heard.unsubscribe()
+            await client.jetstream(timeout=LEAVE_S).delete_consumer(self._options.stream, consumer)
+        js = jetstream(client, self._options)
+        info = await look(js, self._options, self._place)
+        state = None if info is None else state_of(info)
+        if state is None or state.stamp != self._stamp or not await self._consume(js, state.last):
+            raise BrokerUnreachable(self._place, "the stream is not the one that was read", "the reader looks again")
 
     async def _take(self, message: Msg) -> None:
         assert self._changed is not None
         self._came.append(message)
-        self._silent_since_s = None
+        if message.reply:
+            self._after = message.metadata.sequence.stream
         self._changed.set()
 
     async def _read(self, patience_s: float) -> list[Entry]:
+        if self._silent:
+            await self._renew()
         found = await self._ask({"batch": 1, "no_wait": True}, 0)
-        while self._silent_since_s is not None and not self._woken:
+        deadline = time.monotonic() + self._options.timeout_s
+        while self._silent and not self._woken:
             # Only an answer says that nothing is there.
+            if time.monotonic() >= deadline:
+                raise BrokerUnreachable(self._place, "no answer to a reader's request", START)
+            await self._renew()
             found = await self._ask({"batch": 1, "no_wait": True}, 0)
         if not found:
             wait_s = min(patience_s, LONGEST_REQUEST_S)
@@ -139,7 +169,7 @@ class NatsReader:
         return [_entry(message) for message in found]
 
     async def _ask(self, request: dict[str, Any], wait_s: float) -> list[Msg]:
-        """The messages that one request brings, and those that an earlier one brings late. Raises BrokerUnreachable."""
+        """The messages that one request brings. Raises BrokerUnreachable."""
         client = self._client
         if client is None or self._lost:
             raise BrokerUnreachable(self._place, "the connection was lost", START)
@@ -155,7 +185,8 @@ class NatsReader:
     async def _gather(self, inbox: str, batch: int, end_s: float) -> list[Msg]:
         """``end_s``: when the server has to answer, whatever comes."""
         assert self._changed is not None
-        silent_s = min(ANSWER_S, self._options.timeout_s)
+        answer_s = end_s + min(ANSWER_S, self._options.timeout_s)
+        self._silent = False
         found: list[Msg] = []
         while True:
             came, self._came = self._came, []
@@ -175,13 +206,10 @@ class NatsReader:
             if self._came:
                 continue
             try:
-                await asyncio.wait_for(self._changed.wait(), max(end_s + silent_s - time.monotonic(), 0.001))
+                await asyncio.wait_for(self._changed.wait(), max(answer_s - time.monotonic(), 0.001))
             except TimeoutError:
-                if self._silent_since_s is None:
-                    self._silent_since_s = end_s
-                if time.monotonic() - self._silent_since_s < self._options.timeout_s:
-                    return found
-                raise BrokerUnreachable(self._place, "no answer to a reader's request", START) from None
+                self._silent = True
+                return found
 
     def _judge(self, message: Msg) -> None:
         """A message that ends a request: what it waited for did not come, or the consumer is gone."""
