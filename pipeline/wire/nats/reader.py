@@ -31,8 +31,8 @@ MOST_MESSAGES = 1024
 LONGEST_REQUEST_S = 30.0
 CONSUMER_S = 120.0
 """A consumer that nobody asks for so long is removed by the server; the reader then makes another."""
-ANSWER_S = 1.0
-"""A consumer whose answer has not come so long behind a request's own end is given up."""
+ANSWER_S, ANSWERS = 0.25, 4
+"""A consumer is given up whose answer has not come so long behind a request's own end, and so many times what an answer took at first."""
 LEAVE_S = 1.0
 ENDS = ("404", "408")
 TOO_LARGE = "exceeds"
@@ -48,6 +48,7 @@ class NatsReader:
         self._after: int | None = None
         self._subject: str | None = None
         self._heard: Subscription | None = None
+        self._answer_s = ANSWER_S
         self._silent = False
         """No answer came to the last request."""
         self._most_bytes = 1
@@ -91,7 +92,9 @@ class NatsReader:
         self._after, self._subject, self._silent = after, subject, False
         client = self._client = await connect(self._options, self._lose)
         js = jetstream(client, self._options)
+        asked_s = time.monotonic()
         info = await look(js, self._options, self._place)
+        self._answer_s = min(ANSWER_S + ANSWERS * (time.monotonic() - asked_s), self._options.timeout_s)
         if info is None:
             await self._disconnect()
             return None
@@ -185,7 +188,7 @@ class NatsReader:
     async def _gather(self, inbox: str, batch: int, end_s: float) -> list[Msg]:
         """``end_s``: when the server has to answer, whatever comes."""
         assert self._changed is not None
-        answer_s = end_s + min(ANSWER_S, self._options.timeout_s)
+        answer_s = end_s + self._answer_s
         self._silent = False
         found: list[Msg] = []
         while True:
