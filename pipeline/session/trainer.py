@@ -62,7 +62,7 @@ class Trainer:
             for call in self.on_open:
                 call(resources)
             stack.enter_context(closing(self._live_rows(resources, progress.say)))
-            follower = self._follower()
+            follower = self._follower(resources)
             try:
                 started = time.monotonic()
                 with progress, self._lanes() as lanes:
@@ -84,7 +84,7 @@ class Trainer:
             say(f"`rows` will not be answered while this run goes on: {error}")
         return live_rows
 
-    def _follower(self) -> Follower | None:
+    def _follower(self, resources: Resources) -> Follower | None:
         wanted = self.plan.settings.replica
         options = next((stage.options for stage in self.plan.graph.stages if stage.name == "stream"), None)
         if options is None or not wanted.embedded:
@@ -94,6 +94,8 @@ class Trainer:
         source = getattr(options, "source", str)(self.run.dir)
         follower = Follower(source, wanted.pinned_bytes)
         follower.start()
+        # By the end of a step all stages are open.
+        resources.store.on_step(lambda _step, _plan: follower.begin())
         return follower
 
     def _lanes(self) -> Lanes:
