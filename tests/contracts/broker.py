@@ -406,7 +406,8 @@ class BrokerContract:
 
             def publish() -> None:
                 sending.set()
-                with contextlib.suppress(BrokerUnreachable):
+                # The second where it has not come to its wait yet.
+                with contextlib.suppress(BrokerUnreachable, TransportClosed):
                     transport.publish([frame(1)], sync=True)
                     return
                 ended.set()
