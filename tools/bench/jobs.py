@@ -48,10 +48,12 @@ def run_config(
 def measure_windows(
     config: str, directory: Path, overrides: Sequence[str], *, replica: bool = False, module: str = "stream_windows"
 ) -> dict[str, Any]:
-    """What ``measure`` of a module beside this one returns; with ``replica`` another process follows the stream."""
-    out, _ = _run(["-m", f"tools.bench.{module}", config, str(directory), *overrides], directory, replica)
+    """What ``measure`` of a module beside this one returns; with ``replica`` another process follows the stream, and its figures are there
+    under ``replica``.
+    """
+    out, figures = _run(["-m", f"tools.bench.{module}", config, str(directory), *overrides], directory, replica)
     windows: dict[str, Any] = json.loads(out.splitlines()[-1])
-    return windows
+    return windows | {"replica": figures}
 
 
 def _run(command: Sequence[str], directory: Path, replica: bool | str) -> tuple[str, dict[str, Any]]:

@@ -101,6 +101,7 @@ def train_in_windows(
         "on_times": windows.times[True],
         "off_times": windows.times[False],
         "batch": summary["samples"] / summary["steps"],
+        "snapshot_cuts": summary.get("snapshot_cuts", 0),
     }
 
 
