@@ -23,7 +23,7 @@ class Actor:
     def __init__(self, name: str, directory: Path) -> None:
         self.name, self.directory = name, directory
         self.output = directory / f"{name}.out"
-        self.lives = 0
+        self.lives = self.begun = 0
         self.paused = False
         self.peak_mb = 0.0
         self._process: subprocess.Popen[bytes] | None = None
@@ -33,6 +33,7 @@ class Actor:
 
     def start(self) -> None:
         self.lives += 1
+        self.begun = len(self.said)
         with self.output.open("ab") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", *self.command()], stdout=output, stderr=output, cwd=ROOT, env=environment()
@@ -97,6 +98,11 @@ class TrainerProcess(Actor):
         """The last one that its progress told of; it falls when an earlier checkpoint is gone on from."""
         found = STEP.findall(self.said)
         return int(found[-1]) if found else 0
+
+    @property
+    def trains(self) -> bool:
+        """Whether it has told of a step in this life. Before, one that goes on may wait for its broker, to read what it published."""
+        return self.runs and bool(STEP.search(self.said, self.begun))
 
     @property
     def summary(self) -> dict[str, object]:

@@ -142,7 +142,7 @@ class Chaos:
 
     def training_goes_on(self) -> None:
         """Steps end while nobody takes what they changed."""
-        if not self.trainer.runs or not self.trainer.step:
+        if not self.trainer.trains:
             return
         said = len(self.trainer.said)
         more = wait_until(lambda: len(set(self._steps(said))) >= 3 or not self.trainer.runs, SOON_S)
