@@ -76,7 +76,7 @@ class Stream(Stage):
         self._loop = asyncio.get_running_loop()
         self._proved, self._frozen, self._snapshots_over = asyncio.Event(), asyncio.Event(), asyncio.Event()
         await self._lane.run(self._make_stream)
-        await self._publishing.open(self._lane.run)
+        await self._publishing.open(self._lane.run, context.stopping)
         if self._resume is None:
             self._proved.set()
         elif not self._resume.can_prove:

@@ -22,6 +22,7 @@ from stages.stream_effort import tell
 from stages.stream_options import StreamOptions
 from stages.stream_outage import Outage
 
+LOOK_S = 0.1
 OnLane = Callable[..., Awaitable[Any]]
 """Runs a call on a lane: ``lane.run``."""
 
@@ -49,10 +50,10 @@ class Publishing:
         self._over, self._gave_up = asyncio.Event(), asyncio.Event()
         self._is_whole = False
 
-    async def open(self, run: OnLane) -> None:
+    async def open(self, run: OnLane, stopping: Callable[[], bool]) -> None:
         """A broker that is not there need not stop a run that has published nothing yet. One that goes on has to read first what was
-        published: it waits for its broker, as long as the end of a run does. A directory that cannot be written does not mend by waiting.
-        Raises what ``begin`` and the transport raise.
+        published: it waits for its broker, as long as the end of a run does and it is not to stop. A directory that cannot be written does
+        not mend by waiting. Raises what ``begin`` and the transport raise.
         """
         gives_up_at, told = time.monotonic() + seconds_of(self._timeout), False
         while True:
@@ -66,12 +67,14 @@ class Publishing:
                 wait_s = self._outage.failed(error)
                 if self._run.resumed is None:
                     return
-                if time.monotonic() >= gives_up_at:
+                if time.monotonic() >= gives_up_at or stopping():
                     raise
                 if not told:
                     self._say(f"waiting up to {self._timeout} for the stream, to read what was published: {error}")
                 told = True
-            await asyncio.sleep(wait_s)
+            again_at = time.monotonic() + wait_s
+            while time.monotonic() < again_at and not stopping():  # noqa: ASYNC110 - nobody tells of a stop
+                await asyncio.sleep(min(wait_s, LOOK_S))
 
     async def persist(self, run: OnLane, call: Callable[[], object]) -> None:
         """Have ``call`` publish, again and again until it did, or until the run ends: ``finish`` does what is left then. Raises as

@@ -177,7 +177,9 @@ class Runner:
         )
         if self._stop is not None:
             made.pump.stop(self._stop)
-        stages = StageSet(made.members, self._resources, self._lanes, self._background)
+        stages = StageSet(
+            made.members, self._resources, self._lanes, self._background, stopping=lambda: self._stop is not None
+        )
         try:
             await stages.open(self._restore)
             made.give_back_waiting()

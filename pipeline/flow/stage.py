@@ -65,6 +65,8 @@ class StageContext:
     counters: Counters
     spawn: Callable[[Callable[[], Awaitable[None]], str], None]
     """Start a background task, named, whose parent is the run: an error in it stops the run and names the stage."""
+    stopping: Callable[[], bool] = lambda: False
+    """Whether the run was asked to stop: for an ``open`` that waits for somebody."""
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,12 +23,17 @@ class StageSet:
     """The stages of a run. ``close`` reaches every stage whose ``open`` was begun, once."""
 
     def __init__(
-        self, members: Sequence[Member], resources: Mapping[str, Any], lanes: Lanes, background: Background
+        self,
+        members: Sequence[Member],
+        resources: Mapping[str, Any],
+        lanes: Lanes,
+        background: Background,
+        stopping: Callable[[], bool],
     ) -> None:
         self._members = tuple(members)
         self._resources = resources
         self._lanes = lanes
-        self._background = background
+        self._background, self._stopping = background, stopping
         self._opened: list[Member] = []
 
     async def open(self, restore: Mapping[str, Any]) -> None:
@@ -69,6 +74,7 @@ class StageSet:
             lane=self._lanes.get,
             counters=member.counters,
             spawn=partial(self._background.spawn, member.name),
+            stopping=self._stopping,
         )
 
 

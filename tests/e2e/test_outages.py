@@ -5,6 +5,9 @@ from __future__ import annotations
 import copy
 import errno
 import json
+import os
+import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -116,6 +119,26 @@ def test_a_resumed_run_whose_broker_stays_away_says_so(tmp_path: Path, broker: B
     with pytest.raises(StageError, match="connection refused"):
         run_job(run, job(), *SOON, "stages.stream.drain_timeout=50ms", resume=True)
     assert broker.refused > before + 1, "it asked once only"
+
+
+def test_a_resumed_run_that_waits_for_its_broker_can_be_stopped(
+    tmp_path: Path, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    run_job(run, job(), *SOON, "run.steps=30", "checkpoint.every='10 steps'")
+    broker.is_down = True
+
+    def say(_self: object, text: str) -> None:
+        if text.startswith("waiting up to"):
+            os.kill(os.getpid(), signal.SIGINT)
+            threading.Timer(5, setattr, (broker, "is_down", False)).start()  # who does not stop goes on then
+
+    monkeypatch.setattr(progress.Progress, "say", say)
+    stopped = here(
+        "run", tmp_path / "run.yaml", f"run.dir={run}", "--resume", "stages.stream.drain_timeout=600s", *SOON
+    )
+    assert "connection refused" in stopped.text
+    assert stopped.code == 1
 
 
 def test_while_a_broker_is_gone_training_goes_on_and_the_state_is_shown(
