@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pipeline.files import LockedDirectory
 from pipeline.stream import Duration, seconds_of
 from pipeline.wire import StreamCorrupt, WriterFenced
-from pipeline.wire.errors import NotDurable
+from pipeline.wire.errors import NotDurable, TransportClosed
 
 FOR_GOOD = (WriterFenced, NotDurable, StreamCorrupt, LockedDirectory)
 """Errors that no later call can mend."""
@@ -70,7 +70,10 @@ class Outage:
         self._in_a_row += 1
         self._failures += 1
         self._outages += self._state == "ok"
-        self.last_error = f"{type(error).__name__}: {error}"
+        if self.last_error is None or not isinstance(
+            error, TransportClosed
+        ):  # it is closed when time is over: why is said already
+            self.last_error = f"{type(error).__name__}: {error}"
         self._be("retrying")
         return wait_s
 
