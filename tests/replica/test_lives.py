@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
 from pipeline.replica import Replica
-from tests.replica.test_shards import PROBES, ShardsMachine
+from tests.replica.test_shards import ShardsMachine
 from tests.replica.trainer import assert_shows
+from tests.replica.training import PROBES
 
 TARGETS = st.sampled_from(["memory", "rowlog"])
 MEMORY = Path("/dev/shm")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import invariant, rule
 
 from pipeline.replica import Replica, View
 from pipeline.replica import tables as tables_module
@@ -21,10 +21,8 @@ from pipeline.replica.tables import Tables
 from pipeline.rows.codec import find_codec
 from pipeline.wire.frames import CutPosition, HeaderFrame, StreamedTable
 from tests.replica.trainer import DictTrainer, MemoryTransport, assert_equal, assert_shows, table_spec
+from tests.replica.training import ALL_IDS, PROBES, Training
 
-ALL_IDS = [*range(20), -1, -(2**63), 2**63 - 1]
-IDS = st.lists(st.sampled_from(ALL_IDS), max_size=12, unique=True)
-PROBES = [-2, 20, *ALL_IDS]
 CHOICES = st.lists(st.integers(0, 5), min_size=1, max_size=8)
 MOST_VIEWS = 4
 
@@ -39,7 +37,7 @@ def taken(tables: Tables, name: str) -> tuple[int, int]:
     return rows.index.used, rows.index.num_free
 
 
-class MovingRows(RuleBasedStateMachine):
+class MovingRows(Training):
     """A trainer of dicts, a replica that takes its cuts at once or three rows at a time; views come and go before rows are shown."""
 
     def __init__(self) -> None:
@@ -72,16 +70,6 @@ class MovingRows(RuleBasedStateMachine):
             self.views.pop(choice % len(self.views))[0].close()
         for view, position in self.views:
             assert_shows(view, self.trainer, position, PROBES)
-
-    @rule(a=IDS, b=IDS, dense=st.booleans())
-    def train(self, a: list[int], b: list[int], dense: bool) -> None:
-        if dense:
-            self.trainer.dense = {"w": self.trainer.rng.normal(size=9)}
-        self.trainer.update({"a": a, "b": b})
-
-    @rule(table=st.sampled_from(["a", "b"]), ids=IDS)
-    def forget(self, table: str, ids: list[int]) -> None:
-        self.trainer.forget(table, ids)
 
     @rule(choices=CHOICES, chunk=st.integers(1, 6), at_once=st.booleans())
     def cut(self, choices: list[int], chunk: int, at_once: bool) -> None:

@@ -7,17 +7,15 @@ from typing import Any
 import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import invariant, precondition, rule
 
 from pipeline.replica import DamagedCut, DamagedFrame, Replica, View
 from pipeline.wire.frames import CutPosition
 from tests.replica.trainer import DictTrainer, MemoryTransport, assert_equal, assert_shows
-
-IDS = st.lists(st.sampled_from([*range(24), -1, -(2**63), 2**63 - 1]), max_size=12, unique=True)
-PROBES = [*range(-2, 26), -(2**63), 2**63 - 1]
+from tests.replica.training import PROBES, Training
 
 
-class StreamMachine(RuleBasedStateMachine):
+class StreamMachine(Training):
     """One trainer, and two replicas: one that always follows, one that reads now and then."""
 
     def __init__(self) -> None:
@@ -32,16 +30,6 @@ class StreamMachine(RuleBasedStateMachine):
         self.pending: list[bytes] = []
         self.snapshot_start = 0
         self.cut_start = 0
-
-    @rule(a=IDS, b=IDS, dense=st.booleans())
-    def train(self, a: list[int], b: list[int], dense: bool) -> None:
-        if dense:
-            self.trainer.dense = {"w": self.trainer.rng.normal(size=9)}
-        self.trainer.update({"a": a, "b": b})
-
-    @rule(table=st.sampled_from(["a", "b"]), ids=IDS)
-    def forget(self, table: str, ids: list[int]) -> None:
-        self.trainer.forget(table, ids)
 
     @rule(chunk=st.integers(1, 6), again=st.booleans())
     def cut(self, chunk: int, again: bool) -> None:

@@ -10,21 +10,22 @@ from typing import Any, Literal
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from pipeline.replica import Replica
 from pipeline.wire.frames import CutPosition
 from tests.replica.shards import LateTransport, ShardedTrainer, Shares
 from tests.replica.trainer import assert_equal, assert_shows
+from tests.replica.training import IDS, PROBES, Training
 
-IDS = st.lists(st.sampled_from([*range(24), -1, -(2**63), 2**63 - 1]), max_size=12, unique=True)
-PROBES = [*range(-2, 26), -(2**63), 2**63 - 1]
 CHUNKS = st.integers(1, 6)
 SHARDS = st.integers(0, 2)
 
 
-class ShardsMachine(RuleBasedStateMachine):
+class ShardsMachine(Training):
     """One trainer, and two replicas: one that always follows what was delivered, one that reads now and then in little memory."""
+
+    trainer: ShardedTrainer
 
     @initialize(num_shards=st.integers(2, 3))
     def begin(self, num_shards: int) -> None:
@@ -39,16 +40,6 @@ class ShardsMachine(RuleBasedStateMachine):
         self.newest = self.trainer.previous
         self.pending: Shares = []
         self.zombie: ShardedTrainer | None = None
-
-    @rule(a=IDS, b=IDS, dense=st.booleans())
-    def train(self, a: list[int], b: list[int], dense: bool) -> None:
-        if dense:
-            self.trainer.dense = {"w": self.trainer.rng.normal(size=9)}
-        self.trainer.update({"a": a, "b": b})
-
-    @rule(table=st.sampled_from(["a", "b"]), ids=IDS)
-    def forget(self, table: str, ids: list[int]) -> None:
-        self.trainer.forget(table, ids)
 
     @rule(chunk=CHUNKS, again=st.none() | SHARDS, outcome=st.sampled_from(["acknowledged", "unheard"]))
     def cut(self, chunk: int, again: int | None, outcome: Literal["acknowledged", "unheard"]) -> None:
