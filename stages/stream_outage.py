@@ -70,9 +70,8 @@ class Outage:
         self._in_a_row += 1
         self._failures += 1
         self._outages += self._state == "ok"
-        if self.last_error is None or not isinstance(
-            error, TransportClosed
-        ):  # it is closed when time is over: why is said already
+        # When time is over the transport is closed: why it came to that is said already.
+        if self.last_error is None or not isinstance(error, TransportClosed):
             self.last_error = f"{type(error).__name__}: {error}"
         self._be("retrying")
         return wait_s

@@ -7,7 +7,7 @@ once ``arrange_content`` has done what shuffles and differences ask for. Before 
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgpack
 import numpy as np
@@ -17,6 +17,9 @@ from pipeline.rows.room import RowRoom
 from pipeline.wire.encoding import head_of_rows
 from pipeline.wire.frames import RowsFrame
 from pipeline.wire.shuffle import differences, shuffle_numbers, shuffle_rows
+
+ARRAYS: Final = 3
+"""Ids, rows and versions."""
 
 
 class Places(NamedTuple):
@@ -47,7 +50,7 @@ def lay_out(frame: RowsFrame) -> RowRoom:
     view = content_b.data
     view[: at.ids_at] = at.ids_head
     content_b[0] += (
-        3  # fields more than those before the arrays; there are less than 16, so that the first byte says how many
+        ARRAYS  # the first byte says how many fields there are, less than 16; `packb` knew of those before the arrays
     )
     view[at.rows_at - len(at.rows_head) : at.rows_at] = at.rows_head
     view[at.versions_at - len(at.versions_head) : at.versions_at] = at.versions_head
