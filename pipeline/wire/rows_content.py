@@ -49,9 +49,8 @@ def lay_out(frame: RowsFrame) -> RowRoom:
     content_b = np.empty(at.versions_at + 8 * sum(run.num_rows for run in frame.rows.heads), dtype=np.uint8)
     view = content_b.data
     view[: at.ids_at] = at.ids_head
-    content_b[0] += (
-        ARRAYS  # the first byte says how many fields there are, less than 16; `packb` knew of those before the arrays
-    )
+    # The first byte says how many fields there are, less than 16; `packb` knew of those before the arrays.
+    content_b[0] += ARRAYS
     view[at.rows_at - len(at.rows_head) : at.rows_at] = at.rows_head
     view[at.versions_at - len(at.versions_head) : at.versions_at] = at.versions_head
     return RowRoom(content_b, at.ids_at, at.rows_at, at.versions_at)
